@@ -1,0 +1,65 @@
+# Fairlead. Run as root on Linux: the lab and the kernel tests make namespaces.
+#
+#   make demo       a cluster of three nodes on this machine, and a tour of it
+#   make demo-down  takes it away
+#   make test       everything: style, unit, kernel and cluster tests
+#   make build      bin/fairlead and bin/fairlead-cni, for this machine
+#   make image      bin/fairlead-image.tar, an OCI image, without Docker
+#   make bench      the benchmarks
+#   make generate   the CRDs, deepcopy functions and deploy/fairlead.yaml
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export CGO_ENABLED ?= 0
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.1.0-dev)
+LDFLAGS  := -s -w -X github.com/fairlead-net/fairlead/cli.Version=$(VERSION)
+# What the lab needs of Debian, and the race detector of C.
+PACKAGES := runc busybox-static nftables iptables gcc libc6-dev
+
+step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
+
+.PHONY: demo demo-down test build image bench generate deps
+
+demo: deps build
+	@bin/fairlead demo
+
+demo-down: build
+	@bin/fairlead demo --down
+
+build:
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+image: build
+	bin/fairlead image --out bin/fairlead-image.tar
+
+test: deps
+	$(call step,gofmt, vet, staticcheck)
+	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	$(call step,builds for amd64 and arm64)
+	GOARCH=amd64 go build -o /dev/null ./cmd/fairlead
+	GOARCH=arm64 go build -o /dev/null ./cmd/fairlead
+	GOARCH=arm64 go build -o /dev/null ./cmd/fairlead-cni
+	$(call step,unit and kernel tests with the race detector)
+	CGO_ENABLED=1 go test -race $$(go list ./... | grep -v '/lab$$')
+	$(call step,tests in a real cluster)
+	go test -count=1 -timeout 40m -v ./lab
+
+bench:
+	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
+
+generate:
+	go generate ./...
+
+# Packages that are missing, and nothing else, are installed.
+deps:
+	@missing=""; for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "== installing$$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi

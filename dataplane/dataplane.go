@@ -1,0 +1,28 @@
+// Package dataplane is the contract between a plan and what carries it out,
+// and the tracker of differences that every data plane is built on. It knows
+// no kernel; the packages below it do.
+package dataplane
+
+import (
+	"context"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+)
+
+// Dataplane makes one part of a kernel, or of a server, be as a plan says.
+//
+// Apply takes the whole desired node and carries out what differs from what it
+// last applied, adding before it deletes. It touches only what is marked as
+// ours. A part of the plan that is nil is not known yet and is left as it is.
+// The first Apply, and the next one after an error, compares with what the
+// kernel really holds, so that debris of an earlier life goes away.
+//
+// An item that the kernel refuses does not keep the others from being applied:
+// it comes back as a Problem, and is tried again at the next Apply. An error
+// means that nothing can be said of what was applied.
+//
+// Apply is not called concurrently.
+type Dataplane interface {
+	Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error)
+}

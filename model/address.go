@@ -1,0 +1,54 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Family is an address family.
+type Family uint8
+
+// The two families. Code that treats them alike ranges over Families.
+const (
+	IPv4 Family = iota
+	IPv6
+)
+
+// Families are both families.
+var Families = [...]Family{IPv4, IPv6}
+
+func (f Family) String() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// Bits is the length of an address: 32 or 128.
+func (f Family) Bits() int {
+	if f == IPv4 {
+		return 32
+	}
+	return 128
+}
+
+// FamilyOf returns the family of a valid address. An IPv4 address mapped into
+// IPv6 does not occur: sources unmap.
+func FamilyOf(addr netip.Addr) Family {
+	if addr.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// HostPrefix is the prefix that holds this address alone.
+func HostPrefix(addr netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(addr, addr.BitLen())
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}

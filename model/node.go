@@ -1,0 +1,42 @@
+package model
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Node is a machine of the cluster.
+type Node struct {
+	Name      string
+	UID       string
+	Addresses []netip.Addr   // its InternalIPs; the first of a family is the one that peers send to
+	PodCIDRs  []netip.Prefix // masked; the first of a family is the range of its pods
+	Zone      string         // topology.kubernetes.io/zone, may be empty
+}
+
+// Address returns the node's address of a family; invalid if it has none.
+func (n *Node) Address(family Family) netip.Addr {
+	for _, addr := range n.Addresses {
+		if FamilyOf(addr) == family {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
+// PodCIDR returns the range of the node's pods in a family; invalid if it has
+// none.
+func (n *Node) PodCIDR(family Family) netip.Prefix {
+	for _, prefix := range n.PodCIDRs {
+		if FamilyOf(prefix.Addr()) == family {
+			return prefix
+		}
+	}
+	return netip.Prefix{}
+}
+
+// Equal tells whether nothing that a plan could see differs.
+func (n *Node) Equal(other *Node) bool {
+	return n.Name == other.Name && n.UID == other.UID && n.Zone == other.Zone &&
+		slices.Equal(n.Addresses, other.Addresses) && slices.Equal(n.PodCIDRs, other.PodCIDRs)
+}

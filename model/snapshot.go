@@ -1,0 +1,15 @@
+package model
+
+// Snapshot is all that a plan depends on, at one moment: the cluster's objects
+// and what this node has learned of itself. It is immutable; the next one
+// shares what did not change.
+type Snapshot struct {
+	Revision uint64   // grows with each change, from 1; of this process only
+	Network  *Network // nil until it is known
+	Nodes    Map[string, *Node]
+	Pods     Map[PodKey, *Pod]
+
+	// Of this node alone.
+	Links       Map[string, *Link]
+	Attachments Map[AttachmentKey, *Attachment]
+}

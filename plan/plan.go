@@ -1,0 +1,51 @@
+// Package plan computes what one node should look like from a snapshot of the
+// cluster. It is pure: the same snapshot gives the same plan, on any machine,
+// without root. It composes the planners of the features below it; they do not
+// know each other.
+package plan
+
+import (
+	"slices"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// Node is the plan of one node. It is immutable. A part that is nil cannot be
+// told from the snapshot (the node's own object may be missing): what is in
+// the kernel stays as it is.
+type Node struct {
+	Name       string
+	Revision   uint64 // of the snapshot
+	Route      *route.Plan
+	Masquerade *masquerade.Plan
+	Problems   []model.Problem // of this node, sorted; those of the cluster are Cluster's
+}
+
+// Compute plans a node. prev is the plan computed last for the same node, or
+// nil: what did not change since is taken from it, so that the cost of a
+// change does not follow the size of the cluster.
+func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
+	if prev == nil {
+		prev = &Node{}
+	}
+	node := &Node{Name: name, Revision: snapshot.Revision}
+	if _, ok := snapshot.Nodes.Get(name); !ok {
+		node.Problems = append(node.Problems, unknownNode(name))
+	}
+	routes, problems := route.Compute(prev.Route, snapshot, name)
+	node.Route = routes
+	node.Problems = append(node.Problems, problems...)
+	node.Masquerade = masquerade.Compute(prev.Masquerade, snapshot, name)
+	slices.SortFunc(node.Problems, model.Problem.Compare)
+	return node
+}
+
+func unknownNode(name string) model.Problem {
+	return model.Problem{
+		Kind: "Node", Name: name, Reason: "NodeUnknown",
+		Message: "the API server has no Node of this name, so this node's pod range is not known",
+		Remedy:  "start the agent with the name that the kubelet registered (--node-name); kubectl get nodes lists them",
+	}
+}

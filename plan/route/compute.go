@@ -1,0 +1,187 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// input is what every route of a plan depends on. While it stays equal, only
+// what changed among the nodes and pods is planned again.
+type input struct {
+	network model.Network
+	self    *model.Node
+	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
+}
+
+// Compute plans routing on one node and says what is wrong with the node. prev
+// is the last plan or nil; it is returned if the snapshot does not say enough
+// for another.
+func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.Problem) {
+	self, ok := snapshot.Nodes.Get(name)
+	if snapshot.Network == nil || !ok {
+		return prev, nil
+	}
+	in := input{network: *snapshot.Network, self: self}
+	if prev != nil {
+		in.uplinks = prev.input.uplinks
+	}
+	problems := in.findUplinks(snapshot.Links)
+	if in.uplinks[in.preferred()] == nil {
+		return prev, problems
+	}
+	problems = append(problems, in.problems()...)
+
+	next := &Plan{input: in}
+	if prev != nil && prev.input == in {
+		*next = *prev
+	} else {
+		next.planSelf()
+	}
+	nodes, attachments := next.nodes, next.attachments
+	next.nodes, next.attachments = snapshot.Nodes, snapshot.Attachments
+	for change := range model.Diff(nodes, next.nodes) {
+		if change.Key != name {
+			next.changePeer(change.Old, change.New)
+		}
+	}
+	for change := range model.Diff(attachments, next.attachments) {
+		next.changePod(change.Old, change.New)
+	}
+	return next, problems
+}
+
+// findUplinks finds the interface that has the node's address. An uplink that
+// is gone for the moment stays in the plan: what was programmed may still work,
+// and comes back with the link.
+func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []model.Problem) {
+	if len(in.self.Addresses) == 0 {
+		problems = append(problems, in.problem("status.addresses", "NodeWithoutAddress",
+			"the node has no InternalIP, so no peer can reach it", "give the kubelet --node-ip"))
+	}
+	for _, family := range model.Families {
+		addr := in.self.Address(family)
+		if !addr.IsValid() {
+			in.uplinks[family] = nil
+			continue
+		}
+		link := holder(links, addr)
+		if link == nil {
+			problems = append(problems, in.problem("status.addresses", "AddressNotOnNode",
+				fmt.Sprintf("no interface that is up has the node's address %s", addr),
+				"bring the interface up, or give the kubelet the right --node-ip"))
+			continue
+		}
+		in.uplinks[family] = link
+	}
+	return problems
+}
+
+func holder(links model.Map[string, *model.Link], addr netip.Addr) *model.Link {
+	var found *model.Link
+	for _, link := range links.All() {
+		for _, prefix := range link.Addresses {
+			// The smallest name, lest two holders take turns.
+			if prefix.Addr() == addr && (found == nil || link.Name < found.Name) {
+				found = link
+			}
+		}
+	}
+	return found
+}
+
+// preferred is the family that carries tunnels unless a peer lacks it: IPv4 if
+// there is a choice, for its smaller header.
+func (in *input) preferred() model.Family {
+	if in.uplinks[model.IPv4] != nil {
+		return model.IPv4
+	}
+	return model.IPv6
+}
+
+// mtu is that of packets on the wire between nodes, in bytes.
+func (in *input) mtu(family model.Family) int {
+	link := in.uplinks[family].MTU
+	if in.network.MTU == 0 || in.network.MTU > link {
+		return link
+	}
+	return in.network.MTU
+}
+
+// minMTU of IPv6: RFC 8200 section 5.
+const minMTUIPv6 = 1280
+
+func (in *input) problems() (problems []model.Problem) {
+	if len(in.self.PodCIDRs) == 0 {
+		problems = append(problems, in.problem("spec.podCIDRs", "NodeWithoutPodCIDR",
+			"the node has no range for its pods, so none can start",
+			"run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr"))
+	}
+	for _, family := range model.Families {
+		if in.uplinks[family] == nil {
+			continue
+		}
+		if link := in.uplinks[family]; in.network.MTU > link.MTU {
+			problems = append(problems, model.Problem{
+				Kind: "Network", Name: "default", Field: "spec.mtu", Reason: "MTUTooLarge",
+				Message: fmt.Sprintf("%d is more than the %d of %s on node %s, which is used instead",
+					in.network.MTU, link.MTU, link.Name, in.self.Name),
+				Remedy: "lower spec.mtu, or raise the MTU of the interface",
+			})
+		}
+		if in.self.PodCIDR(model.IPv6).IsValid() && tunnelMTU(in.mtu(family), family) < minMTUIPv6 {
+			problems = append(problems, in.problem("", "MTUTooSmall",
+				fmt.Sprintf("a tunnel over %s leaves %d bytes, and IPv6 needs 1280",
+					in.uplinks[family].Name, tunnelMTU(in.mtu(family), family)),
+				"raise the MTU of the interface"))
+		}
+	}
+	return problems
+}
+
+func (in *input) problem(field, reason, message, remedy string) model.Problem {
+	return model.Problem{
+		Kind: "Node", Name: in.self.Name, Field: field,
+		Reason: reason, Message: message, Remedy: remedy,
+	}
+}
+
+// planSelf plans what no other node or pod decides.
+func (p *Plan) planSelf() {
+	in := &p.input
+	p.Sysctls = sysctls(in)
+	for _, prefix := range in.self.PodCIDRs {
+		// Addresses that no pod has: refused here, lest the default route sends
+		// them round in circles.
+		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
+	}
+	// Peers that see things otherwise may tunnel although this node does not:
+	// one device is always there.
+	p.planVXLAN(in.preferred())
+}
+
+// sysctls are the few that the kernel forces on a router. accept_ra comes with
+// forwarding: with it, the value 1 stops following advertisements (kernel
+// documentation, ip-sysctl, accept_ra).
+func sysctls(in *input) model.Map[string, string] {
+	settings := map[string]string{}
+	if in.self.PodCIDR(model.IPv4).IsValid() {
+		settings["net/ipv4/ip_forward"] = "1"
+	}
+	if in.self.PodCIDR(model.IPv6).IsValid() {
+		settings["net/ipv6/conf/all/forwarding"] = "1"
+		if link := in.uplinks[model.IPv6]; link != nil && link.AcceptsRA {
+			settings["net/ipv6/conf/"+link.Name+"/accept_ra"] = "2"
+		}
+	}
+	if link := in.uplinks[model.IPv4]; link != nil {
+		settings[looseFilter(link.Name)] = "2"
+	}
+	return model.MapOf(settings)
+}
+
+// looseFilter is the setting for loose reverse path filtering (RFC 3704
+// section 2.4): two nodes may disagree whether they are on-link, and then
+// packets come another way than they go.
+func looseFilter(device string) string { return "net/ipv4/conf/" + device + "/rp_filter" }

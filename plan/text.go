@@ -1,0 +1,84 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// Text writes a plan as an administrator would type it: sorted lines in the
+// words of sysctl, ip, bridge and nft. Equal plans have equal text.
+func Text(node *Node) string {
+	var sections []string
+	if node.Route != nil {
+		sections = append(sections, routeText(node.Route)...)
+	}
+	if m := node.Masquerade; m != nil {
+		sections = append(sections,
+			lines(m.Pods, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade from %s", prefix) }),
+			lines(m.Cluster, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade not to %s", prefix) }))
+	}
+	for _, problem := range node.Problems {
+		sections = append(sections, fmt.Sprintf("problem %s\n", problem))
+	}
+	return strings.Join(sections, "")
+}
+
+func routeText(p *route.Plan) []string {
+	return []string{
+		lines(p.Sysctls, func(path, value string) string {
+			return fmt.Sprintf("sysctl %s=%s", path, value)
+		}),
+		lines(p.VXLANs, func(_ string, v route.VXLAN) string {
+			return fmt.Sprintf("link %s vxlan id %d dstport %d local %s dev %s mtu %d address %s nolearning",
+				v.Name, v.VNI, v.Port, v.Local, v.Device, v.MTU, v.MAC)
+		}),
+		lines(p.Addresses, func(a route.Address, _ struct{}) string {
+			return fmt.Sprintf("address %s dev %s", a.Prefix, a.Device)
+		}),
+		lines(p.Neighbors, func(n route.Neighbor, mac model.MAC) string {
+			return fmt.Sprintf("neighbor %s lladdr %s dev %s", n.Address, mac, n.Device)
+		}),
+		lines(p.FDB, func(s route.Station, remote netip.Addr) string {
+			return fmt.Sprintf("fdb %s dst %s dev %s", s.MAC, remote, s.Device)
+		}),
+		lines(p.Routes, func(prefix netip.Prefix, r route.Route) string {
+			return "route " + RouteText(prefix, r)
+		}),
+	}
+}
+
+// RouteText writes a route as ip route does.
+func RouteText(destination netip.Prefix, r route.Route) string {
+	if r.Unreachable {
+		return "unreachable " + destination.String()
+	}
+	text := destination.String()
+	if r.Via.IsValid() {
+		text += " via " + r.Via.String()
+	}
+	text += " dev " + r.Device
+	if r.OnLink {
+		text += " onlink"
+	}
+	if r.Source.IsValid() {
+		text += " src " + r.Source.String()
+	}
+	if r.MTU != 0 {
+		text += fmt.Sprintf(" mtu %d", r.MTU)
+	}
+	return text
+}
+
+func lines[K, V comparable](entries model.Map[K, V], line func(K, V) string) string {
+	all := make([]string, 0, entries.Len())
+	for key, value := range entries.All() {
+		all = append(all, line(key, value)+"\n")
+	}
+	slices.Sort(all)
+	return strings.Join(all, "")
+}
