@@ -49,6 +49,8 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	command.AddCommand(
+		demoCommand(),
+		labCommand(),
 		versionCommand(),
 	)
 	return command

@@ -123,12 +123,12 @@ address fd00::/128 dev fairlead-vx4
 neighbor 10.244.2.0 lladdr fa:41:41:07:2d:86 dev fairlead-vx4
 neighbor fd00:0:0:2:: lladdr fa:41:41:07:2d:86 dev fairlead-vx4
 fdb fa:41:41:07:2d:86 dst 198.51.100.3 dev fairlead-vx4
-route 10.244.0.5/32 dev fl1
+route 10.244.0.5/32 dev fl1 src 192.0.2.1
 route 10.244.1.0/24 via 192.0.2.2 dev eth0 src 192.0.2.1
 route 10.244.2.0/24 via 10.244.2.0 dev fairlead-vx4 onlink src 10.244.0.0 mtu 1450
 route fd00:0:0:1::/64 via 2001:db8::2 dev eth0 src 2001:db8::1
 route fd00:0:0:2::/64 via fd00:0:0:2:: dev fairlead-vx4 onlink src fd00:: mtu 1450
-route fd00::5/128 dev fl1
+route fd00::5/128 dev fl1 src 2001:db8::1
 route unreachable 10.244.0.0/24
 route unreachable fd00::/64
 masquerade from 10.244.0.0/24

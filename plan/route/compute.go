@@ -109,6 +109,13 @@ func (in *input) mtu(family model.Family) int {
 	return in.network.MTU
 }
 
+// Uplink is the interface that carries traffic to other nodes.
+func (p *Plan) Uplink() *model.Link { return p.input.uplinks[p.input.preferred()] }
+
+// PodMTU is that of the links of pods, in bytes: what fits between nodes
+// without a tunnel. The smaller MTU of a tunnel is on the routes through it.
+func (p *Plan) PodMTU() int { return p.input.mtu(p.input.preferred()) }
+
 // minMTU of IPv6: RFC 8200 section 5.
 const minMTUIPv6 = 1280
 

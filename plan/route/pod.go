@@ -1,6 +1,10 @@
 package route
 
-import "github.com/fairlead-net/fairlead/model"
+import (
+	"net/netip"
+
+	"github.com/fairlead-net/fairlead/model"
+)
 
 // changePod plans the routes to a pod of this node that came (old is nil),
 // went (new is nil) or changed.
@@ -15,7 +19,23 @@ func (p *Plan) changePod(old, new *model.Attachment) {
 	}
 	if new != nil {
 		for _, addr := range new.Addresses {
-			p.Routes = p.Routes.With(model.HostPrefix(addr), Route{Device: new.Device})
+			p.Routes = p.Routes.With(model.HostPrefix(addr), Route{
+				Device: new.Device,
+				Source: p.input.ownAddress(model.FamilyOf(addr)),
+			})
 		}
 	}
+}
+
+// ownAddress is what this node's own pods know it by: probes come from it. It
+// is not left to the kernel, which would take the gateway's link-local address
+// on the pod's link.
+func (in *input) ownAddress(family model.Family) netip.Addr {
+	if addr := in.self.Address(family); addr.IsValid() {
+		return addr
+	}
+	if prefix := in.self.PodCIDR(family); prefix.IsValid() {
+		return prefix.Addr() // on the tunnel
+	}
+	return netip.Addr{}
 }

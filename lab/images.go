@@ -1,0 +1,148 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-net/fairlead/lab/build"
+	"github.com/fairlead-net/fairlead/lab/image"
+	"github.com/fairlead-net/fairlead/lab/world"
+)
+
+// Images that every node of a lab has, under the names that Kubernetes 1.36's
+// own tests and manifests use.
+const (
+	FairleadImage = "ghcr.io/fairlead-net/fairlead:dev"
+	AgnhostImage  = "registry.k8s.io/e2e-test-images/agnhost:2.63.0"
+	BusyboxImage  = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1"
+	corednsImage  = "registry.k8s.io/coredns/coredns:v1.14.2"
+	pauseImage    = "registry.k8s.io/pause:3.10.2"
+)
+
+// busyboxPath is where Debian's busybox-static has it.
+const busyboxPath = "/usr/bin/busybox"
+
+// images describes the images. Those with a shell share busybox as a layer.
+func images(programs build.Programs, applets []string) []image.Image {
+	shell := image.Layer{
+		{Path: "/bin/busybox", Source: busyboxPath},
+		{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		{Path: "/root", Mode: fs.ModeDir | 0o700},
+		{Path: "/etc/passwd", Content: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"), Mode: 0o644},
+		{Path: "/etc/group", Content: []byte("root:x:0:\nnogroup:x:65534:\n"), Mode: 0o644},
+	}
+	for _, applet := range applets {
+		if applet != "busybox" {
+			shell = append(shell, image.File{Path: "/bin/" + applet, Link: "busybox"})
+		}
+	}
+	program := func(path, source string) image.Layer { return image.Layer{{Path: path, Source: source}} }
+	kube := func(name string) string { return filepath.Join(programs.Kube, name) }
+	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	list := []image.Image{
+		{Name: pauseImage, Layers: []image.Layer{program("/pause", kube("pause"))}, Entrypoint: []string{"/pause"}, User: "65535:65535"},
+		{Name: BusyboxImage, Layers: []image.Layer{shell}, Command: []string{"sh"}, Env: path},
+		{Name: "docker.io/library/busybox:latest", Layers: []image.Layer{shell}, Command: []string{"sh"}, Env: path},
+		{
+			Name: AgnhostImage, Layers: []image.Layer{shell, program("/agnhost", kube("agnhost"))},
+			Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path,
+		},
+		{Name: corednsImage, Layers: []image.Layer{program("/coredns", kube("coredns"))}, Entrypoint: []string{"/coredns"}},
+		{
+			Name: FairleadImage, Entrypoint: []string{"/fairlead"},
+			Layers: []image.Layer{append(program("/fairlead", programs.Fairlead), program("/fairlead-cni", programs.FairleadCNI)...)},
+		},
+	}
+	for i := range list {
+		list[i].Architecture = runtime.GOARCH
+	}
+	return list
+}
+
+// imagesPath is the archive of the images of a lab, kept for nodes that are
+// added.
+func (l *Lab) imagesPath() string { return filepath.Join(l.world.Disk, "images.tar") }
+
+// writeImages writes that archive.
+func (l *Lab) writeImages(ctx context.Context, programs build.Programs) error {
+	applets, err := exec.CommandContext(ctx, busyboxPath, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("listing the applets of busybox: %w", err)
+	}
+	if err := os.MkdirAll(l.world.Disk, 0o755); err != nil {
+		return fmt.Errorf("writing images: %w", err)
+	}
+	file, err := os.Create(l.imagesPath())
+	if err != nil {
+		return fmt.Errorf("writing images: %w", err)
+	}
+	defer file.Close()
+	return image.Write(file, images(programs, strings.Fields(string(applets)))...)
+}
+
+// LoadImages imports an archive of images, as docker save or this program
+// writes them, into all nodes.
+func (l *Lab) LoadImages(ctx context.Context, archive string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range l.state.Nodes {
+		group.Go(func() error { return l.loadImages(ctx, node.Name, archive) })
+	}
+	return group.Wait()
+}
+
+func (l *Lab) loadImages(ctx context.Context, node, archive string) error {
+	file, err := os.Open(archive)
+	if err != nil {
+		return fmt.Errorf("loading images: %w", err)
+	}
+	defer file.Close()
+	if err := l.waitContainerd(ctx, node); err != nil {
+		return err
+	}
+	command := l.world.Command(ctx, node, binDir+"/ctr", "--namespace=k8s.io", "images", "import", "--local", "-")
+	command.Stdin = file
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("loading images into %s: %w\n%s", node, err, output)
+	}
+	return nil
+}
+
+// waitContainerd waits until containerd listens on a node, which has just
+// booted. The socket is in another mount namespace, where nothing can be
+// watched for.
+func (l *Lab) waitContainerd(ctx context.Context, node string) error {
+	machines, err := l.world.Machines()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(machines, func(m world.MachineState) bool { return m.Name == node })
+	if at < 0 || !machines[at].Running {
+		return fmt.Errorf("waiting for containerd on %s: %w", node, world.ErrNotRunning)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		socket, err := net.Dial("unix", fmt.Sprintf("/proc/%d/root/run/containerd/containerd.sock", machines[at].PID))
+		if err == nil {
+			return socket.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for containerd on %s: %w%s", node, err, l.tail(node, "containerd"))
+		case <-tick.C:
+		}
+	}
+}

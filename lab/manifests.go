@@ -1,0 +1,32 @@
+package lab
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"text/template"
+)
+
+//go:embed coredns.yaml
+var corednsManifest string
+
+// manifests returns what is deployed into a new cluster.
+func (l *Lab) manifests() ([]byte, error) {
+	var all bytes.Buffer
+	if l.state.Config.DNS == None {
+		return all.Bytes(), nil
+	}
+	parsed, err := template.New("coredns.yaml").Parse(corednsManifest)
+	if err != nil {
+		return nil, fmt.Errorf("reading the manifest of CoreDNS: %w", err)
+	}
+	err = parsed.Execute(&all, map[string]any{
+		"Nodes":      l.state.Config.Nodes,
+		"Image":      corednsImage,
+		"ClusterIPs": l.state.Config.Family.pickText(dnsAddress4, dnsAddress6),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing the manifest of CoreDNS: %w", err)
+	}
+	return all.Bytes(), nil
+}
