@@ -49,8 +49,12 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	command.AddCommand(
+		agentCommand(),
+		controllerCommand(),
 		demoCommand(),
 		labCommand(),
+		planCommand(),
+		statusCommand(),
 		versionCommand(),
 	)
 	return command

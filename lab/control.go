@@ -46,10 +46,12 @@ func (l *Lab) control() world.Machine {
 			l.service("kube-apiserver", l.apiServerFlags()),
 			l.service("kube-controller-manager", l.controllerManagerFlags()),
 			l.service("kube-scheduler", map[string]string{
-				"kubeconfig":                "/etc/kubernetes/scheduler.conf",
-				"authentication-kubeconfig": "/etc/kubernetes/scheduler.conf",
-				"authorization-kubeconfig":  "/etc/kubernetes/scheduler.conf",
-				"leader-elect":              "false",
+				"kubeconfig":                 "/etc/kubernetes/scheduler.conf",
+				"authentication-kubeconfig":  "/etc/kubernetes/scheduler.conf",
+				"authorization-kubeconfig":   "/etc/kubernetes/scheduler.conf",
+				"authentication-skip-lookup": "true",
+				"client-ca-file":             "/etc/kubernetes/pki/ca.crt",
+				"leader-elect":               "false",
 			}),
 		},
 	}
@@ -72,9 +74,11 @@ func (l *Lab) apiServerFlags() map[string]string {
 		bind = "::"
 	}
 	return map[string]string{
-		"advertise-address":                  l.Addresses(Control)[0].String(),
-		"bind-address":                       bind,
-		"secure-port":                        strconv.Itoa(apiPort),
+		"advertise-address": l.Addresses(Control)[0].String(),
+		"bind-address":      bind,
+		"secure-port":       strconv.Itoa(apiPort),
+		// Else a stop waits for clients to end their watches.
+		"shutdown-watch-termination-grace-period": "1s",
 		"etcd-servers":                       "http://127.0.0.1:2379",
 		"allow-privileged":                   "true",
 		"authorization-mode":                 "Node,RBAC",
@@ -105,10 +109,13 @@ func (l *Lab) controllerManagerFlags() map[string]string {
 	const conf = "/etc/kubernetes/controller-manager.conf"
 	family := l.state.Config.Family
 	flags := map[string]string{
-		"kubeconfig":                       conf,
-		"authentication-kubeconfig":        conf,
-		"authorization-kubeconfig":         conf,
-		"leader-elect":                     "false",
+		"kubeconfig":                conf,
+		"authentication-kubeconfig": conf,
+		"authorization-kubeconfig":  conf,
+		"leader-elect":              "false",
+		"client-ca-file":            pki + "ca.crt",
+		// The roles for the lookup are not there yet when the API server is new.
+		"authentication-skip-lookup":       "true",
 		"use-service-account-credentials":  "true",
 		"controllers":                      "*,bootstrap-signer-controller,token-cleaner-controller",
 		"allocate-node-cidrs":              "true",

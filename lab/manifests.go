@@ -5,6 +5,8 @@ import (
 	_ "embed"
 	"fmt"
 	"text/template"
+
+	"github.com/fairlead-net/fairlead/deploy"
 )
 
 //go:embed coredns.yaml
@@ -13,6 +15,10 @@ var corednsManifest string
 // manifests returns what is deployed into a new cluster.
 func (l *Lab) manifests() ([]byte, error) {
 	var all bytes.Buffer
+	if l.state.Config.Network != None {
+		all.Write(deploy.Manifest)
+		all.WriteString("\n---\n")
+	}
 	if l.state.Config.DNS == None {
 		return all.Bytes(), nil
 	}

@@ -175,11 +175,8 @@ func (l *Lab) internet() world.Machine {
 	for i, destination := range family.pick(netip.MustParsePrefix("172.30.0.0/16"), netip.MustParsePrefix("fd00:172:30::/48")) {
 		internet.Routes = append(internet.Routes, world.Route{Destination: destination, Via: family.outside(1)[i].Addr()})
 	}
-	for _, port := range []string{"80", "8080"} {
-		internet.Services = append(internet.Services, world.Service{
-			Name: "http-" + port,
-			Argv: []string{binDir + "/agnhost", "netexec", "--http-port=" + port, "--udp-port=" + port},
-		})
-	}
+	internet.Services = []world.Service{{
+		Name: "http", Argv: []string{binDir + "/agnhost", "netexec", "--http-port=80", "--udp-port=80"},
+	}}
 	return internet
 }

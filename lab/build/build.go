@@ -246,7 +246,7 @@ func (r Request) fairlead(ctx context.Context) (Programs, error) {
 		return Programs{}, fmt.Errorf("making a build directory: %w", err)
 	}
 	start := time.Now()
-	err := r.goTool(ctx, r.Source, "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
+	err := r.goTool(ctx, r.Source, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w",
 		"-o", dir+"/", "./cmd/fairlead", "./cmd/fairlead-cni")
 	if err != nil {
 		return Programs{}, fmt.Errorf("building Fairlead: %w", err)

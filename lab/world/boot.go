@@ -30,7 +30,7 @@ func (w *World) Boot(ctx context.Context, segments []Segment, machines []Machine
 		return fmt.Errorf("boot world %s: %s exists: destroy it first", w.Name, w.Dir)
 	}
 	for _, dir := range []string{w.Dir, w.Disk} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := insist(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 			return fmt.Errorf("boot world %s: %w", w.Name, err)
 		}
 	}
@@ -47,6 +47,16 @@ func (w *World) Boot(ctx context.Context, segments []Segment, machines []Machine
 		g.Go(func() error { return w.install(ctx, m) })
 	}
 	return g.Wait()
+}
+
+// insist repeats the making of directories when the end of another world takes
+// away the parent of all in between.
+func insist(mkdir func() error) error {
+	err := mkdir()
+	for i := 0; i < 10 && errors.Is(err, fs.ErrNotExist); i++ {
+		err = mkdir()
+	}
+	return err
 }
 
 // AddMachine makes and starts one more machine.
@@ -84,7 +94,7 @@ func (w *World) StartMachine(ctx context.Context, name string) error {
 	if _, err := w.machine(name); err != nil {
 		return err
 	}
-	if _, err := w.control(name, request{Verb: verbStatus}); err == nil {
+	if _, err := w.control(ctx, name, request{Verb: verbStatus}); err == nil {
 		return fmt.Errorf("start machine %s: it is running", name)
 	}
 	if err := purge(ctx, r.Hierarchies, w.Name, name); err != nil {
@@ -93,7 +103,7 @@ func (w *World) StartMachine(ctx context.Context, name string) error {
 	cmd := exec.CommandContext(ctx, w.Executable, "lab", "machine-init", w.machineDir(name))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true}
 	for _, h := range r.Hierarchies {
-		if err := h.create(w.Name, name); err != nil {
+		if err := insist(func() error { return h.create(w.Name, name) }); err != nil {
 			return fmt.Errorf("start machine %s: %w", name, err)
 		}
 		if h.Unified {
@@ -126,7 +136,7 @@ func (w *World) StopMachine(ctx context.Context, name string, graceful bool) err
 		return err
 	}
 	if graceful {
-		if _, err := w.control(name, request{Verb: verbShutdown}); err != nil && !errors.Is(err, ErrNotRunning) {
+		if _, err := w.control(ctx, name, request{Verb: verbShutdown}); err != nil && !errors.Is(err, ErrNotRunning) {
 			return err
 		}
 	}
@@ -186,13 +196,13 @@ func (w *World) Destroy(ctx context.Context) error {
 }
 
 // StopService ends a service; it stays stopped until StartService or a reboot.
-func (w *World) StopService(_ context.Context, machine, service string) error {
-	_, err := w.control(machine, request{Verb: verbStop, Service: service})
+func (w *World) StopService(ctx context.Context, machine, service string) error {
+	_, err := w.control(ctx, machine, request{Verb: verbStop, Service: service})
 	return err
 }
 
 // StartService starts a service that was stopped.
-func (w *World) StartService(_ context.Context, machine, service string) error {
-	_, err := w.control(machine, request{Verb: verbStart, Service: service})
+func (w *World) StartService(ctx context.Context, machine, service string) error {
+	_, err := w.control(ctx, machine, request{Verb: verbStart, Service: service})
 	return err
 }

@@ -67,13 +67,58 @@ func (w *World) Capture(ctx context.Context, machines []string) (*Capture, error
 		if err == nil {
 			err = w.Do(name, s.open)
 		}
+		if err == nil {
+			c.sockets = append(c.sockets, s)
+			err = w.Do(name, func() error { return awaitTimestamps(ctx) })
+		}
 		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("capture on machine %s: %w", name, err)
 		}
-		c.sockets = append(c.sockets, s)
 	}
 	return c, nil
+}
+
+// awaitTimestamps waits until the kernel stamps packets as they pass. It turns
+// that on in its own time after the first socket has asked for it, and meanwhile
+// passes off the time of reading, which tells nothing of the order.
+func awaitTimestamps(ctx context.Context) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}),
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+	)
+	if err != nil {
+		return fmt.Errorf("set up socket: %w", err)
+	}
+	self, err := unix.Getsockname(fd)
+	if err != nil {
+		return fmt.Errorf("set up socket: %w", err)
+	}
+	for ctx.Err() == nil {
+		if err := unix.Sendto(fd, []byte{0}, 0, self); err != nil {
+			return fmt.Errorf("send over lo: %w", err)
+		}
+		sent := time.Now()
+		control := make([]byte, 128)
+		_, n, _, _, err := unix.Recvmsg(fd, make([]byte, 1), control, 0)
+		if err != nil {
+			return fmt.Errorf("receive over lo: %w", err)
+		}
+		if received, _, err := parseControl(control[:n]); err != nil || received.Before(sent) {
+			return err
+		}
+		// Nothing tells when; a packet every millisecond asks.
+		if _, err := unix.Poll(nil, 1); err != nil && err != unix.EINTR {
+			return fmt.Errorf("wait: %w", err)
+		}
+	}
+	return ctx.Err()
 }
 
 // open makes the socket, on a thread that is in the machine.
@@ -153,7 +198,7 @@ func (s *captureSocket) read() (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	p := Packet{Machine: s.machine, Direction: In, Length: n, Raw: raw[:n]}
+	p := Packet{Machine: s.machine, Direction: In, Raw: raw[:n]}
 	if link, ok := from.(*unix.SockaddrLinklayer); ok {
 		p.Interface = cmp.Or(s.interfaces[link.Ifindex], fmt.Sprintf("#%d", link.Ifindex))
 		p.ethernet = link.Hatype == unix.ARPHRD_ETHER
@@ -161,17 +206,28 @@ func (s *captureSocket) read() (Packet, error) {
 			p.Direction = Out
 		}
 	}
-	messages, err := unix.ParseSocketControlMessage(control[:cn])
+	received, length, err := parseControl(control[:cn])
 	if err != nil {
-		return Packet{}, fmt.Errorf("parse control messages: %w", err)
+		return Packet{}, err
+	}
+	p.Time, p.Length = received, cmp.Or(length, n)
+	return p, nil
+}
+
+// parseControl reads the time of a packet, and its length in bytes before the
+// filter cut it, from what came beside it.
+func parseControl(control []byte) (received time.Time, length int, err error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return received, 0, fmt.Errorf("parse control messages: %w", err)
 	}
 	for _, m := range messages {
 		switch {
-		case m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS:
-			p.Time = time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
-		case m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA:
-			p.Length = int(binary.NativeEndian.Uint32(m.Data[4:])) // tp_len: before the filter cut it
+		case m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= 16:
+			received = time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
+		case m.Header.Level == unix.SOL_PACKET && m.Header.Type == unix.PACKET_AUXDATA && len(m.Data) >= 8:
+			length = int(binary.NativeEndian.Uint32(m.Data[4:])) // tp_len of struct tpacket_auxdata
 		}
 	}
-	return p, nil
+	return received, length, nil
 }

@@ -64,16 +64,21 @@ func (w *World) dial(machine string) (*net.UnixConn, int, error) {
 }
 
 // control asks a machine's init for something and waits for the answer.
-func (w *World) control(machine string, q request) (response, error) {
+func (w *World) control(ctx context.Context, machine string, q request) (response, error) {
 	var a response
 	conn, _, err := w.dial(machine)
 	if err != nil {
 		return a, err
 	}
 	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
 	err = json.NewEncoder(conn).Encode(q)
 	if err == nil {
 		err = json.NewDecoder(conn).Decode(&a)
+	}
+	if ctx.Err() != nil {
+		return a, fmt.Errorf("%s %s on machine %s: %w", q.Verb, q.Service, machine, ctx.Err())
 	}
 	if err != nil {
 		// Switched off in between.

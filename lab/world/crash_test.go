@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,13 +169,40 @@ func TestHardwareAddr(t *testing.T) {
 	}
 }
 
-// TestForeignDisk boots with a disk of the host beside its root.
-func TestForeignDisk(t *testing.T) {
+// TestOtherHosts repeats tests on hosts of another make: inside a mount
+// namespace that is changed by a command first.
+func TestOtherHosts(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	for name, c := range map[string]struct{ prepare, tests string }{
+		"cgroup2 only":  {"umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup", "TestBoot|TestMachine|TestCgroups"},
+		"separate disk": {"mount -t tmpfs /dev/other /srv; echo seen >/srv/file", "TestSeparateDisk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-ec",
+				c.prepare+`; exec "$0" -test.count=1 -test.run "^($1)$"`, os.Args[0], c.tests)
+			cmd.Env = append(os.Environ(), "WORLD_TEST_OTHER_HOST=1")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestSeparateDisk looks at a disk that the host mounts beside its root.
+func TestSeparateDisk(t *testing.T) {
+	if os.Getenv("WORLD_TEST_OTHER_HOST") == "" {
+		t.Skip("runs inside TestOtherHosts")
+	}
 	w := newWorld(t)
-	if err := w.Boot(t.Context(), nil, []Machine{{Name: "m", Binds: []Bind{{Source: filepath.Join(w.Disk, "nowhere", "missing"), Target: "/d"}}}}); err != nil {
+	if err := w.Boot(t.Context(), nil, []Machine{{Name: "m"}}); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := os.Stat(filepath.Join(w.Disk, "nowhere", "missing")); err != nil || !st.IsDir() {
-		t.Errorf("a bind source below Disk is not made: %v", err)
+	if got := output(t, w, "m", "sh", "-c", "cat /srv/file; echo mine >/srv/file; cat /srv/file"); got != "seen\nmine" {
+		t.Errorf("got %q", got)
+	}
+	if b, err := os.ReadFile("/srv/file"); err != nil || string(b) != "seen\n" {
+		t.Errorf("the host's file is %q, %v", b, err)
 	}
 }

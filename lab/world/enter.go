@@ -77,7 +77,9 @@ func (w *World) openInit(name string) (*os.File, error) {
 		return nil, fmt.Errorf("open init of machine %s: %w", name, err)
 	}
 	// It answers, so the process id was still its own when it was opened.
-	if _, err := w.control(name, request{Verb: verbStatus}); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	if _, err := w.control(ctx, name, request{Verb: verbStatus}); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}

@@ -49,8 +49,9 @@ func (w *World) SetLoss(ctx context.Context, machine, iface string, percent floa
 }
 
 // SetRate limits a port to bitsPerSecond in each direction; 0 ends the fault.
-// What goes to the machine is delayed, then dropped. What comes from it can only
-// be dropped, beyond a burst of 128 KiB that fits the largest packet of TCP.
+// What is beyond the rate waits, and is dropped when 50 ms of it wait. The
+// queues are token buckets on both ends of the port: one that the machine sees,
+// because a packet that has arrived can only be dropped, no longer delayed.
 func (w *World) SetRate(ctx context.Context, machine, iface string, bitsPerSecond uint64) error {
 	if bitsPerSecond > 0 && bitsPerSecond < 8000 {
 		return fmt.Errorf("set rate of %s on machine %s: %d bit/s is less than 8000", iface, machine, bitsPerSecond)
@@ -102,20 +103,33 @@ func (w *World) setPort(ctx context.Context, machine, iface string, change func(
 	if err := w.changeFaults(ctx, func(f *faults) { change(f, port) }); err != nil {
 		return err
 	}
-	return w.Do(fabricName, func() error {
+	f, err := w.faults()
+	if err != nil {
+		return err
+	}
+	err = w.onLink(machine, iface, func(h *netlink.Handle, l netlink.Link) error { return limitRate(h, l, f.Rate[port]) })
+	if errors.Is(err, ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.onLink(fabricName, port, func(h *netlink.Handle, l netlink.Link) error { return applyPort(h, l, f) })
+}
+
+// onLink does something to an interface in a machine's network.
+func (w *World) onLink(machine, name string, f func(*netlink.Handle, netlink.Link) error) error {
+	return w.Do(machine, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
-			return fmt.Errorf("reach the fabric: %w", err)
+			return fmt.Errorf("reach the network of machine %s: %w", machine, err)
 		}
 		defer h.Close()
-		link, err := h.LinkByName(port)
-		if errors.As(err, new(netlink.LinkNotFoundError)) {
-			return nil
-		}
+		link, err := h.LinkByName(name)
 		if err != nil {
-			return fmt.Errorf("find port %s: %w", port, err)
+			return fmt.Errorf("find %s on machine %s: %w", name, machine, err)
 		}
-		return w.applyPort(h, link)
+		return f(h, link)
 	})
 }
 
@@ -160,12 +174,8 @@ func (w *World) forgetFaults(ctx context.Context, machine string) error {
 }
 
 // applyPort sets the fabric's side of a port up or down and limits its rate.
-func (w *World) applyPort(h *netlink.Handle, port netlink.Link) error {
+func applyPort(h *netlink.Handle, port netlink.Link, f faults) error {
 	name := port.Attrs().Name
-	f, err := w.faults()
-	if err != nil {
-		return err
-	}
 	set := h.LinkSetUp
 	if f.Down[name] {
 		set = h.LinkSetDown
@@ -173,32 +183,37 @@ func (w *World) applyPort(h *netlink.Handle, port netlink.Link) error {
 	if err := set(port); err != nil {
 		return fmt.Errorf("set port %s up or down: %w", name, err)
 	}
-	old, err := h.QdiscList(port)
+	return limitRate(h, port, f.Rate[name])
+}
+
+// limitRate limits what leaves through a link to bitsPerSecond; 0 is no limit.
+func limitRate(h *netlink.Handle, link netlink.Link, bitsPerSecond uint64) error {
+	name := link.Attrs().Name
+	old, err := h.QdiscList(link)
 	if err != nil {
-		return fmt.Errorf("list queues of port %s: %w", name, err)
+		return fmt.Errorf("list queues of %s: %w", name, err)
 	}
 	for _, q := range old {
 		if q.Type() == "tbf" {
 			if err := h.QdiscDel(q); err != nil {
-				return fmt.Errorf("remove the rate of port %s: %w", name, err)
+				return fmt.Errorf("remove the rate of %s: %w", name, err)
 			}
 		}
 	}
-	if f.Rate[name] == 0 {
+	if bitsPerSecond == 0 {
 		return nil
 	}
-	rate := f.Rate[name] / 8 // bytes per second
-	// At least a full frame; beyond that what arrives in 10 ms. The queue holds
-	// another 50 ms, as a small switch does.
-	burst := max(uint32(min(rate/100, 1<<30)), 10_000)
+	rate := bitsPerSecond / 8 // bytes per second
+	// A full frame with its Ethernet header and tag at least; beyond that what passes in 10 ms.
+	burst := uint32(min(max(rate/100, uint64(link.Attrs().MTU)+18), 1<<30))
 	tbf := &netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: port.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
 		Rate:       rate,
 		Buffer:     netlink.Xmittime(rate, burst),
-		Limit:      burst + uint32(min(rate/20, 1<<30)) + 64<<10,
+		Limit:      burst + uint32(min(max(rate/20, 64<<10), 1<<30)), // bytes; TCP hands over 64 KiB at once
 	}
 	if err := h.QdiscAdd(tbf); err != nil {
-		return fmt.Errorf("limit the rate of port %s: %w", name, err)
+		return fmt.Errorf("limit the rate of %s: %w", name, err)
 	}
 	return nil
 }

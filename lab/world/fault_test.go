@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -51,10 +52,10 @@ func TestLoss(t *testing.T) {
 	if err := w.SetLoss(ctx, "n1", "eth0", 50); err != nil {
 		t.Fatal(err)
 	}
-	// Of 400 pings over a port that loses half in each direction, a quarter
-	// comes back: 100, with a standard deviation of 9.
-	if got := pingCount(t, w, "n2", "10.1.0.11", 400); got < 50 || got > 150 {
-		t.Errorf("%d of 400 pings answered, want about 100", got)
+	// Of 200 pings over a port that loses half in each direction, a quarter
+	// comes back: 50, with a standard deviation of 6.
+	if got := pingCount(t, w, "n2", "10.1.0.11", 200); got < 15 || got > 85 {
+		t.Errorf("%d of 200 pings answered, want about 50", got)
 	}
 	if err := w.SetLoss(ctx, "n1", "eth0", 0); err != nil {
 		t.Fatal(err)
@@ -112,42 +113,27 @@ func TestRate(t *testing.T) {
 	if err := w.Boot(t.Context(), segments, machines); err != nil {
 		t.Fatal(err)
 	}
-	fetch := func(from, address string) time.Duration {
-		t.Helper()
-		var took time.Duration
-		deadline := time.Now().Add(5 * time.Second) // the service may not listen yet
-		for {
-			begin := time.Now()
-			err := w.Do(from, func() error {
-				body, err := httpGet(netip.MustParseAddr(address), 30*time.Second)
-				if err == nil && len(body) != 1<<20 {
-					err = io.ErrUnexpectedEOF
-				}
-				return err
-			})
-			if took = time.Since(begin); err == nil {
-				return took
-			}
-			if time.Now().After(deadline) {
-				t.Fatal(err)
-			}
-		}
-	}
-	free := fetch("n2", "10.1.0.11")
+	free := fetch(t, w, "n2", "10.1.0.11")
 	if err := w.SetRate(t.Context(), "n1", "eth0", 16_000_000); err != nil {
 		t.Fatal(err)
 	}
-	fromLimited, toLimited := fetch("n2", "10.1.0.11"), fetch("n1", "10.1.0.12")
+	fromLimited, toLimited := fetch(t, w, "n2", "10.1.0.11"), fetch(t, w, "n1", "10.1.0.12")
 	t.Logf("1 MiB: %v free, %v from the limited machine, %v to it", free, fromLimited, toLimited)
 	for _, took := range []time.Duration{fromLimited, toLimited} {
 		if took < 300*time.Millisecond || took > 10*time.Second {
 			t.Errorf("1 MiB at 16 Mbit/s took %v, want about 0.5 s", took)
 		}
 	}
+	if err := errors.Join(w.StopMachine(t.Context(), "n1", false), w.StartMachine(t.Context(), "n1")); err != nil {
+		t.Fatal(err)
+	}
+	if again := fetch(t, w, "n2", "10.1.0.11"); again < 300*time.Millisecond {
+		t.Errorf("1 MiB took %v after a reboot: the limit is gone", again)
+	}
 	if err := w.SetRate(t.Context(), "n1", "eth0", 0); err != nil {
 		t.Fatal(err)
 	}
-	if took := fetch("n2", "10.1.0.11"); took > 250*time.Millisecond {
+	if took := fetch(t, w, "n2", "10.1.0.11"); took > 250*time.Millisecond {
 		t.Errorf("1 MiB took %v without a limit", took)
 	}
 }
@@ -157,4 +143,26 @@ func serveFiles() error {
 	return http.ListenAndServe(":80", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		http.ServeFile(rw, r, "/srv/blob")
 	}))
+}
+
+// fetch tells how long 1 MiB takes.
+func fetch(t *testing.T, w *World, from, address string) time.Duration {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second) // the service may not listen yet
+	for {
+		begin := time.Now()
+		err := w.Do(from, func() error {
+			body, err := httpGet(netip.MustParseAddr(address), 30*time.Second)
+			if err == nil && len(body) != 1<<20 {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		})
+		if err == nil {
+			return time.Since(begin)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }

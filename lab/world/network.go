@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -155,8 +156,8 @@ func plug(r *record, machine string, p Port, fabric *os.File) error {
 	if err != nil {
 		return fmt.Errorf("find segment: %w", err)
 	}
-	if attrs.MTU == 0 {
-		attrs.MTU = bridge.Attrs().MTU
+	if i := slices.IndexFunc(r.Segments, func(s Segment) bool { return s.Name == p.Segment }); i >= 0 && attrs.MTU == 0 {
+		attrs.MTU = r.Segments[i].MTU // not the bridge's, which follows its ports
 	}
 	veth := netlink.NewVeth(attrs)
 	veth.PeerName, veth.PeerNamespace = name, netlink.NsFd(fabric.Fd())
@@ -170,14 +171,18 @@ func plug(r *record, machine string, p Port, fabric *os.File) error {
 	if err := h.LinkSetMaster(peer, bridge); err != nil {
 		return fmt.Errorf("join segment: %w", err)
 	}
-	if err := r.World.applyPort(h, peer); err != nil {
+	f, err := r.World.faults()
+	if err != nil {
 		return err
 	}
-	return address(p)
+	if err := applyPort(h, peer, f); err != nil {
+		return err
+	}
+	return address(p, f.Rate[name])
 }
 
-// address brings a port up with its addresses.
-func address(p Port) error {
+// address brings a port up with its addresses and the limit of its rate, if any.
+func address(p Port, bitsPerSecond uint64) error {
 	conf := "net/ipv6/conf/" + p.Interface + "/"
 	// Addresses are fixed and unique: the world is up when boot returns, not a
 	// second of duplicate address detection later.
@@ -187,6 +192,9 @@ func address(p Port) error {
 	link, err := netlink.LinkByName(p.Interface)
 	if err != nil {
 		return fmt.Errorf("find interface: %w", err)
+	}
+	if err := limitRate(&netlink.Handle{}, link, bitsPerSecond); err != nil {
+		return err
 	}
 	for _, a := range p.Addresses {
 		addr := &netlink.Addr{IPNet: ipNet(a)}

@@ -35,11 +35,10 @@ func httpGet(to netip.Addr, timeout time.Duration) (string, error) {
 
 // dialTCP connects; the timeout also holds for each later read and write.
 func dialTCP(to netip.Addr, port int, timeout time.Duration) (int, error) {
-	family, address := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: port})
+	family := unix.AF_INET6
+	var address unix.Sockaddr = &unix.SockaddrInet6{Port: port, Addr: to.As16()}
 	if to.Is4() {
-		address = &unix.SockaddrInet4{Port: port, Addr: to.As4()}
-	} else {
-		family, address = unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: to.As16()}
+		family, address = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: to.As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -76,13 +76,6 @@ func applyRules(f faults, cuts []cut) error {
 		add(in, append(onPort(expr.MetaKeyIIFNAME, port), byChance(f.Loss[port])...))
 		add(out, append(onPort(expr.MetaKeyOIFNAME, port), byChance(f.Loss[port])...))
 	}
-	for _, port := range slices.Sorted(maps.Keys(f.Rate)) {
-		// The other direction has a queue on the port.
-		add(in, append(onPort(expr.MetaKeyIIFNAME, port), &expr.Limit{
-			Type: expr.LimitTypePktBytes, Rate: f.Rate[port] / 8, Unit: expr.LimitTimeSecond,
-			Burst: 128 << 10, Over: true,
-		}))
-	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("set the fabric's rules: %w", err)
 	}

@@ -33,6 +33,7 @@ type service struct {
 
 	mu      sync.Mutex
 	state   ServiceState
+	active  bool               // between the decision to start and the end
 	stop    context.CancelFunc // ends the process or the wait for the next one
 	changed chan struct{}      // closed and replaced at each change of state
 }
@@ -69,10 +70,10 @@ func (s *service) set(on bool) error {
 	})
 	for {
 		s.mu.Lock()
-		st, changed := s.state, s.changed
+		st, active, changed := s.state, s.active, s.changed
 		s.mu.Unlock()
 		switch {
-		case (st.PID != 0) == on:
+		case on && st.PID != 0, !on && !active:
 			return nil
 		case on && st.LastExit != "":
 			return fmt.Errorf("service %s: %s", s.spec.Name, st.LastExit)
@@ -91,7 +92,7 @@ func (s *service) Run(ctx context.Context) error {
 		s.mu.Lock()
 		stopped, changed := s.state.Stopped, s.changed
 		run, stop := context.WithCancel(ctx)
-		s.stop = stop
+		s.stop, s.active = stop, !stopped
 		s.mu.Unlock()
 		if stopped {
 			stop()
@@ -107,6 +108,7 @@ func (s *service) Run(ctx context.Context) error {
 			exit = err.Error()
 		}
 		s.update(func(st *ServiceState) {
+			s.active = false
 			st.PID, st.LastExit = 0, exit
 			if !st.Stopped && ctx.Err() == nil {
 				st.Restarts++

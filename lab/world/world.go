@@ -9,6 +9,7 @@
 package world
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,10 +17,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 )
 
 // fabricName is the machine whose network namespace holds the segments.
 const fabricName = "fabric"
+
+// statusTimeout is how long inits may take to tell their state, which they keep
+// in memory.
+const statusTimeout = 10 * time.Second
 
 // ErrNotRunning is wrapped by operations on a machine that is switched off.
 var ErrNotRunning = errors.New("machine is not running")
@@ -53,7 +59,8 @@ type Port struct {
 //
 // Its root is an overlay over the host's: it sees the host's programs, and what
 // it writes is its own and stays over a reboot. Files that appear on the host
-// after boot may stay invisible inside; pass them through a Bind.
+// after boot may stay invisible inside; pass them through a Bind. /dev is the
+// host's, except for /dev/shm.
 type Machine struct {
 	Name     string // a DNS label
 	Ports    []Port
@@ -157,10 +164,12 @@ func (w *World) Machines() ([]MachineState, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
 	var states []MachineState
 	for _, name := range names {
 		s := MachineState{Name: name}
-		reply, err := w.control(name, request{Verb: verbStatus})
+		reply, err := w.control(ctx, name, request{Verb: verbStatus})
 		switch {
 		case err == nil:
 			s.Running, s.PID, s.Services = true, reply.PID, reply.Services

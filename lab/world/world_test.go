@@ -19,6 +19,10 @@ import (
 // TestMain makes the test binary the world's Executable.
 func TestMain(m *testing.M) {
 	if len(os.Args) < 3 || os.Args[1] != "lab" {
+		// Under the race detector each process sleeps for a second at its end.
+		if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	var err error
@@ -311,6 +315,9 @@ func TestCgroups(t *testing.T) {
 			t.Errorf("cgroup made inside is not below the machine's: %v", err)
 		}
 	}
+	// What is frozen must end too.
+	output(t, w, "m", "sh", "-c", `cd /sys/fs/cgroup/freezer/pods 2>/dev/null || exit 0
+		sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >cgroup.procs; echo FROZEN >freezer.state`)
 	if err := w.StopMachine(t.Context(), "m", false); err != nil {
 		t.Fatal(err)
 	}
@@ -392,6 +399,25 @@ func TestServices(t *testing.T) {
 	}
 	if err := w.StopService(ctx, "n1", "none"); err == nil {
 		t.Error("stopping a service that is not there is no error")
+	}
+}
+
+// TestMTU: a port of a smaller MTU does not make the segment's smaller.
+func TestMTU(t *testing.T) {
+	w := newWorld(t)
+	machine := func(name string, mtu int) Machine {
+		return Machine{Name: name, Ports: []Port{{Segment: "s", Interface: "eth0", MTU: mtu}}}
+	}
+	if err := w.Boot(t.Context(), []Segment{{Name: "s", MTU: 9000}}, []Machine{machine("small", 1280)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.AddMachine(t.Context(), machine("large", 0)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"small": "1280", "large": "9000"} {
+		if got := output(t, w, name, "cat", "/sys/class/net/eth0/mtu"); got != want {
+			t.Errorf("machine %s has MTU %s, want %s", name, got, want)
+		}
 	}
 }
 

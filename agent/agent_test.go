@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/version"
+	"github.com/vishvananda/netlink"
+
+	"github.com/fairlead-net/fairlead/cni"
+	"github.com/fairlead-net/fairlead/dataplane"
+	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// TestMain runs the tests as a node: the whole process is in a network
+// namespace of its own. The test binary is the CNI plugin as well.
+func TestMain(m *testing.M) {
+	if os.Getenv("CNI_COMMAND") != "" {
+		skel.PluginMainFuncs(cni.Plugin(), version.All, "")
+		return
+	}
+	const inNode = "FAIRLEAD_TEST_NODE"
+	if os.Geteuid() != 0 || os.Getenv(inNode) != "" {
+		// The first thread is kept from tests that leave theirs in another
+		// namespace: /proc/self/ns/net is its.
+		runtime.LockOSThread()
+		os.Exit(m.Run())
+	}
+	command := exec.Command("/proc/self/exe", os.Args[1:]...)
+	command.Env = append(os.Environ(), inNode+"=1")
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := command.Run(); err != nil {
+		os.Exit(1)
+	}
+}
+
+const testNode = "node1"
+
+// testCluster is a source and a publisher without a cluster.
+type testCluster struct {
+	feed   *model.Feed
+	synced chan struct{}
+	never  chan struct{}
+	node   *model.Node
+
+	mu        sync.Mutex
+	published []kube.NodeStatus
+}
+
+func newCluster(cidrs ...string) *testCluster {
+	c := &testCluster{synced: make(chan struct{}), never: make(chan struct{})}
+	c.node = &model.Node{Name: testNode, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	for _, cidr := range cidrs {
+		c.node.PodCIDRs = append(c.node.PodCIDRs, netip.MustParsePrefix(cidr))
+	}
+	return c
+}
+
+func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
+	feed.Edit(func(s *model.Snapshot) {
+		s.Network = model.DefaultNetwork()
+		s.Nodes = s.Nodes.With(c.node.Name, c.node)
+	})
+	c.feed = feed
+	close(c.synced)
+	<-ctx.Done()
+	return nil
+}
+
+func (c *testCluster) Synced() <-chan struct{}   { return c.synced }
+func (c *testCluster) Changed() <-chan struct{}  { return c.never }
+func (c *testCluster) Problems() []model.Problem { return nil }
+
+func (c *testCluster) PublishNode(_ context.Context, status kube.NodeStatus) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.published = append(c.published, status)
+	return nil
+}
+
+func (c *testCluster) last() kube.NodeStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.published) == 0 {
+		return kube.NodeStatus{}
+	}
+	return c.published[len(c.published)-1]
+}
+
+// testAgent is an agent that runs, and the runtime that uses it.
+type testAgent struct {
+	config Config
+	stop   func()
+	cni    *libcni.CNIConfig
+}
+
+func (a *testAgent) socket() string { return filepath.Join(a.config.RunDir, socketName) }
+
+// list is the configuration as a runtime reads it, at a version.
+func (a *testAgent) list(t testing.TB, version string) *libcni.NetworkConfigList {
+	t.Helper()
+	list, err := libcni.ConfListFromBytes(fmt.Appendf(nil,
+		`{"cniVersion": %q, "name": "fairlead", "plugins": [{"type": "fairlead-cni", "socket": %q}]}`, version, a.socket()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// needNode makes the uplink that the node has.
+func needNode(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = "uplink", 1400
+	uplink := netlink.NewVeth(attrs)
+	uplink.PeerName = "wire"
+	must(t, netlink.LinkAdd(uplink))
+	t.Cleanup(func() { must(t, netlink.LinkDel(uplink)) })
+	for _, name := range []string{"lo", "uplink", "wire"} {
+		link, err := netlink.LinkByName(name)
+		must(t, err)
+		must(t, netlink.LinkSetUp(link))
+	}
+	for _, addr := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
+		must(t, netlink.AddrAdd(uplink, address(netip.MustParsePrefix(addr))))
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs an agent on the kernel until stop, or the test's end.
+func start(t testing.TB, cluster *testCluster, runDir string) *testAgent {
+	t.Helper()
+	routes, err := planenetlink.New()
+	must(t, err)
+	bin := t.TempDir()
+	executable, err := os.Executable()
+	must(t, err)
+	must(t, os.Symlink(executable, filepath.Join(bin, pluginName)))
+	a := &testAgent{
+		config: Config{
+			Node: testNode, Version: "test", Source: cluster, Publisher: cluster,
+			Dataplanes: []dataplane.Dataplane{routes},
+			RunDir:     runDir, CNIBinDir: bin, CNIConfDir: t.TempDir(),
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		},
+		cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil),
+	}
+	if testing.Verbose() {
+		a.config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, a.config) }()
+	a.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the agent ended: %v", err)
+		}
+		routes.Close()
+	})
+	t.Cleanup(a.stop)
+	return a
+}
+
+// eventually waits for something that no event tells the test of.
+func eventually(t testing.TB, what string, true func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !true(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func podDevices(t testing.TB) (names []string) {
+	t.Helper()
+	all, err := whole(netlink.LinkList)
+	must(t, err)
+	for _, link := range all {
+		if isPodDevice(link.Attrs().Name) {
+			names = append(names, link.Attrs().Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/cni"
+)
+
+// ask is the plugin without its process.
+func (a *testAgent) ask(t testing.TB, request cni.Request, netns *os.File) *cni.Reply {
+	t.Helper()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: a.socket(), Net: "unix"})
+	must(t, err)
+	defer conn.Close()
+	request.Version = cni.Version
+	if request.Timeout == 0 {
+		request.Timeout = 10 * time.Second
+	}
+	must(t, cni.WriteRequest(conn, &request, netns))
+	reply, err := cni.ReadReply(conn)
+	must(t, err)
+	return reply
+}
+
+// BenchmarkAdd connects and disconnects the 50th pod of a node: what the
+// container runtime waits for, without the start of the plugin's process.
+func BenchmarkAdd(b *testing.B) {
+	needNode(b)
+	a := start(b, newCluster("10.244.0.0/16", "fd00:10:244:1::/64"), b.TempDir())
+	eventually(b, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
+	request := func(command, name string) cni.Request {
+		return cni.Request{Command: command, ContainerID: name, Interface: "eth0", Args: "K8S_POD_NAMESPACE=d;K8S_POD_NAME=" + name}
+	}
+	for n := range 49 {
+		if reply := a.ask(b, request("ADD", fmt.Sprint("p", n)), newPod(b, "").netns); reply.Error != nil {
+			b.Fatal(reply.Error)
+		}
+	}
+	var adds, dels []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		p := newPod(b, "")
+		b.StartTimer()
+		began := time.Now()
+		if reply := a.ask(b, request("ADD", "last"), p.netns); reply.Error != nil {
+			b.Fatal(reply.Error)
+		}
+		added := time.Now()
+		if reply := a.ask(b, request("DEL", "last"), nil); reply.Error != nil {
+			b.Fatal(reply.Error)
+		}
+		adds, dels = append(adds, added.Sub(began)), append(dels, time.Since(added))
+	}
+	for name, took := range map[string][]time.Duration{"add": adds, "del": dels} {
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, name+"-p50-ms")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, name+"-p99-ms")
+	}
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// status tells the cluster how this node does.
+type status struct {
+	node, version string
+	feed          *model.Feed
+	loop          *loop
+	source        Source
+	publisher     Publisher
+	checks        checks
+	log           *slog.Logger
+}
+
+// How often a status is offered to the publisher, which writes what is new, or
+// a sign of life when one is due. What somebody has to act on goes at once, as
+// fast as shortestPause lets it; counts wait for the next minute, lest a
+// thousand nodes write as often as pods come and go.
+const (
+	shortestPause = 2 * time.Second
+	longestPause  = time.Minute
+	publishTime   = 30 * time.Second // after which a newer status has its turn
+)
+
+func (s *status) Run(ctx context.Context) error {
+	said := ""
+	for {
+		now := s.now()
+		publishing, cancel := context.WithTimeout(ctx, publishTime)
+		err := s.publisher.PublishNode(publishing, now)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			said = ""
+		case err.Error() != said:
+			said = err.Error()
+			s.log.Warn("the status of this node could not be published", "error", err)
+		}
+		if !pause(ctx, jitter(shortestPause)) || !s.wait(ctx, now) {
+			return nil
+		}
+	}
+}
+
+// wait returns when there is something new to publish since then; it tells
+// whether the context goes on.
+func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
+	due := time.After(jitter(longestPause))
+	for {
+		_, applied := s.loop.outcome.get()
+		troubled, step := s.source.Changed(), s.checks.next()
+		if urgent(then, s.now()) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-due:
+			return true
+		case <-applied:
+		case <-troubled:
+		case <-step:
+		}
+	}
+}
+
+func urgent(then, now kube.NodeStatus) bool {
+	return then.Ready != now.Ready || then.Message != now.Message ||
+		then.Uplink != now.Uplink || then.MTU != now.MTU || !slices.Equal(then.Problems, now.Problems)
+}
+
+// pause is for rates, not for waiting; it tells whether the context goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (s *status) now() kube.NodeStatus {
+	snapshot, _ := s.feed.Latest()
+	result, _ := s.loop.outcome.get()
+	status := kube.NodeStatus{
+		Node: s.node, Version: s.version,
+		Ready: true, Reason: "Applied", Message: "the network is as planned",
+		Problems: append(result.problems(), s.source.Problems()...),
+		Attached: snapshot.Attachments.Len(),
+	}
+	switch missing := s.checks.missing(); {
+	case result.err != nil:
+		status.Ready, status.Reason, status.Message = false, "ApplyFailed", result.err.Error()
+	case missing != "":
+		status.Ready, status.Reason, status.Message = false, "Starting", missing
+	case len(result.refused) > 0:
+		status.Ready, status.Reason, status.Message = false, "Refused", result.refused[0].String()
+	}
+	if link := uplink(snapshot, s.node); link != nil {
+		status.Uplink, status.MTU = link.Name, link.MTU
+	}
+	if result.plan != nil && result.plan.Route != nil {
+		for _, way := range result.plan.Route.Ways.All() {
+			switch way {
+			case route.Direct:
+				status.Direct++
+			case route.Tunnel:
+				status.Tunnelled++
+			}
+		}
+	}
+	return status
+}

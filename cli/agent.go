@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/agent"
+	"github.com/fairlead-net/fairlead/dataplane"
+	"github.com/fairlead-net/fairlead/dataplane/netlink"
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
+	"github.com/fairlead-net/fairlead/kube"
+)
+
+func agentCommand() *cobra.Command {
+	var config agent.Config
+	var api kube.Options
+	command := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the network of this node (the DaemonSet does)",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config.Version = Version
+			config.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
+			return runAgent(command, config, api)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&config.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object")
+	flags.StringVar(&config.CNIBinDir, "cni-bin-dir", "/opt/cni/bin", "where the container runtime looks for CNI plugins")
+	flags.StringVar(&config.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
+	flags.StringVar(&api.StateDir, "state-dir", "/var/lib/fairlead", "what is kept over reboots")
+	flags.StringVar(&config.RunDir, "run-dir", "/run/fairlead", "sockets, gone with a reboot")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz and /debug/pprof; empty: not at all")
+	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
+	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
+	return command
+}
+
+func runAgent(command *cobra.Command, config agent.Config, api kube.Options) error {
+	api.UserAgent = "fairlead-agent/" + config.Version
+	client, err := kube.Connect(api)
+	if err != nil {
+		return err
+	}
+	routes, err := netlink.New()
+	if err != nil {
+		return err
+	}
+	defer routes.Close()
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the CNI plugin: %w", err)
+	}
+	config.Plugin = filepath.Join(filepath.Dir(executable), "fairlead-cni")
+	config.Source, config.Publisher = client.Source(), client
+	config.Dataplanes = []dataplane.Dataplane{routes, nftables.New()}
+	return agent.Run(command.Context(), config)
+}

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+)
+
+// planOutput is what plan -o json prints. It only grows.
+type planOutput struct {
+	Node     string          `json:"node"`
+	Plan     []string        `json:"plan"` // lines in the words of sysctl, ip, bridge and nft, sorted by kind
+	Problems []problemOutput `json:"problems"`
+}
+
+type problemOutput struct {
+	Object  string `json:"object"` // kind/name or kind/namespace/name
+	Field   string `json:"field,omitempty"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+func planCommand() *cobra.Command {
+	var file, node, output string
+	command := &cobra.Command{
+		Use:   "plan --snapshot FILE --node NODE",
+		Short: "Print what a node should look like, from a snapshot of the cluster",
+		Long: `Print what a node should look like, from a snapshot of the cluster: the same
+computation that the agent makes, without touching anything.
+
+A snapshot is a YAML file of Nodes, Pods and the Network as kubectl prints them,
+and of a NodeState for what the node knows of itself:
+
+  kubectl get nodes,pods,networks.fairlead.io -A -o yaml > snapshot.yaml
+  cat >> snapshot.yaml <<END
+  ---
+  apiVersion: fairlead.io/v1alpha1
+  kind: NodeState
+  links:
+  - {name: eth0, mtu: 1500, addresses: [192.0.2.1/24]}
+  END`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if output != "text" && output != "json" {
+				return fmt.Errorf("-o %s: not a format; text and json are", output)
+			}
+			return printPlan(command.OutOrStdout(), file, node, output)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&file, "snapshot", "", "file of the snapshot; - reads standard input")
+	flags.StringVar(&node, "node", "", "name of the node")
+	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	for _, required := range []string{"snapshot", "node"} {
+		if err := command.MarkFlagRequired(required); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
+	return command
+}
+
+func printPlan(to io.Writer, file, name, output string) error {
+	from := os.Stdin
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return fmt.Errorf("reading the snapshot: %w", err)
+		}
+		defer opened.Close()
+		from = opened
+	}
+	snapshot, err := kube.ReadSnapshot(from)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	node := plan.Compute(nil, snapshot, name)
+	if output == "text" {
+		_, err := io.WriteString(to, plan.Text(node))
+		return err
+	}
+	problems := node.Problems
+	node.Problems = nil // Text has them as lines
+	text := strings.TrimSuffix(plan.Text(node), "\n")
+	return printJSON(to, planOutput{Node: name, Plan: strings.Split(text, "\n"), Problems: problemOutputs(problems)})
+}
+
+func problemOutputs(problems []model.Problem) []problemOutput {
+	outputs := make([]problemOutput, 0, len(problems))
+	for _, p := range problems {
+		outputs = append(outputs, problemOutput{p.Object(), p.Field, p.Reason, p.Message, p.Remedy})
+	}
+	return outputs
+}
+
+func printJSON(to io.Writer, value any) error {
+	encoder := json.NewEncoder(to)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}

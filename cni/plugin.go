@@ -1,0 +1,131 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// DefaultSocket is where the agent listens if the configuration names no other.
+const DefaultSocket = "/run/fairlead/cni.sock"
+
+// How long the plugin waits for the agent. For ADD the agent may have to learn
+// its node's range first; runtimes give a pod minutes. DEL is tried again by
+// the kubelet, and the others soon by those who ask.
+const (
+	addTimeout   = 29 * time.Second
+	otherTimeout = 10 * time.Second
+	// Of these, the agent gets less, so that its reason arrives.
+	answerTime = time.Second
+)
+
+// Plugin is the body of the CNI plugin: each verb asks the agent and gives back
+// its answer, or a types.Error.
+func Plugin() skel.CNIFuncs {
+	return skel.CNIFuncs{
+		Add:    add,
+		Del:    func(args *skel.CmdArgs) error { return discard(args, "DEL", otherTimeout) },
+		Check:  func(args *skel.CmdArgs) error { return discard(args, "CHECK", otherTimeout) },
+		GC:     func(args *skel.CmdArgs) error { return discard(args, "GC", otherTimeout) },
+		Status: func(args *skel.CmdArgs) error { return discard(args, "STATUS", 2*answerTime) },
+	}
+}
+
+// config is what the plugin itself reads of its configuration.
+type config struct {
+	CNIVersion string `json:"cniVersion"`
+	Socket     string `json:"socket"`
+}
+
+func add(args *skel.CmdArgs) error {
+	result, err := ask(args, "ADD", addTimeout)
+	if err != nil {
+		return err
+	}
+	if result == nil {
+		return types.NewError(types.ErrInternal, "the Fairlead agent gave no result", "")
+	}
+	var conf config
+	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
+		return types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	}
+	return types.PrintResult(result, conf.CNIVersion)
+}
+
+func discard(args *skel.CmdArgs, command string, timeout time.Duration) error {
+	_, err := ask(args, command, timeout)
+	return err
+}
+
+// ask sends the agent what the runtime asks and waits for the answer. All
+// errors are types.Errors.
+func ask(args *skel.CmdArgs, command string, timeout time.Duration) (*types100.Result, error) {
+	deadline := time.Now().Add(timeout)
+	conf := config{Socket: DefaultSocket}
+	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	}
+	netns, err := openNetns(args.Netns, command)
+	if err != nil {
+		return nil, err
+	}
+	if netns != nil {
+		defer netns.Close()
+	}
+	conn, dialErr := dial(conf.Socket, deadline)
+	if dialErr != nil {
+		return nil, unreachable(command, dialErr)
+	}
+	defer conn.Close()
+	request := &Request{
+		Version: Version, Command: command,
+		ContainerID: args.ContainerID, Interface: args.IfName, Netns: args.Netns, Args: args.Args,
+		Config: args.StdinData, Timeout: time.Until(deadline) - answerTime,
+	}
+	reply, askErr := exchange(conn, request, netns, deadline)
+	if askErr != nil {
+		return nil, unreachable(command, askErr)
+	}
+	if reply.Error != nil {
+		return nil, reply.Error
+	}
+	return reply.Result, nil
+}
+
+func exchange(conn *net.UnixConn, request *Request, netns *os.File, deadline time.Time) (*Reply, error) {
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, fmt.Errorf("set deadline: %w", err)
+	}
+	if err := WriteRequest(conn, request, netns); err != nil {
+		return nil, err
+	}
+	return ReadReply(conn)
+}
+
+// openNetns opens the pod's namespace. DEL has to succeed without it, and GC
+// and STATUS have none.
+func openNetns(path, command string) (*os.File, error) {
+	if command != "ADD" && command != "CHECK" {
+		return nil, nil
+	}
+	netns, err := os.Open(path)
+	if err != nil {
+		return nil, types.NewError(types.ErrInvalidNetNS, "cannot open the pod's network namespace", err.Error())
+	}
+	return netns, nil
+}
+
+func unreachable(command string, err error) *types.Error {
+	code := types.ErrTryAgainLater
+	if command == "STATUS" {
+		code = types.ErrPluginNotAvailable
+	}
+	return types.NewError(code, "the Fairlead agent of this node does not answer",
+		fmt.Sprintf("%v; see kubectl -n kube-system get pods -l app.kubernetes.io/name=fairlead-agent -o wide", err))
+}

@@ -1,0 +1,120 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+)
+
+// view is all that a summary depends on.
+type view struct {
+	snapshot *model.Snapshot
+	reports  model.Map[string, *v1alpha1.NodeNetwork]
+	problems []model.Problem // of the sources
+	now      time.Time
+}
+
+// summary is the state of the cluster's network.
+type summary struct {
+	total, ready int             // nodes
+	behind       []string        // names of nodes that are not ready, sorted
+	problems     []model.Problem // sorted, each once
+}
+
+func summarize(v view) summary {
+	s := summary{total: v.snapshot.Nodes.Len()}
+	s.problems = append(slices.Clone(v.problems), plan.Cluster(v.snapshot)...)
+	for name := range v.snapshot.Nodes.All() {
+		report, _ := v.reports.Get(name)
+		if problem, ok := NodeProblem(name, report, v.now); ok {
+			s.behind = append(s.behind, name)
+			s.problems = append(s.problems, problem)
+		}
+		if report != nil {
+			for _, problem := range report.Status.Problems {
+				s.problems = append(s.problems, model.Problem(problem))
+			}
+		}
+	}
+	s.ready = s.total - len(s.behind)
+	slices.Sort(s.behind)
+	slices.SortFunc(s.problems, model.Problem.Compare)
+	s.problems = slices.Compact(s.problems)
+	return s
+}
+
+// NodeProblem judges a node by what its agent said last; report is nil if that
+// is nothing. It returns false if the network of the node is ready.
+func NodeProblem(node string, report *v1alpha1.NodeNetwork, now time.Time) (model.Problem, bool) {
+	problem := model.Problem{
+		Kind: "Node", Name: node,
+		Remedy: "look at its agent: kubectl -n kube-system get pods -o wide -l app.kubernetes.io/name=fairlead-agent",
+	}
+	switch {
+	case report == nil:
+		problem.Reason = "AgentNeverReported"
+		problem.Message = "the agent of this node has not reported yet"
+	case now.Sub(report.Status.HeartbeatTime.Time) > kube.StaleAfter:
+		problem.Reason = "AgentSilent"
+		problem.Message = fmt.Sprintf("the agent of this node has been silent since %s",
+			report.Status.HeartbeatTime.UTC().Format(time.RFC3339))
+	case !meta.IsStatusConditionTrue(report.Status.Conditions, v1alpha1.ConditionReady):
+		problem.Reason, problem.Message = "NotReady", "the network of this node is not ready"
+		if ready := meta.FindStatusCondition(report.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+			problem.Reason = ready.Reason
+			problem.Message += ": " + ready.Message
+		}
+	default:
+		return model.Problem{}, false
+	}
+	return problem, true
+}
+
+// Caps of what one object names.
+const (
+	maxNames    = 10
+	maxProblems = 50 // as the schema has it
+)
+
+// fill writes the summary into the status of the Network. What is the same
+// keeps its times.
+func (s *summary) fill(status *v1alpha1.NetworkStatus, generation int64) {
+	status.ObservedGeneration = generation
+	status.Nodes = v1alpha1.NodeCount{Total: int32(s.total), Ready: int32(s.ready)}
+	status.Problems = kube.Problems(s.problems, maxProblems)
+	ready := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: generation,
+		Reason: "AllNodesReady", Message: fmt.Sprintf("the network is ready on all %d nodes", s.total),
+	}
+	if len(s.behind) > 0 {
+		ready.Status, ready.Reason = metav1.ConditionFalse, "NodesNotReady"
+		ready.Message = fmt.Sprintf("%d of %d nodes are not ready: %s", len(s.behind), s.total, some(s.behind))
+	}
+	degraded := metav1.Condition{
+		Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionFalse, ObservedGeneration: generation,
+		Reason: "NoProblems", Message: "there are no problems",
+	}
+	if len(s.problems) > 0 {
+		degraded.Status, degraded.Reason = metav1.ConditionTrue, "Problems"
+		degraded.Message = fmt.Sprintf("%d problems; the first: %s", len(s.problems), s.problems[0])
+	}
+	meta.SetStatusCondition(&status.Conditions, ready)
+	meta.SetStatusCondition(&status.Conditions, degraded)
+}
+
+// some names the first of many.
+func some(names []string) string {
+	if len(names) <= maxNames {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), len(names)-maxNames)
+}

@@ -1,0 +1,187 @@
+// Package netlink makes the kernel route as a plan says: VXLAN devices, their
+// addresses, neighbours and forwarding entries, routes, and the few sysctls
+// that routing needs. It does not filter or translate packets, and it decides
+// nothing.
+//
+// What is ours: routes of Protocol, and network interfaces whose name begins
+// with route.VXLANPrefix, with all that is on them. Nothing else is changed.
+//
+// A Plane is for one goroutine at a time.
+package netlink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+
+	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/dataplane"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// Plane is the part of a data plane that routes.
+type Plane struct {
+	handle *rtnl.Handle
+	known  bool // the actual sides of the deltas are what the kernel holds
+
+	vxlans    dataplane.Delta[string, route.VXLAN]
+	sysctls   dataplane.Delta[string, string]
+	addresses dataplane.Delta[route.Address, struct{}]
+	neighbors dataplane.Delta[route.Neighbor, model.MAC]
+	fdb       dataplane.Delta[route.Station, netip.Addr]
+	routes    dataplane.Delta[netip.Prefix, route.Route]
+	debris    []rtnl.Route // of Protocol, but not as this version writes them
+}
+
+// New returns a data plane for the network namespace of the calling thread.
+// Apply must be called in the same one: sysctls are found through the thread.
+func New() (*Plane, error) {
+	handle, err := rtnl.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a route netlink socket: %w", err)
+	}
+	return &Plane{handle: handle}, nil
+}
+
+// Close gives back the socket. What was applied stays.
+func (p *Plane) Close() { p.handle.Close() }
+
+// Forget makes the next Apply read back what the kernel holds.
+func (p *Plane) Forget() { p.known = false }
+
+// Apply carries out the routing part of a plan. See dataplane.Dataplane.
+func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
+	if node.Route == nil {
+		return nil, nil
+	}
+	p.desire(node.Route)
+	if p.known && p.pending() == 0 {
+		return nil, nil
+	}
+	batch := &batch{Plane: p, ctx: ctx, node: node.Name, indexes: map[string]int{}}
+	err := batch.run()
+	p.known = err == nil
+	return batch.problems, err
+}
+
+func (p *Plane) desire(plan *route.Plan) {
+	p.vxlans.Desire(plan.VXLANs)
+	p.sysctls.Desire(plan.Sysctls)
+	p.addresses.Desire(plan.Addresses)
+	p.neighbors.Desire(plan.Neighbors)
+	p.fdb.Desire(plan.FDB)
+	p.routes.Desire(plan.Routes)
+}
+
+func (p *Plane) pending() int {
+	return p.vxlans.Pending() + p.sysctls.Pending() + p.addresses.Pending() +
+		p.neighbors.Pending() + p.fdb.Pending() + p.routes.Pending() + len(p.debris)
+}
+
+// batch is one Apply.
+type batch struct {
+	*Plane
+	ctx      context.Context
+	node     string
+	indexes  map[string]int // of network interfaces, by name, as far as looked up
+	problems []model.Problem
+}
+
+// run adds from the links up and removes from the routes down, so that nothing
+// is ever there without what it stands on.
+func (b *batch) run() error {
+	if !b.known {
+		if err := b.observe(); err != nil {
+			return err
+		}
+	}
+	recreated, err := b.putVXLANs()
+	if err != nil {
+		return err
+	}
+	if recreated {
+		// All that was on the old device went with it.
+		if err := b.observe(); err != nil {
+			return err
+		}
+	}
+	// Sysctls follow the links: those of a device come with it.
+	steps := []func() error{
+		b.putSysctls, b.putAddresses, b.putNeighbors, b.putFDB, b.putRoutes,
+		b.removeRoutes, b.removeFDB, b.removeNeighbors, b.removeAddresses, b.removeVXLANs,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// index is that of a network interface.
+func (b *batch) index(device string) (int, error) {
+	if index, ok := b.indexes[device]; ok {
+		return index, nil
+	}
+	link, err := b.handle.LinkByName(device)
+	var missing rtnl.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return 0, fmt.Errorf("network interface %s: %w", device, unix.ENODEV)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up network interface %s: %w", device, err)
+	}
+	b.indexes[device] = link.Attrs().Index
+	return link.Attrs().Index, nil
+}
+
+// put carries out what a delta lacks, except what the kernel refuses.
+func put[K, V comparable](b *batch, delta *dataplane.Delta[K, V], item item[K, V], do func(K, V) error) error {
+	for key, value := range delta.Puts() {
+		if err := b.ctx.Err(); err != nil {
+			return fmt.Errorf("apply routing: %w", err)
+		}
+		if err := do(key, value); err != nil {
+			if err := b.refused(item.named(key), item.asked(key, value), err); err != nil {
+				return err
+			}
+			continue
+		}
+		delta.Did(key, value)
+	}
+	return nil
+}
+
+// remove carries out what a delta has too much. What is gone already is not
+// missed.
+func remove[K, V comparable](b *batch, delta *dataplane.Delta[K, V], item item[K, V], do func(K, V) error) error {
+	for key, value := range delta.Removals() {
+		if err := b.ctx.Err(); err != nil {
+			return fmt.Errorf("apply routing: %w", err)
+		}
+		if err := do(key, value); err != nil && !gone(err) {
+			if err := b.refused(item.named(key), "remove "+item.asked(key, value), err); err != nil {
+				return err
+			}
+			continue
+		}
+		delta.Removed(key)
+	}
+	return nil
+}
+
+// gone tells that what was to be removed is not there, or its device is not.
+func gone(err error) bool {
+	for _, errno := range []syscall.Errno{unix.ESRCH, unix.ENOENT, unix.ENODEV, unix.ENXIO, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}

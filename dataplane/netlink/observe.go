@@ -1,0 +1,60 @@
+package netlink
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	rtnl "github.com/vishvananda/netlink"
+
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// observe reads back all that is ours.
+func (b *batch) observe() error {
+	var links []rtnl.Link
+	err := dump("network interfaces", func() (err error) {
+		links, err = b.handle.LinkList()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	clear(b.indexes)
+	names, ours := map[int]string{}, map[int]string{}
+	for _, link := range links {
+		name, index := link.Attrs().Name, link.Attrs().Index
+		names[index] = name
+		b.indexes[name] = index
+		if strings.HasPrefix(name, route.VXLANPrefix) {
+			ours[index] = name
+		}
+	}
+	b.observeVXLANs(links, names)
+	if err := b.observeAddresses(ours); err != nil {
+		return err
+	}
+	if err := b.observeNeighbors(ours); err != nil {
+		return err
+	}
+	if err := b.observeRoutes(names); err != nil {
+		return err
+	}
+	b.observeSysctls()
+	return nil
+}
+
+// dump repeats a listing that the kernel says was interrupted by changes.
+func dump(what string, list func() error) error {
+	const attempts = 20
+	var err error
+	for range attempts {
+		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read back %s: %w", what, err)
+	}
+	return nil
+}

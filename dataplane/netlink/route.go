@@ -1,0 +1,208 @@
+package netlink
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
+
+// Protocol marks our routes (rtm_protocol, "proto 175" to ip route). Neither
+// rtnetlink.h nor the rt_protos of iproute2 or FRR has given it away.
+const Protocol rtnl.RouteProtocol = 175
+
+// priority is the metric of our routes: the best that the family has. No other
+// route to the same destination then wins over ours without a word, whatever
+// its metric, but for one of just this metric; and that one makes the kernel
+// refuse ours (EEXIST), which names it in a Problem. IPv6 takes 0 for "no
+// metric given", which is 1024.
+func priority(destination netip.Prefix) int {
+	if model.FamilyOf(destination.Addr()) == model.IPv4 {
+		return 0
+	}
+	return 1
+}
+
+func routeItem() item[netip.Prefix, route.Route] {
+	return item[netip.Prefix, route.Route]{
+		named: func(destination netip.Prefix) string { return "route " + destination.String() },
+		asked: func(destination netip.Prefix, r route.Route) string {
+			return "route " + plan.RouteText(destination, r)
+		},
+	}
+}
+
+// putRoutes replaces routes of ours in place, without a moment in which there
+// is none. A new one must not replace: the kernel does not ask whose it was.
+func (b *batch) putRoutes() error {
+	return put(b, &b.routes, routeItem(), func(destination netip.Prefix, want route.Route) error {
+		entry, err := b.route(destination, want)
+		if err != nil {
+			return err
+		}
+		write := b.handle.RouteAdd
+		if _, ours := b.routes.Actual(destination); ours {
+			write = b.handle.RouteReplace
+		}
+		err = write(entry)
+		if errors.Is(err, unix.EINVAL) && want.OnLink && want.Via.Is6() {
+			err = b.writeOverGateway(entry, want.Via, write)
+		}
+		if errors.Is(err, unix.EEXIST) {
+			err = fmt.Errorf("%w: %s", err, b.inTheWay(destination))
+		}
+		return err
+	})
+}
+
+// writeOverGateway writes an IPv6 route whose next hop is now reached through
+// another device. The kernel then refuses it even onlink
+// (ip6_route_check_nh_onlink), unless a route to the next hop itself says
+// otherwise for the moment.
+func (b *batch) writeOverGateway(entry *rtnl.Route, via netip.Addr, write func(*rtnl.Route) error) error {
+	gateway, err := b.route(model.HostPrefix(via), route.Route{})
+	if err != nil {
+		return err
+	}
+	gateway.LinkIndex = entry.LinkIndex
+	if err := b.handle.RouteAdd(gateway); err != nil {
+		return fmt.Errorf("route to the next hop: %w", err)
+	}
+	err = write(entry)
+	if undo := b.handle.RouteDel(gateway); undo != nil && err == nil {
+		return fmt.Errorf("remove the route to the next hop: %w", undo)
+	}
+	return err
+}
+
+// inTheWay names the route that is there instead of ours.
+func (b *batch) inTheWay(destination netip.Prefix) string {
+	found, err := b.handle.RouteGetWithOptions(destination.Addr().AsSlice(), &rtnl.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(found) == 0 || prefixOf(found[0].Dst) != destination {
+		return "another route is in the way"
+	}
+	text := fmt.Sprintf("in the way is the route of protocol %s to %s", found[0].Protocol, destination)
+	if gateway := addrOf(found[0].Gw); gateway.IsValid() {
+		text += " via " + gateway.String()
+	}
+	if link, err := b.handle.LinkByIndex(found[0].LinkIndex); err == nil {
+		text += " dev " + link.Attrs().Name
+	}
+	return text
+}
+
+func (b *batch) removeRoutes() error {
+	err := remove(b, &b.routes, routeItem(), func(destination netip.Prefix, _ route.Route) error {
+		return b.handle.RouteDel(&rtnl.Route{
+			Dst:      ipNet(destination),
+			Protocol: Protocol, // the kernel removes no route of another's
+			Priority: priority(destination),
+			Table:    unix.RT_TABLE_MAIN,
+			Scope:    rtnl.SCOPE_NOWHERE, // any
+		})
+	})
+	if err != nil {
+		return err
+	}
+	var left []rtnl.Route
+	for _, entry := range b.debris {
+		if err := b.handle.RouteDel(&entry); err != nil && !gone(err) {
+			named := "route " + prefixOf(entry.Dst).String()
+			if err := b.refused(named, "remove "+named, err); err != nil {
+				return err
+			}
+			left = append(left, entry)
+		}
+	}
+	b.debris = left
+	return nil
+}
+
+// route is a route in the kernel's terms.
+func (b *batch) route(destination netip.Prefix, r route.Route) (*rtnl.Route, error) {
+	entry := &rtnl.Route{
+		Dst:      ipNet(destination),
+		Protocol: Protocol,
+		Priority: priority(destination),
+		Table:    unix.RT_TABLE_MAIN,
+		Type:     unix.RTN_UNICAST,
+		Src:      r.Source.AsSlice(),
+		Gw:       r.Via.AsSlice(),
+		MTU:      r.MTU,
+	}
+	switch {
+	case r.Unreachable:
+		entry.Type = unix.RTN_UNREACHABLE
+		return entry, nil
+	case !r.Via.IsValid():
+		entry.Scope = rtnl.SCOPE_LINK
+	case r.OnLink:
+		entry.Flags = int(rtnl.FLAG_ONLINK)
+	}
+	if r.Device == "" {
+		return entry, nil
+	}
+	index, err := b.index(r.Device)
+	entry.LinkIndex = index
+	return entry, err
+}
+
+// observeRoutes reads back the routes of Protocol.
+func (b *batch) observeRoutes(names map[int]string) error {
+	// The kernel filters only for strict requests (4.20); the library filters
+	// again what older ones send.
+	if b.handle.SetStrictCheck(true) == nil {
+		defer func() { _ = b.handle.SetStrictCheck(false) }()
+	}
+	found := map[netip.Prefix]route.Route{}
+	b.debris = nil
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		var entries []rtnl.Route
+		err := dump("routes", func() (err error) {
+			filter := &rtnl.Route{Protocol: Protocol}
+			entries, err = b.handle.RouteListFiltered(family, filter, rtnl.RT_FILTER_PROTOCOL|rtnl.RT_FILTER_TABLE)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			destination := prefixOf(entry.Dst)
+			_, twice := found[destination]
+			if twice || !ourForm(&entry) {
+				entry.Scope = rtnl.SCOPE_NOWHERE
+				b.debris = append(b.debris, entry)
+				continue
+			}
+			found[destination] = seenRoute(&entry, names)
+		}
+	}
+	b.routes.Observe(found)
+	return nil
+}
+
+// ourForm tells whether a route is of the form that this version writes.
+func ourForm(entry *rtnl.Route) bool {
+	return entry.Table == unix.RT_TABLE_MAIN && entry.Priority == priority(prefixOf(entry.Dst)) &&
+		entry.Tos == 0 && len(entry.MultiPath) == 0 && entry.Encap == nil &&
+		(entry.Type == unix.RTN_UNICAST || entry.Type == unix.RTN_UNREACHABLE)
+}
+
+func seenRoute(entry *rtnl.Route, names map[int]string) route.Route {
+	if entry.Type == unix.RTN_UNREACHABLE {
+		return route.Route{Unreachable: true}
+	}
+	return route.Route{
+		Device: names[entry.LinkIndex],
+		Via:    addrOf(entry.Gw),
+		OnLink: entry.Flags&int(rtnl.FLAG_ONLINK) != 0,
+		Source: addrOf(entry.Src),
+		MTU:    entry.MTU,
+	}
+}

@@ -1,0 +1,15 @@
+// Package deploy has the manifest that installs Fairlead in a cluster. It
+// applies nothing. What it has may be read concurrently, and never written.
+package deploy
+
+import (
+	_ "embed" // for Manifest
+)
+
+//go:generate sh -c "cat crd/*.yaml base.yaml >fairlead.yaml"
+
+// Manifest is fairlead.yaml, for kubectl apply --server-side: the kinds of
+// api/v1alpha1 as generated, and base.yaml.
+//
+//go:embed fairlead.yaml
+var Manifest []byte

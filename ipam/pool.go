@@ -1,0 +1,87 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// pool is one range. Its addresses are first handed out in order, each once;
+// then those that were freed, the longest ago first. So a freed address rests
+// for as long as the range allows, a taken one costs nothing to skip, and an
+// IPv6 range costs no more memory than what is used of it.
+type pool struct {
+	prefix netip.Prefix
+	next   netip.Addr              // not handed out yet, nor is what follows; outside of the range at its end
+	freed  []rest                  // oldest first
+	early  map[netip.Addr]struct{} // freed ones that next has still before it
+}
+
+// rest is a freed address.
+type rest struct {
+	addr netip.Addr
+	at   time.Time
+}
+
+// newPool leaves out the first address: it names the node's end of a tunnel,
+// and is the subnet-router anycast address of IPv6 (RFC 4291 section 2.6.1).
+func newPool(prefix netip.Prefix) *pool {
+	return &pool{prefix: prefix, next: prefix.Addr().Next()}
+}
+
+// ready tells whether take has an address to return.
+func (p *pool) ready(holders map[netip.Addr]model.AttachmentKey, now time.Time) bool {
+	for p.usable(p.next) {
+		_, taken := holders[p.next]
+		_, resting := p.early[p.next]
+		if !taken && !resting {
+			return true
+		}
+		delete(p.early, p.next)
+		p.next = p.next.Next()
+	}
+	return len(p.freed) > 0 && !now.Before(p.freed[0].at.Add(Cooldown))
+}
+
+// usable tells whether a pod may have the address. The last one of an IPv4
+// range looks like a broadcast address to some.
+func (p *pool) usable(addr netip.Addr) bool {
+	if !addr.IsValid() || !p.prefix.Contains(addr) || addr == p.prefix.Addr() {
+		return false
+	}
+	return addr.Is6() || p.prefix.Contains(addr.Next())
+}
+
+// take returns the address that ready has found.
+func (p *pool) take() netip.Addr {
+	if p.usable(p.next) {
+		addr := p.next
+		p.next = addr.Next()
+		return addr
+	}
+	addr := p.freed[0].addr
+	p.freed = p.freed[1:]
+	return addr
+}
+
+// release notes a freed address. One from an earlier life may be ahead of next.
+func (p *pool) release(addr netip.Addr, now time.Time) {
+	if !p.usable(addr) {
+		return
+	}
+	if p.usable(p.next) && !addr.Less(p.next) {
+		if p.early == nil {
+			p.early = map[netip.Addr]struct{}{}
+		}
+		p.early[addr] = struct{}{}
+	}
+	p.freed = append(p.freed, rest{addr, now})
+}
+
+// forget takes an address out of those that were freed.
+func (p *pool) forget(addr netip.Addr) {
+	delete(p.early, addr)
+	p.freed = slices.DeleteFunc(p.freed, func(r rest) bool { return r.addr == addr })
+}

@@ -1,0 +1,84 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// reflection is what is watched and where it goes.
+type reflection[K, V comparable] struct {
+	client    cache.Getter
+	resource  string
+	namespace string         // empty: all
+	label     string         // selector, empty: all
+	object    runtime.Object // of the type that is expected
+	missing   func()         // called if the API server does not know the resource; may be nil
+	store     *store[K, V]
+}
+
+// watch returns a function that watches until its context ends.
+func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
+	inner := cache.NewFilteredListWatchFromClient(r.client, r.resource, r.namespace, func(options *metav1.ListOptions) {
+		options.LabelSelector = r.label
+	})
+	watched := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			list, err := inner.ListWithContext(ctx, options)
+			r.observe(ctx, err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
+			events, err := inner.WatchWithContext(ctx, options)
+			r.observe(ctx, err)
+			return events, err
+		},
+	}
+	// client-go logs on its own; here errors become Problems instead.
+	var quiet klog.Logger
+	reflector := cache.NewReflectorWithOptions(watched, r.object, r.store,
+		cache.ReflectorOptions{Name: r.resource, Logger: &quiet})
+	return func(ctx context.Context) { reflector.RunWithContext(klog.NewContext(ctx, quiet)) }
+}
+
+// observe turns the outcome of a request into a Problem, or takes it back.
+func (r *reflection[K, V]) observe(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if r.missing != nil && IsNotFound(err) {
+		r.missing()
+		err = nil
+	}
+	r.store.problems.set("Watch", r.resource, notWatched(r.resource, err))
+}
+
+func notWatched(resource string, err error) []model.Problem {
+	if err == nil {
+		return nil
+	}
+	problem := model.Problem{
+		Kind: "APIServer", Name: resource, Reason: "NotWatched",
+		Message: fmt.Sprintf("%s cannot be watched: %v", resource, err),
+		Remedy:  "what was known of them stays in force; it is tried again by itself",
+	}
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		problem.Name, problem.Reason = "kubernetes", "Unreachable"
+		problem.Message = unreachable.Error()
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		problem.Reason = "Forbidden"
+		problem.Remedy = "apply Fairlead's manifest again: its ServiceAccounts and roles are not as it has them"
+	}
+	return []model.Problem{problem}
+}

@@ -1,0 +1,281 @@
+package kube
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// nodeStateKind is the document of a snapshot file that has what a node knows of
+// itself. Kubernetes has no such kind.
+const nodeStateKind = "NodeState"
+
+type nodeState struct {
+	APIVersion  string            `json:"apiVersion"` // fairlead.io/v1alpha1
+	Kind        string            `json:"kind"`       // NodeState
+	Links       []linkState       `json:"links,omitempty"`
+	Attachments []attachmentState `json:"attachments,omitempty"`
+}
+
+type linkState struct {
+	Name      string         `json:"name"`
+	MTU       int            `json:"mtu"` // bytes
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	AcceptsRA bool           `json:"acceptsRA,omitempty"`
+}
+
+type attachmentState struct {
+	ContainerID string       `json:"containerID"`
+	Interface   string       `json:"interface"`
+	Namespace   string       `json:"namespace,omitempty"` // of the pod
+	Pod         string       `json:"pod,omitempty"`
+	Device      string       `json:"device"`
+	Addresses   []netip.Addr `json:"addresses,omitempty"`
+}
+
+// head is what tells documents apart.
+type head struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"metadata"`
+	Items []map[string]any `json:"items"`
+}
+
+func (h *head) String() string {
+	name := h.Metadata.Name
+	if h.Metadata.Namespace != "" {
+		name = h.Metadata.Namespace + "/" + name
+	}
+	return h.Kind + " " + name
+}
+
+// ReadSnapshot reads documents of YAML or JSON: Nodes, Pods and the Network as
+// kubectl get -o yaml prints them, lists included, and NodeState documents for
+// the part of one node. Without a Network there are the defaults. Other kinds
+// are errors, as are values that cannot be understood; they name the document,
+// counted from 1, the object and the field.
+func ReadSnapshot(r io.Reader) (*model.Snapshot, error) {
+	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
+	documents := utilyaml.NewYAMLReader(bufio.NewReader(r))
+	for number := 1; ; number++ {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return snapshot, nil
+		}
+		if err == nil {
+			err = addDocument(snapshot, document)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the snapshot: document %d: %w", number, err)
+		}
+	}
+}
+
+func addDocument(to *model.Snapshot, document []byte) error {
+	var h head
+	if err := yaml.Unmarshal(document, &h); err != nil {
+		return err
+	}
+	var found []model.Problem
+	var err error
+	switch {
+	case h.Kind == "" && h.APIVersion == "" && len(h.Items) == 0:
+		if content := map[string]any{}; yaml.Unmarshal(document, &content) != nil || len(content) > 0 {
+			return errors.New("kind and apiVersion are missing")
+		}
+		return nil // only comments, or nothing
+	case h.Items != nil:
+		return addItems(to, h.Items)
+	case h.Kind == "Node" && h.APIVersion == "v1":
+		err = add(document, &to.Nodes, convertNode, &found)
+	case h.Kind == "Pod" && h.APIVersion == "v1":
+		err = add(document, &to.Pods, convertPod, &found)
+	case h.Kind == "Network" && h.APIVersion == v1alpha1.GroupVersion().String():
+		var networks model.Map[string, *model.Network]
+		err = add(document, &networks, convertNetwork, &found)
+		if network, ok := networks.Get(v1alpha1.NetworkName); ok {
+			to.Network = network
+		}
+	case h.Kind == nodeStateKind && h.APIVersion == v1alpha1.GroupVersion().String():
+		return addNodeState(to, document)
+	default:
+		return fmt.Errorf("%s of %s is not a part of snapshots; Nodes, Pods, the Network and NodeState are",
+			h.String(), h.APIVersion)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.String(), err)
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%s: %s: %s", h.String(), found[0].Field, found[0].Message)
+	}
+	return nil
+}
+
+func addItems(to *model.Snapshot, items []map[string]any) error {
+	for i, item := range items {
+		document, err := yaml.Marshal(item)
+		if err == nil {
+			err = addDocument(to, document)
+		}
+		if err != nil {
+			return fmt.Errorf("item %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func add[T any, K, V comparable](document []byte, to *model.Map[K, V], convert func(*T) converted[K, V], found *[]model.Problem) error {
+	object := new(T)
+	if err := yaml.Unmarshal(document, object); err != nil {
+		return err
+	}
+	made := convert(object)
+	*found = made.problems
+	*to = to.With(made.key, made.value)
+	return nil
+}
+
+func addNodeState(to *model.Snapshot, document []byte) error {
+	var state nodeState
+	if err := yaml.UnmarshalStrict(document, &state); err != nil {
+		return fmt.Errorf("%s: %w", nodeStateKind, err)
+	}
+	for _, link := range state.Links {
+		l := model.Link(link)
+		to.Links = to.Links.With(l.Name, &l)
+	}
+	for _, a := range state.Attachments {
+		key := model.AttachmentKey{ContainerID: a.ContainerID, Interface: a.Interface}
+		to.Attachments = to.Attachments.With(key, &model.Attachment{
+			AttachmentKey: key, Pod: model.PodKey{Namespace: a.Namespace, Name: a.Pod},
+			Device: a.Device, Addresses: a.Addresses,
+		})
+	}
+	return nil
+}
+
+// object is a document to be written, without the empty fields that the Go
+// types of Kubernetes would add.
+type object map[string]any
+
+// WriteSnapshot writes what ReadSnapshot reads, sorted, so that equal
+// snapshots give equal files.
+func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
+	var documents []any
+	if snapshot.Network != nil {
+		documents = append(documents, networkObjectOf(snapshot.Network))
+	}
+	for _, name := range slices.Sorted(keys(snapshot.Nodes)) {
+		node, _ := snapshot.Nodes.Get(name)
+		documents = append(documents, nodeObjectOf(node))
+	}
+	for _, key := range slices.SortedFunc(keys(snapshot.Pods), func(a, b model.PodKey) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	}) {
+		pod, _ := snapshot.Pods.Get(key)
+		documents = append(documents, podObjectOf(pod))
+	}
+	documents = append(documents, nodeStateOf(snapshot))
+	for _, document := range documents {
+		text, err := yaml.Marshal(document)
+		if err == nil {
+			_, err = fmt.Fprintf(w, "---\n%s", text)
+		}
+		if err != nil {
+			return fmt.Errorf("writing the snapshot: %w", err)
+		}
+	}
+	return nil
+}
+
+func keys[K, V comparable](m model.Map[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for key := range m.All() {
+			if !yield(key) {
+				return
+			}
+		}
+	}
+}
+
+func networkObjectOf(n *model.Network) object {
+	return object{
+		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "Network",
+		"metadata": object{"name": v1alpha1.NetworkName},
+		"spec": object{
+			"backend": n.Backend, "directRouting": n.DirectRouting, "mtu": n.MTU,
+			"vxlan": object{"vni": n.VXLANVNI, "port": n.VXLANPort}, "masquerade": n.Masquerade,
+		},
+	}
+}
+
+func nodeObjectOf(n *model.Node) object {
+	metadata := object{"name": n.Name, "uid": n.UID}
+	if n.Zone != "" {
+		metadata["labels"] = object{corev1.LabelTopologyZone: n.Zone}
+	}
+	var addresses []object
+	for _, addr := range n.Addresses {
+		addresses = append(addresses, object{"type": corev1.NodeInternalIP, "address": addr})
+	}
+	return object{
+		"apiVersion": "v1", "kind": "Node", "metadata": metadata,
+		"spec":   object{"podCIDRs": n.PodCIDRs},
+		"status": object{"addresses": addresses},
+	}
+}
+
+func podObjectOf(p *model.Pod) object {
+	spec := object{}
+	if p.Node != "" {
+		spec["nodeName"] = p.Node
+	}
+	if p.HostNetwork {
+		spec["hostNetwork"] = true
+	}
+	var ips []object
+	for _, addr := range p.Addresses {
+		ips = append(ips, object{"ip": addr})
+	}
+	status := object{"podIPs": ips}
+	if p.Finished {
+		status["phase"] = corev1.PodSucceeded
+	}
+	return object{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": object{"namespace": p.Namespace, "name": p.Name, "uid": p.UID},
+		"spec":     spec, "status": status,
+	}
+}
+
+func nodeStateOf(snapshot *model.Snapshot) nodeState {
+	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind}
+	for _, name := range slices.Sorted(keys(snapshot.Links)) {
+		link, _ := snapshot.Links.Get(name)
+		state.Links = append(state.Links, linkState(*link))
+	}
+	for _, key := range slices.SortedFunc(keys(snapshot.Attachments), func(a, b model.AttachmentKey) int {
+		return cmp.Or(cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Interface, b.Interface))
+	}) {
+		a, _ := snapshot.Attachments.Get(key)
+		state.Attachments = append(state.Attachments, attachmentState{
+			a.ContainerID, a.Interface, a.Pod.Namespace, a.Pod.Name, a.Device, a.Addresses,
+		})
+	}
+	return state
+}

@@ -1,0 +1,214 @@
+package kube
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// Source watches the cluster and edits a feed as it changes.
+type Source struct {
+	client *Client
+	pods   bool
+
+	problems *problems
+	synced   chan struct{}
+}
+
+// Source returns a source of nodes, pods and the Network.
+func (c *Client) Source() *Source {
+	return &Source{client: c, pods: true, problems: newProblems(), synced: make(chan struct{})}
+}
+
+// NodeSource returns a source of nodes and the Network, without pods.
+func (c *Client) NodeSource() *Source {
+	source := c.Source()
+	source.pods = false
+	return source
+}
+
+// Synced returns a channel that is closed once the feed has all nodes, all
+// pods and the Network.
+func (s *Source) Synced() <-chan struct{} { return s.synced }
+
+// Problems returns what could not be understood, sorted: values of objects
+// that are ignored, a Network that is not followed, kinds that the API server
+// does not give us.
+func (s *Source) Problems() []model.Problem {
+	all, _ := s.problems.all()
+	return all
+}
+
+// Changed returns a channel that is closed when Problems returns something
+// new. Take it before calling Problems.
+func (s *Source) Changed() <-chan struct{} {
+	_, changed := s.problems.all()
+	return changed
+}
+
+// Run watches until ctx ends, and then returns nil. Whatever fails meanwhile
+// is tried again, with growing pauses; Problems tells.
+func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
+	watches := []func(*model.Feed, func()) func(context.Context){s.nodes, s.network}
+	if s.pods {
+		watches = append(watches, s.podsOf)
+	}
+	var unknown atomic.Int32
+	unknown.Store(int32(len(watches)))
+	var group errgroup.Group
+	for _, prepare := range watches {
+		run := prepare(feed, sync.OnceFunc(func() {
+			if unknown.Add(-1) == 0 {
+				close(s.synced)
+			}
+		}))
+		group.Go(func() error { run(ctx); return nil })
+	}
+	if s.pods && s.client.servers != nil { // a node's agent keeps them for all on the node
+		run := s.apiServers()
+		group.Go(func() error { run(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
+	return watch(&reflection[string, *model.Node]{
+		client: s.client.core.RESTClient(), resource: "nodes", object: &corev1.Node{},
+		store: &store[string, *model.Node]{
+			convert: convertFrom(convertNode),
+			equal:   (*model.Node).Equal,
+			edit: func(edit func(model.Map[string, *model.Node]) model.Map[string, *model.Node]) {
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Nodes = edit(snapshot.Nodes) })
+			},
+			synced: known, problems: s.problems, kind: "Node",
+		},
+	})
+}
+
+func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
+	return watch(&reflection[model.PodKey, *model.Pod]{
+		client: s.client.core.RESTClient(), resource: "pods", object: &corev1.Pod{},
+		store: &store[model.PodKey, *model.Pod]{
+			convert: convertFrom(convertPod),
+			equal:   (*model.Pod).Equal,
+			edit: func(edit func(model.Map[model.PodKey, *model.Pod]) model.Map[model.PodKey, *model.Pod]) {
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Pods = edit(snapshot.Pods) })
+			},
+			synced: known, problems: s.problems, kind: "Pod",
+		},
+	})
+}
+
+// networkObject is a Network with whether all of it was understood.
+type networkObject struct {
+	network model.Network
+	valid   bool
+}
+
+func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
+	var networks model.Map[string, networkObject]
+	convert := func(object *v1alpha1.Network) converted[string, networkObject] {
+		to := convertNetwork(object)
+		return converted[string, networkObject]{
+			to.key, networkObject{*to.value, len(to.problems) == 0}, to.problems,
+		}
+	}
+	return watch(&reflection[string, networkObject]{
+		client: s.client.fairlead, resource: "networks", object: &v1alpha1.Network{},
+		// A cluster without the kind has the defaults. One that had a Network
+		// keeps it: the watch has told if it was deleted.
+		missing: func() {
+			feed.Edit(func(snapshot *model.Snapshot) {
+				if snapshot.Network == nil {
+					snapshot.Network = model.DefaultNetwork()
+				}
+			})
+			known()
+		},
+		store: &store[string, networkObject]{
+			convert: convertFrom(convert),
+			equal:   func(a, b networkObject) bool { return a == b },
+			edit: func(edit func(model.Map[string, networkObject]) model.Map[string, networkObject]) {
+				networks = edit(networks)
+				object, ok := networks.Get(v1alpha1.NetworkName)
+				if !ok {
+					object = networkObject{*model.DefaultNetwork(), true}
+				}
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Network = follow(snapshot.Network, object) })
+			},
+			synced: known, problems: s.problems, kind: "Network",
+		},
+	})
+}
+
+// follow returns the next configuration. An invalid one never replaces one
+// that was good.
+func follow(old *model.Network, object networkObject) *model.Network {
+	if old != nil && (!object.valid || *old == object.network) {
+		return old
+	}
+	return &object.network
+}
+
+// apiServers keeps the addresses of the API servers up to date.
+func (s *Source) apiServers() func(context.Context) {
+	var addresses model.Map[string, string] // of a slice: joined
+	convert := func(slice *discoveryv1.EndpointSlice) converted[string, string] {
+		return converted[string, string]{key: slice.Name, value: strings.Join(endpointAddresses(slice), " ")}
+	}
+	return watch(&reflection[string, string]{
+		client: s.client.discovery.RESTClient(), resource: "endpointslices", object: &discoveryv1.EndpointSlice{},
+		namespace: metav1.NamespaceDefault,
+		label:     discoveryv1.LabelServiceName + "=kubernetes",
+		store: &store[string, string]{
+			convert: convertFrom(convert),
+			equal:   func(a, b string) bool { return a == b },
+			edit: func(edit func(model.Map[string, string]) model.Map[string, string]) {
+				addresses = edit(addresses)
+				var all []string
+				for _, joined := range addresses.All() {
+					all = append(all, strings.Fields(joined)...)
+				}
+				s.problems.set("apiservers.json", "", notSaved(s.client.servers.learn(all)))
+			},
+			synced: func() {}, problems: s.problems, kind: "EndpointSlice",
+		},
+	})
+}
+
+func notSaved(err error) []model.Problem {
+	if err == nil {
+		return nil
+	}
+	return []model.Problem{{
+		Kind: "EndpointSlice", Namespace: metav1.NamespaceDefault, Name: "kubernetes", Reason: "NotSaved",
+		Message: "the addresses of the API servers are not on disk for the next start: " + err.Error(),
+		Remedy:  "make room on the disk of the node, or make it writable",
+	}}
+}
+
+func endpointAddresses(slice *discoveryv1.EndpointSlice) []string {
+	var all []string
+	for _, port := range slice.Ports {
+		if port.Port == nil || port.Name != nil && *port.Name != "https" {
+			continue
+		}
+		for _, endpoint := range slice.Endpoints {
+			for _, address := range endpoint.Addresses {
+				all = append(all, net.JoinHostPort(address, strconv.Itoa(int(*port.Port))))
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,197 @@
+package kube
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// start runs a source for as long as the test.
+func start(t *testing.T, source *Source) *model.Feed {
+	t.Helper()
+	feed := &model.Feed{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- source.Run(ctx, feed) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return feed
+}
+
+func synced(t *testing.T, source *Source) {
+	t.Helper()
+	select {
+	case <-source.Synced():
+	case <-time.After(30 * time.Second):
+		t.Fatalf("not synced; problems: %v", source.Problems())
+	}
+}
+
+func TestSourceFollows(t *testing.T) {
+	for _, noStreams := range []bool{false, true} {
+		t.Run(map[bool]string{false: "watch list", true: "list and watch"}[noStreams], func(t *testing.T) {
+			s := newStub(t)
+			s.noStreams = noStreams
+			s.put(nodesPath, stubNode("a", `"spec": {"podCIDRs": ["10.244.0.7/24", "fd00::/64"]}, "status": {"addresses": [
+				{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "::ffff:172.30.0.1"}]}`))
+			s.put(nodesPath, stubNode("b", `"spec": {"podCIDR": "10.244.1.0/24"}`))
+			s.put(podsPath, stubPod("web", `"spec": {"nodeName": "a"}, "status": {"podIPs": [{"ip": "10.244.0.2"}]}`))
+			s.put(networksPath, stubNetwork(`"mtu": 1400, "masquerade": false`))
+			source := s.client(Options{}).Source()
+			feed := start(t, source)
+			synced(t, source)
+
+			first, _ := feed.Latest()
+			if first.Revision != 3 {
+				t.Errorf("the first lists made %d revisions, not one each", first.Revision)
+			}
+			a, _ := first.Nodes.Get("a")
+			want := &model.Node{Name: "a", UID: "uid-of-a",
+				Addresses: []netip.Addr{netip.MustParseAddr("172.30.0.1")},
+				PodCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd00::/64")},
+			}
+			if a == nil || !a.Equal(want) {
+				t.Errorf("node a is %+v, want %+v", a, want)
+			}
+			if b, _ := first.Nodes.Get("b"); b == nil || len(b.PodCIDRs) != 1 {
+				t.Errorf("node b is %+v, without the range of the old field", b)
+			}
+			if n := first.Network; n.MTU != 1400 || n.Masquerade || !n.DirectRouting || n.VXLANVNI != 4096 {
+				t.Errorf("the network is %+v", n)
+			}
+
+			// What no plan can see makes no revision.
+			s.put(podsPath, stubPod("web", `"spec": {"nodeName": "a"}, "status": {"message": "new", "podIPs": [{"ip": "10.244.0.2"}]}`))
+			s.put(podsPath, stubPod("db", `"spec": {"nodeName": "b"}`))
+			key := model.PodKey{Namespace: "default", Name: "web"}
+			next := until(t, feed, "pod db", func(s *model.Snapshot) bool { return s.Pods.Len() == 2 })
+			if next.Revision != first.Revision+1 {
+				t.Errorf("revision %d follows %d", next.Revision, first.Revision)
+			}
+			s.put(podsPath, stubPod("web", `"spec": {"nodeName": "a"}, "status": {"phase": "Succeeded"}`))
+			until(t, feed, "pod web finishing", func(s *model.Snapshot) bool {
+				pod, _ := s.Pods.Get(key)
+				return pod.Finished
+			})
+			s.remove(podsPath + "/web")
+			until(t, feed, "pod web going", func(s *model.Snapshot) bool { return s.Pods.Len() == 1 })
+			s.remove(networksPath + "/default")
+			until(t, feed, "defaults", func(s *model.Snapshot) bool { return *s.Network == *model.DefaultNetwork() })
+		})
+	}
+}
+
+func TestSourceRelists(t *testing.T) {
+	s := newStub(t)
+	s.put(nodesPath, stubNode("a", `"spec": {"podCIDRs": ["10.244.0.0/24"]}`))
+	s.put(nodesPath, stubNode("b", `"spec": {"podCIDRs": ["10.244.1.0/24"]}`))
+	source := s.client(Options{}).Source()
+	feed := start(t, source)
+	synced(t, source)
+	before, _ := feed.Latest()
+	s.forget(nodesPath + "/b")
+	after := until(t, feed, "node b going", func(s *model.Snapshot) bool { return s.Nodes.Len() == 1 })
+	if after.Revision != before.Revision+1 {
+		t.Errorf("relisting all made %d revisions; one thing changed", after.Revision-before.Revision)
+	}
+	was, _ := before.Nodes.Get("a")
+	if is, _ := after.Nodes.Get("a"); is != was {
+		t.Error("a node that did not change was made anew")
+	}
+}
+
+func TestSourceWithoutCRD(t *testing.T) {
+	s := newStub(t)
+	s.missing[networksPath] = true
+	source := s.client(Options{}).Source()
+	feed := start(t, source)
+	synced(t, source)
+	snapshot, _ := feed.Latest()
+	if snapshot.Network == nil || *snapshot.Network != *model.DefaultNetwork() {
+		t.Errorf("the network is %+v", snapshot.Network)
+	}
+	if problems := source.Problems(); len(problems) > 0 {
+		t.Errorf("problems: %v", problems)
+	}
+	s.mu.Lock()
+	delete(s.missing, networksPath)
+	s.mu.Unlock()
+	s.put(networksPath, stubNetwork(`"mtu": 1400`))
+	until(t, feed, "the Network", func(s *model.Snapshot) bool { return s.Network.MTU == 1400 })
+}
+
+func TestInvalidNetworkIsNotFollowed(t *testing.T) {
+	s := newStub(t)
+	s.put(networksPath, stubNetwork(`"mtu": 1400`))
+	source := s.client(Options{}).Source()
+	feed := start(t, source)
+	synced(t, source)
+	before, _ := feed.Latest()
+	changed := source.Changed()
+	s.put(networksPath, stubNetwork(`"mtu": 12, "vxlan": {"vni": 7}`))
+	select {
+	case <-changed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no problem was reported")
+	}
+	problems := source.Problems()
+	if len(problems) != 1 || problems[0].Field != "spec.mtu" || problems[0].Object() != "Network/default" {
+		t.Errorf("problems: %v", problems)
+	}
+	s.put(networksPath, stubNetwork(`"mtu": 1300`))
+	after := until(t, feed, "the corrected Network", func(s *model.Snapshot) bool { return s.Network.MTU == 1300 })
+	if after.Revision != before.Revision+1 {
+		t.Errorf("the invalid Network made a revision: %d follows %d", after.Revision, before.Revision)
+	}
+	if problems := source.Problems(); len(problems) > 0 {
+		t.Errorf("problems after the correction: %v", problems)
+	}
+}
+
+func TestSourceSaysWhatIsForbidden(t *testing.T) {
+	s := newStub(t)
+	client := s.client(Options{})
+	s.ca = nil // what follows is another cluster's
+	other := newStub(t)
+	source := client.Source()
+	client.servers.configured = []string{other.server.URL}
+	start(t, source)
+	changed := source.Changed()
+	if len(source.Problems()) == 0 {
+		<-changed
+	}
+	for _, problem := range source.Problems() {
+		if problem.Reason != "Unreachable" || !strings.Contains(problem.Message, "certificate") {
+			t.Errorf("problem: %v", problem)
+		}
+	}
+}
+
+func TestNodeValuesThatAreNotUnderstood(t *testing.T) {
+	s := newStub(t)
+	s.put(nodesPath, stubNode("a", `"spec": {"podCIDRs": ["10.244.0.0/24", "nonsense"]}`))
+	source := s.client(Options{}).NodeSource()
+	feed := start(t, source)
+	synced(t, source)
+	snapshot, _ := feed.Latest()
+	if a, _ := snapshot.Nodes.Get("a"); a == nil || len(a.PodCIDRs) != 1 {
+		t.Errorf("node a is %+v", a)
+	}
+	problems := source.Problems()
+	if len(problems) != 1 || problems[0].Object() != "Node/a" || problems[0].Field != "spec.podCIDRs" {
+		t.Errorf("problems: %v", problems)
+	}
+	s.remove(nodesPath + "/a")
+	until(t, feed, "node a going", func(s *model.Snapshot) bool { return s.Nodes.Len() == 0 })
+	if problems := source.Problems(); len(problems) > 0 {
+		t.Errorf("problems of a node that is gone: %v", problems)
+	}
+}

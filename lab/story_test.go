@@ -1,0 +1,307 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// TestStories runs the stories in testdata: scripts with YAML and commands in,
+// and what must be reachable or in the kernel out. The first line of a story
+// says which lab it needs; stories of equal needs share one. Each has a
+// namespace of its own. testdata/README.md tells their commands.
+func TestStories(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	groups := map[string][]string{}
+	for _, path := range paths {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(string(archive.Comment), "\n")
+		needs, ok := strings.CutPrefix(first, "# lab:")
+		if !ok {
+			t.Errorf("%s: the first line is not \"# lab: nodes=3 …\"", path)
+			continue
+		}
+		fields := strings.Fields(needs)
+		slices.Sort(fields)
+		key := strings.Join(fields, " ")
+		groups[key] = append(groups[key], path)
+	}
+	for _, needs := range sortedKeys(groups) {
+		t.Run(strings.ReplaceAll(needs, " ", ","), func(t *testing.T) {
+			config, err := parseNeeds(needs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &stories{lab: Start(t, config)}
+			testscript.RunT(oneByOne{t}, testscript.Params{
+				Files: groups[needs],
+				Setup: s.setup,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"kubectl": s.kubectl, "lab": s.labVerb, "reach": s.reach, "until": s.until,
+				},
+			})
+		})
+	}
+}
+
+// parseNeeds reads the first line of a story.
+func parseNeeds(needs string) (Config, error) {
+	var config Config
+	for _, field := range strings.Fields(needs) {
+		key, value, _ := strings.Cut(field, "=")
+		var err error
+		switch key {
+		case "nodes":
+			config.Nodes, err = strconv.Atoi(value)
+		case "segments":
+			config.Segments, err = strconv.Atoi(value)
+		case "zones":
+			config.Zones, err = strconv.Atoi(value)
+		case "mtu":
+			config.MTU, err = strconv.Atoi(value)
+		case "family":
+			config.Family = Family(value)
+		case "kube-proxy":
+			config.KubeProxy = value
+		case "dns":
+			config.DNS = value
+		case "network":
+			config.Network = value
+		default:
+			err = fmt.Errorf("no such setting of a lab")
+		}
+		if err != nil {
+			return config, fmt.Errorf("%s: %w", field, err)
+		}
+	}
+	return config, nil
+}
+
+// oneByOne keeps stories from running side by side: some break things that the
+// others stand on.
+type oneByOne struct{ *testing.T }
+
+func (oneByOne) Parallel()     {}
+func (oneByOne) Verbose() bool { return testing.Verbose() }
+func (o oneByOne) Run(name string, f func(testscript.T)) {
+	o.T.Run(name, func(t *testing.T) { f(oneByOne{t}) })
+}
+
+// stories are the commands of stories on one lab.
+type stories struct{ lab *Lab }
+
+// namespaceVariable is where a story finds the name of its namespace.
+const namespaceVariable = "NAMESPACE"
+
+func (s *stories) setup(env *testscript.Env) error {
+	name := "story-" + regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(filepath.Base(env.WorkDir)), "-")
+	ctx := context.Background()
+	if _, err := s.lab.Kubectl(ctx, "create", "namespace", name); err != nil {
+		return err
+	}
+	// Pods are refused until the controller has made the account they run as.
+	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=30s", "--namespace="+name, "serviceaccount/default"); err != nil {
+		return err
+	}
+	env.Defer(func() {
+		// Not waited for: the next story has another namespace.
+		_, _ = s.lab.Kubectl(ctx, "delete", "namespace", name, "--wait=false", "--ignore-not-found")
+	})
+	env.Setenv(namespaceVariable, name)
+	env.Setenv("KUBECONFIG", s.lab.Kubeconfig())
+	env.Setenv("PATH", s.lab.state.Binaries+":"+os.Getenv("PATH"))
+	return nil
+}
+
+// kubectl ARGUMENTS… runs kubectl in the story's namespace.
+func (s *stories) kubectl(ts *testscript.TestScript, neg bool, args []string) {
+	s.exec(ts, neg, filepath.Join(s.lab.state.Binaries, "kubectl"), append([]string{"--namespace=" + ts.Getenv(namespaceVariable)}, args...)...)
+}
+
+// lab VERB… runs a verb of fairlead lab.
+func (s *stories) labVerb(ts *testscript.TestScript, neg bool, args []string) {
+	s.exec(ts, neg, s.lab.Program(), append([]string{"lab", "--name=" + s.lab.Name()}, args...)...)
+}
+
+func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) {
+	err := ts.Exec(program, args...)
+	if neg && err == nil {
+		ts.Fatalf("it succeeded, and should not have")
+	}
+	if !neg && err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+// patience is how long a story waits for what should come about.
+const patience = 60 * time.Second
+
+// until PATTERN kubectl|lab ARGUMENTS… runs a command again and again until
+// what it writes matches.
+func (s *stories) until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || (args[1] != "kubectl" && args[1] != "lab") {
+		ts.Fatalf("usage: [!] until PATTERN kubectl|lab ARGUMENTS…")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var output string
+	for ctx.Err() == nil {
+		if args[1] == "kubectl" {
+			output, err = s.lab.Kubectl(ctx, append([]string{"--namespace=" + ts.Getenv(namespaceVariable)}, args[2:]...)...)
+		} else {
+			command := append([]string{"lab", "--name=" + s.lab.Name()}, args[2:]...)
+			output, err = run(exec.CommandContext(ctx, s.lab.Program(), command...))
+		}
+		if err == nil && pattern.MatchString(output) != neg {
+			return
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+	ts.Fatalf("it did not come about in %s; the last output was:\n%s\n%v", patience, output, err)
+}
+
+// reach FROM TO [PORT] [from=SOURCE] asks TO for its view of the client's
+// address by HTTP, over each address family of TO. FROM is a pod or a machine;
+// TO is a pod, a machine, svc/NAME or an address. SOURCE is a pod, a machine or
+// an address that TO must see. Without "!" it is tried until it works.
+func (s *stories) reach(ts *testscript.TestScript, neg bool, args []string) {
+	source, port := "", "8080"
+	args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool {
+		value, ok := strings.CutPrefix(arg, "from=")
+		if ok {
+			source = value
+		}
+		return ok
+	})
+	if len(args) == 3 {
+		port = args[2]
+	} else if len(args) != 2 {
+		ts.Fatalf("usage: [!] reach FROM TO [PORT] [from=SOURCE]")
+	}
+	namespace := ts.Getenv(namespaceVariable)
+	targets, err := s.addresses(namespace, args[1])
+	ts.Check(err)
+	var sources []netip.Addr
+	if source != "" {
+		sources, err = s.addresses(namespace, source)
+		ts.Check(err)
+	}
+	for _, target := range targets {
+		seen, err := s.ask(namespace, args[0], netip.AddrPortFrom(target, mustPort(ts, port)), !neg)
+		switch {
+		case neg && err == nil:
+			ts.Fatalf("%s reaches %s, and should not", args[0], target)
+		case !neg && err != nil:
+			ts.Fatalf("%s does not reach %s: %v", args[0], target, err)
+		case !neg && source != "" && !slices.Contains(sources, seen):
+			ts.Fatalf("%s is seen by %s as %s, not as one of %s", args[0], target, seen, sources)
+		}
+	}
+}
+
+func mustPort(ts *testscript.TestScript, text string) uint16 {
+	port, err := strconv.ParseUint(text, 10, 16)
+	ts.Check(err)
+	return uint16(port)
+}
+
+// ask returns the address that the server at target sees from FROM. If it
+// insists, it tries again until its patience ends.
+func (s *stories) ask(namespace, from string, target netip.AddrPort, insist bool) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	argv := []string{"wget", "-q", "-T", "3", "-O", "-", "http://" + target.String() + "/clientip"}
+	for {
+		var output string
+		var err error
+		if len(s.lab.Addresses(from)) > 0 {
+			output, err = s.lab.Exec(ctx, from, append([]string{busyboxPath}, argv...)...)
+		} else {
+			output, err = s.lab.Kubectl(ctx, append([]string{"exec", "--namespace=" + namespace, from, "--"}, argv...)...)
+		}
+		if err == nil {
+			host, _, err := net.SplitHostPort(strings.TrimSpace(output))
+			if err != nil {
+				return netip.Addr{}, fmt.Errorf("reading %q: %w", output, err)
+			}
+			addr, err := netip.ParseAddr(host)
+			return addr.Unmap(), err
+		}
+		if !insist || ctx.Err() != nil {
+			return netip.Addr{}, err
+		}
+		pause(ctx, 200*time.Millisecond)
+	}
+}
+
+// addresses returns those of a pod, a service, a machine, or the address that
+// the name is.
+func (s *stories) addresses(namespace, name string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	if machine := s.lab.Addresses(name); len(machine) > 0 {
+		return machine, nil
+	}
+	object, path := "pod/"+name, "{.status.podIPs[*].ip}"
+	if strings.HasPrefix(name, "svc/") {
+		object, path = name, "{.spec.clusterIPs[*]}"
+	}
+	output, err := s.lab.Kubectl(context.Background(), "get", object, "--namespace="+namespace, "--output=jsonpath="+path)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, text := range strings.Fields(output) {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading an address of %s: %w", name, err)
+		}
+		addrs = append(addrs, addr)
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s has no address", name)
+	}
+	return addrs, nil
+}
+
+// pause waits for a time, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func TestParseNeeds(t *testing.T) {
+	got, err := parseNeeds("nodes=3 family=ipv6 kube-proxy=none")
+	if want := (Config{Nodes: 3, Family: IPv6, KubeProxy: None}); err != nil || got != want {
+		t.Errorf("parseNeeds = %+v, %v; want %+v", got, err, want)
+	}
+	for _, wrong := range []string{"nodes=x", "colour=red"} {
+		if _, err := parseNeeds(wrong); err == nil {
+			t.Errorf("parseNeeds(%q) succeeded", wrong)
+		}
+	}
+}
