@@ -18,6 +18,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 
+	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 )
 
@@ -217,10 +218,9 @@ func TestRefusals(t *testing.T) {
 		code  uint
 		says  string
 	}{
-		{"node without a range", nil, "", types.ErrTryAgainLater, "--allocate-node-cidrs"},
 		{"range exhausted", []string{"10.244.1.0/31"}, "", types.ErrTryAgainLater, "no address is left in [10.244.1.0/31]"},
-		{"the node's own namespace", []string{"10.244.1.0/24"}, "/proc/1/ns/none", types.ErrInvalidNetNS, "cannot open"},
-		{"no namespace there", []string{"10.244.1.0/24"}, fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), types.ErrInvalidNetNS, "the node's own"},
+		{"no namespace there", []string{"10.244.1.0/24"}, "/run/netns/nowhere", types.ErrInvalidNetNS, "cannot open"},
+		{"the node's own namespace", []string{"10.244.1.0/24"}, fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), types.ErrInvalidNetNS, "the node's own"},
 		{"not a namespace", []string{"10.244.1.0/24"}, "/etc/hostname", types.ErrInternal, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -238,6 +238,50 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("left: %v", devices)
 			}
 		})
+	}
+}
+
+// A node without a range says what to do about it, in the time that it is given.
+func TestNodeWithoutRange(t *testing.T) {
+	needNode(t)
+	a := start(t, newCluster(), t.TempDir())
+	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
+	request := cni.Request{Command: "ADD", ContainerID: "refused", Interface: "eth0", Timeout: 200 * time.Millisecond}
+	said := a.ask(t, request, newPod(t, "refused").netns).Error
+	if said == nil || said.Code != types.ErrTryAgainLater || !strings.Contains(said.Msg, "--allocate-node-cidrs") {
+		t.Errorf("got %v", said)
+	}
+}
+
+// What is not of the plugin is refused, and the agent goes on.
+func TestGarbageOnTheSocket(t *testing.T) {
+	needNode(t)
+	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
+	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
+	if stat, err := os.Stat(a.socket()); err != nil || stat.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has %v, %v", stat.Mode(), err)
+	}
+	for _, text := range []string{"", "{", "null", `{"version": 99}`, "GET / HTTP/1.1\r\n\r\n", strings.Repeat("x", 5<<20)} {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: a.socket(), Net: "unix"})
+		must(t, err)
+		_, _ = conn.Write([]byte(text)) // the agent need not read it all
+		_ = conn.CloseWrite()
+		if reply, err := cni.ReadReply(conn); err == nil && reply.Error == nil {
+			t.Errorf("%.20q is accepted: %+v", text, reply)
+		}
+		conn.Close()
+	}
+	for _, request := range []cni.Request{
+		{Command: "DESTROY"}, {Command: "CHECK"}, {Command: "GC"}, {Command: "GC", Config: []byte(`{"cni.dev/valid-attachments": 7}`)},
+		{Command: "ADD"}, {Command: "ADD", ContainerID: "a b", Interface: "eth0"}, {Command: "ADD", ContainerID: "a", Interface: "eth0"},
+		{Command: "ADD", ContainerID: strings.Repeat("a", 200), Interface: "eth0"},
+	} {
+		if reply := a.ask(t, request, nil); reply.Error == nil {
+			t.Errorf("%+v is accepted", request)
+		}
+	}
+	if reply := a.ask(t, cni.Request{Command: "DEL", ContainerID: "a", Interface: "eth0"}, nil); reply.Error != nil {
+		t.Errorf("after that: %v", reply.Error)
 	}
 }
 

@@ -235,8 +235,8 @@ func (l *Lab) waitFor(ctx context.Context, machine, service string, argv ...stri
 		return err
 	}
 	seen, _ := l.Kubectl(ctx, "get", "nodes,pods", "--all-namespaces", "--output=wide")
-	events, _ := l.Kubectl(ctx, "get", "events", "--all-namespaces", "--field-selector=type!=Normal")
-	return fmt.Errorf("%w\n%s%s%s", err, seen, events, l.tail(machine, service))
+	events, _ := l.Kubectl(ctx, "get", "events", "--all-namespaces", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp")
+	return fmt.Errorf("%w\n%s\nthe last warnings:\n%s%s", err, seen, lastLines(events, 8), l.tail(machine, service))
 }
 
 // tail is the end of a service's log, headed by its name.
@@ -245,7 +245,18 @@ func (l *Lab) tail(machine, service string) string {
 	if err != nil {
 		return "\n(" + err.Error() + ")"
 	}
-	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	lines = lines[max(0, len(lines)-12):]
-	return fmt.Sprintf("\nthe end of the log of %s on %s:\n  %s", service, machine, strings.Join(lines, "\n  "))
+	return fmt.Sprintf("\nthe end of the log of %s on %s:\n%s", service, machine, lastLines(string(content), 12))
+}
+
+// lastLines returns the last lines of a text, indented and none very long.
+func lastLines(text string, count int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	var last strings.Builder
+	for _, line := range lines[max(0, len(lines)-count):] {
+		if len(line) > 300 {
+			line = line[:300] + "…"
+		}
+		last.WriteString("  " + line + "\n")
+	}
+	return last.String()
 }

@@ -380,6 +380,9 @@ func changeOf(message syscall.NetlinkMessage, ours map[uint32]string) string {
 			}
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if data[0] == unix.AF_INET6 && message.Header.Type == unix.RTM_NEWADDR {
+			return "" // the kernel repeats it later, when duplicate address detection is over
+		}
 		if device := ours[binary.NativeEndian.Uint32(data[4:])]; device != "" {
 			return "change address on " + device
 		}

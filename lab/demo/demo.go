@@ -234,7 +234,7 @@ func (t *tour) showService(ctx context.Context) error {
 	from := t.pods[0]
 	answered := map[string]int{}
 	for range 12 {
-		name, err := t.lab.Kubectl(ctx, "-n", "demo", "exec", from.Name, "--", "wget", "-q", "-T", "5", "-O", "-", "http://web.demo/hostname")
+		name, err := t.lab.Kubectl(ctx, append([]string{"-n", "demo", "exec", from.Name, "--"}, get("http://web.demo/hostname")...)...)
 		if err != nil {
 			return fmt.Errorf("asking http://web.demo: %w", err)
 		}

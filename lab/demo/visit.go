@@ -62,15 +62,19 @@ func (t *tour) visit(ctx context.Context, v visit) error {
 	return nil
 }
 
+// get asks for a page. It is timeout that bounds it, since Debian's busybox
+// crashes on wget -T.
+func get(url string) []string { return []string{"timeout", "5", "wget", "-q", "-O", "-", url} }
+
 // ask returns the address that the other side sees.
 func (t *tour) ask(ctx context.Context, v visit) (netip.Addr, error) {
-	wget := []string{"wget", "-q", "-T", "5", "-O", "-", fmt.Sprintf("http://%s/clientip", netip.AddrPortFrom(v.target, port))}
+	request := get(fmt.Sprintf("http://%s/clientip", netip.AddrPortFrom(v.target, port)))
 	var answer string
 	var err error
 	if v.pod != "" {
-		answer, err = t.lab.Kubectl(ctx, append([]string{"-n", "demo", "exec", v.pod, "--"}, wget...)...)
+		answer, err = t.lab.Kubectl(ctx, append([]string{"-n", "demo", "exec", v.pod, "--"}, request...)...)
 	} else {
-		answer, err = t.lab.Exec(ctx, v.node, append([]string{"busybox"}, wget...)...)
+		answer, err = t.lab.Exec(ctx, v.node, append([]string{"busybox"}, request...)...)
 	}
 	if err != nil {
 		return netip.Addr{}, err
