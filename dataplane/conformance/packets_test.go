@@ -226,6 +226,7 @@ func (n *network) speak(from, to *netnstest.Namespace, server, seen netip.Addr) 
 	go func() { serveUDP(udp); done <- struct{}{} }()
 	from.Do(func() {
 		for _, protocol := range []string{"udp", "tcp"} {
+			begin := time.Now(); defer func() { fmt.Println(protocol, address, time.Since(begin)) }()
 			if got, err := ask(protocol, address); err != nil || got != seen {
 				n.t.Errorf("%s to %s: the server saw %s, want %s (%v)", protocol, address, got, seen, err)
 			}
@@ -251,33 +252,42 @@ func serveTCP(listener net.Listener) {
 
 func serveUDP(conn net.PacketConn) {
 	buffer := make([]byte, 100)
-	if _, from, err := conn.ReadFrom(buffer); err == nil {
+	for {
+		_, from, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return
+		}
 		_, _ = conn.WriteTo([]byte(from.String()), from)
 	}
 }
 
-// ask returns the address that the server saw.
-func ask(protocol, address string) (netip.Addr, error) {
+// ask returns the address that the server saw. Over UDP it asks again: the
+// kernel drops what comes before it has finished with a new address.
+func ask(protocol, address string) (seen netip.Addr, err error) {
+	question, patience, attempts := []byte("?"), 200*time.Millisecond, 25
+	if protocol == "tcp" {
+		question, patience, attempts = bytes.Repeat(question, payload), 5*time.Second, 1
+	}
 	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial(protocol, address)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	question := []byte("?")
-	if protocol == "tcp" {
-		question = bytes.Repeat(question, payload)
+	answer, length := make([]byte, 100), 0
+	for range attempts {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err = conn.Write(question); err == nil {
+			length, err = conn.Read(answer)
+		}
+		if err == nil {
+			break
+		}
 	}
-	if _, err := conn.Write(question); err != nil {
-		return netip.Addr{}, err
-	}
-	answer := make([]byte, 100)
-	length, err := conn.Read(answer)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	seen, err := netip.ParseAddrPort(string(answer[:length]))
-	return seen.Addr(), err
+	from, err := netip.ParseAddrPort(string(answer[:length]))
+	return from.Addr(), err
 }
 
 func (n *network) sent(m *machine, device string) (packets uint64) {

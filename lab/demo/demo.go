@@ -26,7 +26,11 @@ const Name = "demo"
 //go:embed app.yaml
 var app []byte
 
-const port = 8080 // of the web application's pods, and of the host outside
+// Ports of the web application's pods and of the host outside.
+const (
+	podPort      = 8080
+	internetPort = 80
+)
 
 // tour is a demo under way.
 type tour struct {
@@ -142,7 +146,7 @@ func (t *tour) showPods(ctx context.Context) error {
 			}
 			err := t.visit(ctx, visit{
 				node: from[i].Node, pod: from[i].Name, from: from[i].Name,
-				target: target, to: to[i].Name, seenAs: []netip.Addr{source}, meaning: "its own address",
+				target: netip.AddrPortFrom(target, podPort), to: to[i].Name, seenAs: []netip.Addr{source}, meaning: "its own address",
 			})
 			if err != nil {
 				return err
@@ -196,7 +200,7 @@ func (t *tour) showNode(ctx context.Context) error {
 		}
 		err = t.visit(ctx, visit{
 			node: from[i].Node, from: from[i].Node,
-			target: to[i].Addresses[0], to: to[i].Name, meaning: "the node's",
+			target: netip.AddrPortFrom(to[i].Addresses[0], podPort), to: to[i].Name, meaning: "the node's",
 			seenAs: own,
 		})
 		if err != nil {
@@ -217,7 +221,7 @@ func (t *tour) showOutside(ctx context.Context) error {
 		}
 		err := t.visit(ctx, visit{
 			node: from.Node, pod: from.Name, from: from.Name,
-			target: target, to: lab.Internet,
+			target: netip.AddrPortFrom(target, internetPort), to: lab.Internet,
 			seenAs: t.lab.Addresses(from.Node), meaning: "masqueraded as its node",
 		})
 		if err != nil {

@@ -19,7 +19,7 @@ type visit struct {
 	node    string // where it starts
 	pod     string // empty: the node itself asks
 	from    string
-	target  netip.Addr
+	target  netip.AddrPort
 	to      string
 	seenAs  []netip.Addr // one of these must be what the other side sees
 	meaning string       // of that address
@@ -44,7 +44,7 @@ func (t *tour) visit(ctx context.Context, v visit) error {
 		mark = "✗"
 		t.failures++
 	}
-	fmt.Fprintf(t.out, "  %s %s → %s (%s)\n", mark, v.from, v.to, v.target)
+	fmt.Fprintf(t.out, "  %s %s → %s (%s)\n", mark, v.from, v.to, v.target.Addr())
 	switch {
 	case askErr != nil:
 		fmt.Fprintf(t.out, "      no answer: %v\n", askErr)
@@ -54,7 +54,7 @@ func (t *tour) visit(ctx context.Context, v visit) error {
 		fmt.Fprintf(t.out, "      seen as %s: %s\n", seen, v.meaning)
 	}
 	fmt.Fprintf(t.out, "      way     %s\n", way(packets, v.target))
-	mtu, err := t.pathMTU(v.node, v.target)
+	mtu, err := t.pathMTU(v.node, v.target.Addr())
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func get(url string) []string { return []string{"timeout", "5", "wget", "-q", "-
 
 // ask returns the address that the other side sees.
 func (t *tour) ask(ctx context.Context, v visit) (netip.Addr, error) {
-	request := get(fmt.Sprintf("http://%s/clientip", netip.AddrPortFrom(v.target, port)))
+	request := get(fmt.Sprintf("http://%s/clientip", v.target))
 	var answer string
 	var err error
 	if v.pod != "" {
@@ -87,7 +87,7 @@ func (t *tour) ask(ctx context.Context, v visit) (netip.Addr, error) {
 }
 
 // way is the path of the request's first packet: interfaces by machine.
-func way(packets []world.Packet, target netip.Addr) string {
+func way(packets []world.Packet, target netip.AddrPort) string {
 	var path strings.Builder
 	machine, tunnelled := "", false
 	passed := map[string]bool{}
@@ -95,7 +95,7 @@ func way(packets []world.Packet, target netip.Addr) string {
 		headers, ok := packet.Headers()
 		inmost := headers.Inmost()
 		hop := packet.Machine + " " + packet.Interface
-		if !ok || inmost.Destination != target || inmost.DestinationPort != port || passed[hop] {
+		if !ok || netip.AddrPortFrom(inmost.Destination, inmost.DestinationPort) != target || passed[hop] {
 			continue
 		}
 		passed[hop] = true

@@ -109,15 +109,26 @@ func (w *World) Do(machine string, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	result := make(chan error)
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network of machine %s: %w", machine, err)
+		}
+		return f()
+	})
+}
+
+// onThread runs f on a thread of its own, which ends with f instead of going
+// back, in a foreign namespace, to other goroutines.
+func onThread(f func() error) error {
+	result := make(chan error, 1)
 	go func() {
 		err := errors.New("function did not return")
 		defer func() { result <- err }()
-		// Never unlocked: the thread ends with the goroutine instead of going
-		// back, in a foreign namespace, to the other goroutines.
 		runtime.LockOSThread()
-		if e := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); e != nil {
-			err = fmt.Errorf("enter network of machine %s: %w", machine, e)
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end. While it waits here, f gets another one.
+			err = onThread(f)
+			runtime.UnlockOSThread()
 			return
 		}
 		err = f()

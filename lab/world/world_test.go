@@ -316,8 +316,8 @@ func TestCgroups(t *testing.T) {
 		}
 	}
 	// What is frozen must end too.
-	output(t, w, "m", "sh", "-c", `cd /sys/fs/cgroup/freezer/pods 2>/dev/null || exit 0
-		sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >cgroup.procs; echo FROZEN >freezer.state`)
+	output(t, w, "m", "sh", "-c", `exec </dev/null >/dev/null 2>&1; cd /sys/fs/cgroup/freezer/pods || exit 0
+		sleep 1000 & echo $! >cgroup.procs; echo FROZEN >freezer.state`)
 	if err := w.StopMachine(t.Context(), "m", false); err != nil {
 		t.Fatal(err)
 	}
