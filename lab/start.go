@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 )
 
@@ -28,7 +29,7 @@ type T interface {
 
 // Start makes a lab for a test and removes it when the test ends. It waits for
 // the labs of other tests on this host. When the test has failed, it shows the
-// state of the cluster and the ends of all logs first.
+// state of the cluster and the last complaints of each service first.
 func Start(t T, config Config) *Lab {
 	t.Helper()
 	unlock, err := LockHost(t.Context())
@@ -59,6 +60,10 @@ func Start(t T, config Config) *Lab {
 	return l
 }
 
+// complaint is a line above the level of information, as klog, containerd and
+// etcd write it.
+var complaint = regexp.MustCompile(`(?m)^([WEF]\d{4} .*|.*level=(warning|error|fatal).*|.*"level":"(error|fatal)".*)$`)
+
 // explain shows what may tell why a test failed.
 func explain(ctx context.Context, t T) {
 	l, err := Open(TestName)
@@ -72,8 +77,8 @@ func explain(ctx context.Context, t T) {
 	}
 	for _, argv := range [][]string{
 		{"get", "pods,services", "--all-namespaces", "--output=wide"},
-		{"get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"},
-		{"logs", "--namespace=kube-system", "--selector=app.kubernetes.io/part-of=fairlead", "--prefix", "--tail=40"},
+		{"get", "events", "--all-namespaces", "--sort-by=.lastTimestamp", "--field-selector=type!=Normal"},
+		{"logs", "--namespace=kube-system", "--selector=app.kubernetes.io/part-of=fairlead", "--prefix", "--tail=15"},
 	} {
 		output, err := l.Kubectl(ctx, append(argv, "--request-timeout=10s")...)
 		if err != nil {
@@ -87,7 +92,10 @@ func explain(ctx context.Context, t T) {
 	}
 	for _, machine := range machines {
 		for _, service := range machine.Services {
-			text.WriteString("\n" + l.tail(machine.Name, service.Name))
+			log := readFile(l.world.LogPath(machine.Name, service.Name))
+			if found := complaint.FindAllString(log, -1); len(found) > 0 {
+				text.WriteString("\n" + service.Name + " on " + machine.Name + ":\n" + lastLines(strings.Join(found, "\n"), 6))
+			}
 		}
 	}
 	t.Logf("%s", text.String())

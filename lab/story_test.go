@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -231,28 +232,54 @@ func mustPort(ts *testscript.TestScript, text string) uint16 {
 func (s *stories) ask(namespace, from string, target netip.AddrPort, insist bool) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	argv := []string{"wget", "-q", "-T", "3", "-O", "-", "http://" + target.String() + "/clientip"}
+	var last error
 	for {
-		var output string
-		var err error
-		if len(s.lab.Addresses(from)) > 0 {
-			output, err = s.lab.Exec(ctx, from, append([]string{busyboxPath}, argv...)...)
-		} else {
-			output, err = s.lab.Kubectl(ctx, append([]string{"exec", "--namespace=" + namespace, from, "--"}, argv...)...)
-		}
+		output, err := s.askOnce(ctx, namespace, from, target)
 		if err == nil {
-			host, _, err := net.SplitHostPort(strings.TrimSpace(output))
-			if err != nil {
-				return netip.Addr{}, fmt.Errorf("reading %q: %w", output, err)
-			}
-			addr, err := netip.ParseAddr(host)
-			return addr.Unmap(), err
+			return parseClient(output)
+		}
+		if ctx.Err() == nil { // else it was only told to stop
+			last = err
 		}
 		if !insist || ctx.Err() != nil {
-			return netip.Addr{}, err
+			return netip.Addr{}, last
 		}
 		pause(ctx, 200*time.Millisecond)
 	}
+}
+
+func (s *stories) askOnce(ctx context.Context, namespace, from string, target netip.AddrPort) (output string, err error) {
+	const timeout = 3 * time.Second
+	if len(s.lab.Addresses(from)) == 0 {
+		return s.lab.Kubectl(ctx, "exec", "--namespace="+namespace, from, "--",
+			"wget", "-q", "-T", fmt.Sprint(timeout.Seconds()), "-O", "-", "http://"+target.String()+"/clientip")
+	}
+	err = s.lab.world.Do(from, func() error {
+		server, err := net.DialTimeout("tcp", target.String(), timeout)
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+		if err := server.SetDeadline(time.Now().Add(timeout)); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(server, "GET /clientip HTTP/1.0\r\n\r\n"); err != nil {
+			return err
+		}
+		response, err := io.ReadAll(server)
+		_, output, _ = strings.Cut(string(response), "\r\n\r\n")
+		return err
+	})
+	return output, err
+}
+
+// parseClient reads the address in what /clientip answers, HOST:PORT.
+func parseClient(text string) (netip.Addr, error) {
+	client, err := netip.ParseAddrPort(strings.TrimSpace(text))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("reading the address that the server saw: %w", err)
+	}
+	return client.Addr().Unmap(), nil
 }
 
 // addresses returns those of a pod, a service, a machine, or the address that

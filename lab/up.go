@@ -207,7 +207,8 @@ func (l *Lab) install(ctx context.Context, s *steps) error {
 		names = append(names, "node/"+node.Name)
 	}
 	if err := s.do("nodes have registered", func() error {
-		return l.waitFor(ctx, "node1", "kubelet", append([]string{"--for=create"}, names...)...)
+		// Pods are refused until the controllers have made the account they run as.
+		return l.waitFor(ctx, "node1", "kubelet", append([]string{"--for=create", "serviceaccount/default"}, names...)...)
 	}); err != nil {
 		return err
 	}

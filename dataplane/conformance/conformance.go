@@ -4,6 +4,7 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -55,6 +56,7 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"MissingDevice":         (*suite).missingDevice,
 		"DeviceOfPodGone":       (*suite).deviceOfPodGone,
 		"TunnelLost":            (*suite).tunnelLost,
+		"TunnelChanges":         (*suite).tunnelChanges,
 		"Cancelled":             (*suite).cancelled,
 		"AnyOrder":              (*suite).anyOrder,
 	}
@@ -289,10 +291,27 @@ func (s *suite) tunnelLost() {
 	s.holds(node)
 }
 
+// tunnelChanges: a new MAC and MTU of the tunnel leave nothing behind that was
+// on it before.
+func (s *suite) tunnelChanges() {
+	node := world().plan()
+	subject := s.Start()
+	s.apply(subject, node)
+	changed, routes := *node, *node.Route
+	for name, vxlan := range routes.VXLANs.All() {
+		vxlan.MAC[5]++
+		vxlan.MTU -= 50
+		routes.VXLANs = routes.VXLANs.With(name, vxlan)
+	}
+	changed.Route = &routes
+	s.apply(subject, &changed)
+	s.holds(&changed)
+}
+
 func (s *suite) cancelled() {
 	node := world().plan()
 	subject := s.Start()
-	ctx, cancel := contextOf(s.t)
+	ctx, cancel := context.WithCancel(s.t.Context())
 	cancel()
 	if _, err := subject.Apply(ctx, node); err == nil {
 		s.t.Fatal("no error of a cancelled Apply")

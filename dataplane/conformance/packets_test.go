@@ -226,7 +226,6 @@ func (n *network) speak(from, to *netnstest.Namespace, server, seen netip.Addr) 
 	go func() { serveUDP(udp); done <- struct{}{} }()
 	from.Do(func() {
 		for _, protocol := range []string{"udp", "tcp"} {
-			begin := time.Now(); defer func() { fmt.Println(protocol, address, time.Since(begin)) }()
 			if got, err := ask(protocol, address); err != nil || got != seen {
 				n.t.Errorf("%s to %s: the server saw %s, want %s (%v)", protocol, address, got, seen, err)
 			}

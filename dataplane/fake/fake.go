@@ -126,21 +126,24 @@ func (p *Plane) run(b *batch, node *plan.Node) {
 	}
 }
 
-// putVXLANs tells whether a device had to be made anew.
-func (p *Plane) putVXLANs(b *batch) (recreated bool) {
+// putVXLANs tells whether a device that was there was changed or made anew.
+func (p *Plane) putVXLANs(b *batch) (disturbed bool) {
 	put(b, &p.vxlans, b.vxlans, named[string]("link"), func(name string, want route.VXLAN) error {
 		have, there := b.vxlans[name]
+		disturbed = disturbed || there
+		if there && have.MAC != want.MAC {
+			maps.DeleteFunc(b.neighbors, func(n route.Neighbor, _ model.MAC) bool { return n.Device == name })
+		}
 		have.MTU, have.MAC = want.MTU, want.MAC
 		if there && have != want {
 			b.removeDevice(name)
-			recreated = true
 		}
 		if _, ok := b.devices[want.Device]; !ok {
 			return unix.ENODEV
 		}
 		return nil
 	})
-	return recreated
+	return disturbed
 }
 
 // batch is one Apply.

@@ -67,7 +67,7 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 	batch := &batch{Plane: p, ctx: ctx, node: node.Name, indexes: map[string]int{}}
 	err := batch.run()
 	p.known = err == nil
-	return batch.problems, err
+	return condense(batch.problems), err
 }
 
 func (p *Plane) desire(plan *route.Plan) {
@@ -101,12 +101,11 @@ func (b *batch) run() error {
 			return err
 		}
 	}
-	recreated, err := b.putVXLANs()
+	disturbed, err := b.putVXLANs()
 	if err != nil {
 		return err
 	}
-	if recreated {
-		// All that was on the old device went with it.
+	if disturbed {
 		if err := b.observe(); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -175,6 +176,14 @@ func TestTunnelIsMended(t *testing.T) {
 	if got.Index != index || got.MTU != 1400 || got.HardwareAddr.String() != changed.MAC.String() {
 		t.Fatalf("the device is not changed in place: %+v", got)
 	}
+	// The kernel drops the neighbours of a device whose MAC changes.
+	for _, family := range []int{rtnl.FAMILY_V4, rtnl.FAMILY_V6} {
+		neighbors, err := rtnl.NeighListExecute(rtnl.Ndmsg{Family: uint8(family), Index: uint32(index), State: rtnl.NUD_PERMANENT})
+		must(t, err)
+		if len(neighbors) != 1 {
+			t.Fatalf("neighbours %v, want one", neighbors)
+		}
+	}
 
 	must(t, rtnl.LinkSetDown(link(t, tunl4.Name)))
 	plane.Forget()
@@ -309,6 +318,27 @@ func TestRefusals(t *testing.T) {
 		if b.refused("route x", "route x", err) == nil {
 			t.Errorf("%v was taken for an answer", err)
 		}
+	}
+}
+
+// TestManyProblems: an uplink that is missing does not say so a thousand times,
+// and says the same each time.
+func TestManyProblems(t *testing.T) {
+	plane, wanted := enter(t), peers(100)
+	gone := tunl4
+	gone.Device = "absent"
+	wanted.VXLANs = wanted.VXLANs.With(gone.Name, gone)
+	var before []model.Problem
+	for range 2 {
+		problems, err := plane.Apply(t.Context(), &plan.Node{Name: "self", Route: wanted})
+		must(t, err)
+		if len(problems) != 10 || !strings.HasSuffix(problems[0].Message, " (and 493 more)") {
+			t.Fatalf("%d problems, the first: %v", len(problems), problems[0])
+		}
+		if before != nil && !slices.Equal(before, problems) {
+			t.Fatalf("problems %v, before %v", problems, before)
+		}
+		before = problems
 	}
 }
 

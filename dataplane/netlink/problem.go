@@ -3,6 +3,7 @@ package netlink
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,25 @@ func (b *batch) refused(named, asked string, err error) error {
 		Remedy:  remedy,
 	})
 	return nil
+}
+
+// condense sorts problems and keeps a few of each reason: if an uplink is down,
+// the routes to a thousand nodes need not all say so.
+func condense(problems []model.Problem) []model.Problem {
+	const most = 10
+	slices.SortFunc(problems, model.Problem.Compare)
+	seen := map[string]int{}
+	kept := slices.DeleteFunc(problems, func(p model.Problem) bool {
+		seen[p.Reason]++
+		return seen[p.Reason] > most
+	})
+	for i, p := range kept {
+		if more := seen[p.Reason] - most; more > 0 {
+			kept[i].Message += fmt.Sprintf(" (and %d more)", more)
+			delete(seen, p.Reason)
+		}
+	}
+	return kept
 }
 
 // broken tells errors of the socket from answers to a request.

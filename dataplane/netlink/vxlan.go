@@ -27,27 +27,29 @@ func vxlanItem() item[string, route.VXLAN] {
 	}
 }
 
-// putVXLANs tells whether a device was there before and had to be made anew.
-func (b *batch) putVXLANs() (recreated bool, err error) {
+// putVXLANs tells whether a device that was there was changed or made anew. What
+// was on it may have gone: the kernel drops the neighbours of a device whose MAC
+// changes, permanent ones as well.
+func (b *batch) putVXLANs() (disturbed bool, err error) {
 	err = put(b, &b.vxlans, vxlanItem(), func(name string, want route.VXLAN) error {
 		have, there := b.vxlans.Actual(name)
 		if !there {
 			return b.addVXLAN(want)
 		}
+		disturbed = true
 		mended := have
 		mended.MTU, mended.MAC = want.MTU, want.MAC
 		if mended == want {
 			return b.mendVXLAN(have, want)
 		}
 		// The kernel cannot change the rest of a device that is in use.
-		recreated = true
 		if err := b.removeVXLAN(name); err != nil && !gone(err) {
 			return err
 		}
 		b.vxlans.Removed(name)
 		return b.addVXLAN(want)
 	})
-	return recreated, err
+	return disturbed, err
 }
 
 func (b *batch) removeVXLANs() error {

@@ -38,13 +38,13 @@ func (w *World) Boot(ctx context.Context, segments []Segment, machines []Machine
 	if err := writeJSON(filepath.Join(w.Dir, "world.json"), r); err != nil {
 		return fmt.Errorf("boot world %s: %w", w.Name, err)
 	}
-	if err := w.install(ctx, Machine{Name: fabricName}); err != nil {
+	if err := install(ctx, w, Machine{Name: fabricName}); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for _, m := range machines {
-		g.Go(func() error { return w.install(ctx, m) })
+		g.Go(func() error { return install(ctx, w, m) })
 	}
 	return g.Wait()
 }
@@ -71,10 +71,10 @@ func (w *World) AddMachine(ctx context.Context, m Machine) error {
 	if _, err := w.machine(m.Name); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("add machine %s: it exists", m.Name), err)
 	}
-	return w.install(ctx, m)
+	return install(ctx, w, m)
 }
 
-func (w *World) install(ctx context.Context, m Machine) error {
+func install(ctx context.Context, w *World, m Machine) error {
 	dir := w.machineDir(m.Name)
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o755); err != nil {
 		return fmt.Errorf("install machine %s: %w", m.Name, err)
@@ -151,19 +151,16 @@ func (w *World) RemoveMachine(ctx context.Context, name string) error {
 	if err := w.StopMachine(ctx, name, false); err != nil {
 		return err
 	}
-	if err := w.forgetFaults(ctx, name); err != nil {
+	if err := (fabric{w}).forget(ctx, name); err != nil {
 		return err
 	}
-	for _, dir := range []string{w.machineDisk(name), w.machineDir(name)} {
+	for _, dir := range []string{filepath.Join(w.Disk, name), w.machineDir(name)} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove machine %s: %w", name, err)
 		}
 	}
 	return nil
 }
-
-// machineDisk holds what a machine wrote to its root.
-func (w *World) machineDisk(name string) string { return filepath.Join(w.Disk, name) }
 
 // Destroy ends all processes of the world and removes all it left: cgroups,
 // disk and state. It works from any state, also one that a crash left, and may

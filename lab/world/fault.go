@@ -12,6 +12,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// fabric is the machine that holds the segments, and the place of all faults.
+type fabric struct{ world *World }
+
 // faults are the faults in force. They last over reboots of machines, as a
 // pulled cable does. Keys are the fabric's names of ports.
 type faults struct {
@@ -21,9 +24,9 @@ type faults struct {
 	Partitions [][2]string        // pairs of machines, each pair sorted
 }
 
-func (w *World) faults() (faults, error) {
+func (b fabric) faults() (faults, error) {
 	f := faults{Down: map[string]bool{}, Loss: map[string]float64{}, Rate: map[string]uint64{}}
-	err := readJSON(filepath.Join(w.Dir, "faults.json"), &f)
+	err := readJSON(filepath.Join(b.world.Dir, "faults.json"), &f)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, fmt.Errorf("read faults: %w", err)
 	}
@@ -32,7 +35,7 @@ func (w *World) faults() (faults, error) {
 
 // SetLink plugs a machine's cable in or out. The machine sees its carrier go.
 func (w *World) SetLink(ctx context.Context, machine, iface string, up bool) error {
-	return w.setPort(ctx, machine, iface, func(f *faults, port string) {
+	return fabric{w}.setPort(ctx, machine, iface, func(f *faults, port string) {
 		setOrDelete(f.Down, port, !up)
 	})
 }
@@ -43,7 +46,7 @@ func (w *World) SetLoss(ctx context.Context, machine, iface string, percent floa
 	if !(percent >= 0 && percent <= 100) { // NaN is refused too
 		return fmt.Errorf("set loss of %s on machine %s: %v is not from 0 to 100 percent", iface, machine, percent)
 	}
-	return w.setPort(ctx, machine, iface, func(f *faults, port string) {
+	return fabric{w}.setPort(ctx, machine, iface, func(f *faults, port string) {
 		setOrDelete(f.Loss, port, percent)
 	})
 }
@@ -56,7 +59,7 @@ func (w *World) SetRate(ctx context.Context, machine, iface string, bitsPerSecon
 	if bitsPerSecond > 0 && bitsPerSecond < 8000 {
 		return fmt.Errorf("set rate of %s on machine %s: %d bit/s is less than 8000", iface, machine, bitsPerSecond)
 	}
-	return w.setPort(ctx, machine, iface, func(f *faults, port string) {
+	return fabric{w}.setPort(ctx, machine, iface, func(f *faults, port string) {
 		setOrDelete(f.Rate, port, bitsPerSecond)
 	})
 }
@@ -74,7 +77,7 @@ func (w *World) Partition(ctx context.Context, a, b string, on bool) error {
 		}
 	}
 	pair := [2]string{min(a, b), max(a, b)}
-	return w.changeFaults(ctx, func(f *faults) {
+	return fabric{w}.change(ctx, func(f *faults) {
 		f.Partitions = slices.DeleteFunc(f.Partitions, func(p [2]string) bool { return p == pair })
 		if on {
 			f.Partitions = append(f.Partitions, pair)
@@ -91,8 +94,8 @@ func setOrDelete[V comparable](m map[string]V, key string, value V) {
 
 // setPort changes the faults of one port, which exists in the machine's
 // description; if the machine is switched off they wait for its boot.
-func (w *World) setPort(ctx context.Context, machine, iface string, change func(*faults, string)) error {
-	m, err := w.machine(machine)
+func (b fabric) setPort(ctx context.Context, machine, iface string, change func(*faults, string)) error {
+	m, err := b.world.machine(machine)
 	if err != nil {
 		return err
 	}
@@ -100,25 +103,25 @@ func (w *World) setPort(ctx context.Context, machine, iface string, change func(
 		return fmt.Errorf("set fault: machine %s has no port %q", machine, iface)
 	}
 	port := portName(machine, iface)
-	if err := w.changeFaults(ctx, func(f *faults) { change(f, port) }); err != nil {
+	if err := b.change(ctx, func(f *faults) { change(f, port) }); err != nil {
 		return err
 	}
-	f, err := w.faults()
+	f, err := b.faults()
 	if err != nil {
 		return err
 	}
-	err = w.onLink(machine, iface, func(h *netlink.Handle, l netlink.Link) error { return limitRate(h, l, f.Rate[port]) })
+	err = onLink(b.world, machine, iface, func(h *netlink.Handle, l netlink.Link) error { return limitRate(h, l, f.Rate[port]) })
 	if errors.Is(err, ErrNotRunning) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return w.onLink(fabricName, port, func(h *netlink.Handle, l netlink.Link) error { return applyPort(h, l, f) })
+	return onLink(b.world, fabricName, port, func(h *netlink.Handle, l netlink.Link) error { return applyPort(h, l, f) })
 }
 
 // onLink does something to an interface in a machine's network.
-func (w *World) onLink(machine, name string, f func(*netlink.Handle, netlink.Link) error) error {
+func onLink(w *World, machine, name string, f func(*netlink.Handle, netlink.Link) error) error {
 	return w.Do(machine, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
@@ -133,34 +136,34 @@ func (w *World) onLink(machine, name string, f func(*netlink.Handle, netlink.Lin
 	})
 }
 
-// changeFaults remembers the change before it makes it: a crash in between is
+// change remembers the change before it makes it: a crash in between is
 // mended by the next change.
-func (w *World) changeFaults(ctx context.Context, change func(*faults)) error {
+func (b fabric) change(ctx context.Context, change func(*faults)) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("change faults: %w", err)
 	}
-	f, err := w.faults()
+	f, err := b.faults()
 	if err != nil {
 		return err
 	}
 	change(&f)
-	if err := writeJSON(filepath.Join(w.Dir, "faults.json"), f); err != nil {
+	if err := writeJSON(filepath.Join(b.world.Dir, "faults.json"), f); err != nil {
 		return fmt.Errorf("change faults: %w", err)
 	}
-	cuts, err := w.cuts(f)
+	cuts, err := b.cuts(f)
 	if err != nil {
 		return err
 	}
-	return w.Do(fabricName, func() error { return applyRules(f, cuts) })
+	return b.world.Do(fabricName, func() error { return applyRules(f, cuts) })
 }
 
-// forgetFaults ends all faults of a machine.
-func (w *World) forgetFaults(ctx context.Context, machine string) error {
-	m, err := w.machine(machine)
+// forget ends all faults of a machine.
+func (b fabric) forget(ctx context.Context, machine string) error {
+	m, err := b.world.machine(machine)
 	if err != nil {
 		return err
 	}
-	return w.changeFaults(ctx, func(f *faults) {
+	return b.change(ctx, func(f *faults) {
 		for _, p := range m.Ports {
 			port := portName(machine, p.Interface)
 			maps.DeleteFunc(f.Down, func(k string, _ bool) bool { return k == port })

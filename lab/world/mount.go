@@ -115,7 +115,7 @@ func enterRoot(r record, m Machine) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	disk := r.World.machineDisk(m.Name)
+	disk := filepath.Join(r.World.Disk, m.Name)
 	dev, err := detach("/dev", "/dev", false)
 	if err != nil {
 		return err
@@ -293,10 +293,6 @@ func mountCgroups(list []hierarchy, links map[string]string) error {
 
 // shadowSysctls makes the sysctls that belong to the host read-only, and mounts
 // a file with the wanted value over those that the machine wants to differ.
-//
-// /proc/sys/net is left as it is, no mount of its own: that would show the
-// machine's own sysctls also to a process that has entered a pod's network
-// namespace.
 func shadowSysctls(sysctls map[string]string) error {
 	dirs, err := os.ReadDir("/proc/sys")
 	if err != nil {
@@ -304,7 +300,7 @@ func shadowSysctls(sysctls map[string]string) error {
 	}
 	for _, d := range dirs {
 		if d.Name() == "net" {
-			continue
+			continue // of the network namespace of who looks
 		}
 		path := filepath.Join("/proc/sys", d.Name())
 		a, err := detach(path, path, true)

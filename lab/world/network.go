@@ -102,13 +102,13 @@ func makeNetwork(r *record, m Machine) error {
 		return err
 	}
 	if len(m.Ports) > 0 {
-		fabric, err := r.World.openNetns(fabricName)
+		ns, err := r.World.openNetns(fabricName)
 		if err != nil {
 			return err
 		}
-		defer fabric.Close()
+		defer ns.Close()
 		for _, p := range m.Ports {
-			if err := plug(r, m.Name, p, fabric); err != nil {
+			if err := plug(r, m.Name, p, ns); err != nil {
 				return fmt.Errorf("plug %s into segment %s: %w", p.Interface, p.Segment, err)
 			}
 		}
@@ -136,9 +136,9 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // plug makes a port: a veth pair made here with its peer in the fabric, so that
 // neither end is ever seen on the host. Faults of the last boot last.
-func plug(r *record, machine string, p Port, fabric *os.File) error {
+func plug(r *record, machine string, p Port, fabricNS *os.File) error {
 	name := portName(machine, p.Interface)
-	h, err := netlink.NewHandleAt(netns.NsHandle(fabric.Fd()), unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandleAt(netns.NsHandle(fabricNS.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("reach the fabric: %w", err)
 	}
@@ -160,7 +160,7 @@ func plug(r *record, machine string, p Port, fabric *os.File) error {
 		attrs.MTU = r.Segments[i].MTU // not the bridge's, which follows its ports
 	}
 	veth := netlink.NewVeth(attrs)
-	veth.PeerName, veth.PeerNamespace = name, netlink.NsFd(fabric.Fd())
+	veth.PeerName, veth.PeerNamespace = name, netlink.NsFd(fabricNS.Fd())
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth: %w", err)
 	}
@@ -171,7 +171,7 @@ func plug(r *record, machine string, p Port, fabric *os.File) error {
 	if err := h.LinkSetMaster(peer, bridge); err != nil {
 		return fmt.Errorf("join segment: %w", err)
 	}
-	f, err := r.World.faults()
+	f, err := fabric{&r.World}.faults()
 	if err != nil {
 		return err
 	}

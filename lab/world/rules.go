@@ -19,17 +19,17 @@ type cut struct {
 }
 
 // cuts lists every pair of addresses that the partitions keep apart.
-func (w *World) cuts(f faults) ([]cut, error) {
+func (b fabric) cuts(f faults) ([]cut, error) {
 	var cuts []cut
 	for _, p := range f.Partitions {
 		var sides [2][][]byte
 		for i, name := range p {
-			m, err := w.machine(name)
+			m, err := b.world.machine(name)
 			if err != nil {
 				return nil, err
 			}
 			for _, port := range m.Ports {
-				sides[i] = append(sides[i], hardwareAddr(w.Name, name, port.Interface))
+				sides[i] = append(sides[i], hardwareAddr(b.world.Name, name, port.Interface))
 				for _, a := range port.Addresses {
 					sides[i] = append(sides[i], a.Addr().AsSlice())
 				}

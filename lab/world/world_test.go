@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -272,6 +273,7 @@ func TestMachine(t *testing.T) {
 		{"cat /proc/sys/kernel/panic; echo 5 >/proc/sys/kernel/panic; cat /proc/sys/kernel/panic", "77\n5"},
 		{"sh -c 'echo 5 >/proc/sys/vm/swappiness' 2>/dev/null || echo refused", "refused"},
 		{"cat /proc/sys/net/ipv4/ip_local_port_range", "2000\t3000"},
+		{"echo 1 >/proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward", "1"},
 		{"unshare --net cat /proc/sys/net/ipv4/ip_local_port_range", "32768\t60999"},
 		{"cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' '", "/ /system"},
 		{"stat -f -c %T /sys/fs/bpf /run /dev/shm | tr '\\n' ' '", "bpf_fs tmpfs tmpfs"},
@@ -399,6 +401,35 @@ func TestServices(t *testing.T) {
 	}
 	if err := w.StopService(ctx, "n1", "none"); err == nil {
 		t.Error("stopping a service that is not there is no error")
+	}
+}
+
+// TestDo leaves no thread, the main one least of all, in a machine's network.
+func TestDo(t *testing.T) {
+	w := newWorld(t)
+	if err := w.Boot(t.Context(), nil, []Machine{{Name: "m"}}); err != nil {
+		t.Fatal(err)
+	}
+	host, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if err := w.Do("m", func() error {
+			inside, err := os.Readlink("/proc/thread-self/ns/net")
+			if inside == host {
+				t.Error("Do runs on the host")
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.Readlink("/proc/self/ns/net"); now != host {
+			t.Fatalf("the main thread is in %s, %v", now, err)
+		}
+	}
+	if err := w.Do("m", func() error { runtime.Goexit(); return nil }); err == nil {
+		t.Error("a function that does not return is no error")
 	}
 }
 
