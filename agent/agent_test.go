@@ -94,15 +94,6 @@ func (c *testCluster) PublishNode(_ context.Context, status kube.NodeStatus) err
 	return nil
 }
 
-func (c *testCluster) last() kube.NodeStatus {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.published) == 0 {
-		return kube.NodeStatus{}
-	}
-	return c.published[len(c.published)-1]
-}
-
 // testAgent is an agent that runs, and the runtime that uses it.
 type testAgent struct {
 	config Config

@@ -357,23 +357,22 @@ func TestRestart(t *testing.T) {
 func TestParallel(t *testing.T) {
 	needNode(t)
 	a := start(t, newCluster("10.244.1.0/24", "fd00:10:244:1::/64"), t.TempDir())
-	ctx, list := context.Background(), a.list(t, "1.0.0")
+	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
 	var mu sync.Mutex
 	held := map[netip.Addr]string{}
 	var pods sync.WaitGroup
-	slots := make(chan struct{}, 16)
+	began := time.Now()
 	for n := range 100 {
 		p := newPod(t, fmt.Sprint("p", n))
 		pods.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
 			for range 2 {
-				result, err := a.cni.AddNetworkList(ctx, list, p.conf)
-				if err != nil {
-					t.Errorf("ADD: %v", err)
+				request := cni.Request{Command: "ADD", ContainerID: p.conf.ContainerID, Interface: "eth0", Timeout: time.Minute}
+				reply := a.ask(t, request, p.netns)
+				if reply.Error != nil {
+					t.Errorf("ADD: %v", reply.Error)
 					return
 				}
-				addrs := p.addresses(t, result)
+				addrs := p.addresses(t, reply.Result)
 				mu.Lock()
 				for _, addr := range addrs {
 					if holder, ok := held[addr]; ok {
@@ -390,13 +389,15 @@ func TestParallel(t *testing.T) {
 					delete(held, addr)
 				}
 				mu.Unlock()
-				if err := a.cni.DelNetworkList(ctx, list, p.conf); err != nil {
-					t.Errorf("DEL: %v", err)
+				request.Command = "DEL"
+				if reply := a.ask(t, request, nil); reply.Error != nil {
+					t.Errorf("DEL: %v", reply.Error)
 				}
 			}
 		})
 	}
 	pods.Wait()
+	t.Logf("100 pods came and went twice in %v", time.Since(began))
 	if devices := podDevices(t); len(devices) != 0 {
 		t.Errorf("left: %v", devices)
 	}
@@ -415,7 +416,8 @@ func TestParallel(t *testing.T) {
 // The configuration appears when pods can be connected, and not before.
 func TestInstall(t *testing.T) {
 	needNode(t)
-	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
+	cluster := newCluster("10.244.1.0/24")
+	a := start(t, cluster, t.TempDir())
 	path := filepath.Join(a.config.CNIConfDir, conflist)
 	eventually(t, path, func() bool { _, err := os.Stat(path); return err == nil })
 	list, err := libcni.ConfListFromFile(path)
@@ -424,6 +426,12 @@ func TestInstall(t *testing.T) {
 		t.Errorf("got %+v", list)
 	}
 	must(t, a.cni.GetStatusNetworkList(context.Background(), list))
+	eventually(t, "status to be published", func() bool {
+		cluster.mu.Lock()
+		defer cluster.mu.Unlock()
+		last := len(cluster.published) - 1
+		return last >= 0 && cluster.published[last].Ready && cluster.published[last].Uplink == "uplink" && cluster.published[last].MTU == 1400
+	})
 	if left, _ := filepath.Glob(filepath.Join(a.config.CNIConfDir, ".*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

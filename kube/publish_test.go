@@ -124,10 +124,12 @@ func TestLead(t *testing.T) {
 	client := s.client(Options{})
 	failure := errors.New("failure")
 	lock := func(identity string) Lock {
-		return Lock{Namespace: "kube-system", Name: "lock", Identity: identity, Failed: func(error) {}}
+		return Lock{Namespace: "kube-system", Name: "lock", Identity: identity, Failed: func(err error) { t.Log(err) }}
 	}
+	limited, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	var second context.Context
-	err := client.Lead(t.Context(), lock("one"), func(ctx context.Context) error {
+	err := client.Lead(limited, lock("one"), func(ctx context.Context) error {
 		waiting, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		err := client.Lead(waiting, lock("two"), func(ctx context.Context) error { second = ctx; return nil })
@@ -140,7 +142,7 @@ func TestLead(t *testing.T) {
 		t.Errorf("error %v; two led: %t", err, second != nil)
 	}
 	// Given back, it can be had at once.
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(limited)
 	err = client.Lead(ctx, lock("three"), func(leading context.Context) error {
 		cancel()
 		<-leading.Done()

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -210,8 +214,8 @@ func (s *stub) list(collection string) []any {
 }
 
 func (s *stub) write(w http.ResponseWriter, r *http.Request) {
-	object := map[string]any{}
-	if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
+	object, err := decode(r)
+	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
@@ -233,6 +237,22 @@ func (s *stub) write(w http.ResponseWriter, r *http.Request) {
 	}
 	s.store(collection, object)
 	reply(w, object)
+}
+
+// decode reads what a client sends: JSON, or protobuf for Kubernetes' own kinds.
+func decode(r *http.Request) (map[string]any, error) {
+	content, err := io.ReadAll(r.Body)
+	if err == nil && r.Header.Get("Content-Type") == runtime.ContentTypeProtobuf {
+		var typed runtime.Object
+		if typed, _, err = scheme.Codecs.UniversalDeserializer().Decode(content, nil, nil); err == nil {
+			content, err = json.Marshal(typed)
+		}
+	}
+	object := map[string]any{}
+	if err == nil {
+		err = json.Unmarshal(content, &object)
+	}
+	return object, err
 }
 
 func (s *stub) watch(w http.ResponseWriter, r *http.Request) {

@@ -234,9 +234,9 @@ func (s *stories) ask(namespace, from string, target netip.AddrPort, insist bool
 	defer cancel()
 	var last error
 	for {
-		output, err := s.askOnce(ctx, namespace, from, target)
+		response, err := s.askOnce(ctx, namespace, from, target)
 		if err == nil {
-			return parseClient(output)
+			return parseClient(response)
 		}
 		if ctx.Err() == nil { // else it was only told to stop
 			last = err
@@ -248,11 +248,14 @@ func (s *stories) ask(namespace, from string, target netip.AddrPort, insist bool
 	}
 }
 
-func (s *stories) askOnce(ctx context.Context, namespace, from string, target netip.AddrPort) (output string, err error) {
+// askOnce speaks HTTP itself: the wget of Debian 12's busybox-static crashes on
+// numeric addresses.
+func (s *stories) askOnce(ctx context.Context, namespace, from string, target netip.AddrPort) (response string, err error) {
 	const timeout = 3 * time.Second
+	const request = "GET /clientip HTTP/1.0\r\n\r\n"
 	if len(s.lab.Addresses(from)) == 0 {
-		return s.lab.Kubectl(ctx, "exec", "--namespace="+namespace, from, "--",
-			"wget", "-q", "-T", fmt.Sprint(timeout.Seconds()), "-O", "-", "http://"+target.String()+"/clientip")
+		return s.lab.Kubectl(ctx, "exec", "--namespace="+namespace, from, "--", "sh", "-c",
+			fmt.Sprintf("printf '%s' | nc -w %d %s %d", request, int(timeout.Seconds()), target.Addr(), target.Port()))
 	}
 	err = s.lab.world.Do(from, func() error {
 		server, err := net.DialTimeout("tcp", target.String(), timeout)
@@ -263,19 +266,21 @@ func (s *stories) askOnce(ctx context.Context, namespace, from string, target ne
 		if err := server.SetDeadline(time.Now().Add(timeout)); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(server, "GET /clientip HTTP/1.0\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(server, request); err != nil {
 			return err
 		}
-		response, err := io.ReadAll(server)
-		_, output, _ = strings.Cut(string(response), "\r\n\r\n")
+		content, err := io.ReadAll(server)
+		response = string(content)
 		return err
 	})
-	return output, err
+	return response, err
 }
 
-// parseClient reads the address in what /clientip answers, HOST:PORT.
-func parseClient(text string) (netip.Addr, error) {
-	client, err := netip.ParseAddrPort(strings.TrimSpace(text))
+// parseClient reads the address in what /clientip answers, HOST:PORT after the
+// headers.
+func parseClient(response string) (netip.Addr, error) {
+	_, body, _ := strings.Cut(response, "\r\n\r\n")
+	client, err := netip.ParseAddrPort(strings.TrimSpace(body))
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("reading the address that the server saw: %w", err)
 	}

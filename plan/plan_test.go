@@ -51,7 +51,7 @@ func TestVerdict(t *testing.T) {
 		{"pod on-link", "10.244.0.5", "10.244.1.9", plan.Hop{Reachable: true, Device: "eth0", Via: addr("192.0.2.2")}},
 		{"pod on-link, IPv6", "fd00::5", "fd00:0:0:1::9", plan.Hop{Reachable: true, Device: "eth0", Via: addr("2001:db8::2")}},
 		{"pod behind a router", "10.244.0.5", "10.244.2.9", plan.Hop{Reachable: true, Device: "fairlead-vx4", Via: addr("10.244.2.0"), MTU: 1450, Remote: addr("198.51.100.3")}},
-		{"pod behind a router, IPv6 in IPv4", "fd00::5", "fd00:0:0:2::9", plan.Hop{Reachable: true, Device: "fairlead-vx4", Via: addr("fd00:0:0:2::"), MTU: 1450, Remote: addr("198.51.100.3")}},
+		{"pod behind a router, IPv6 in IPv4", "fd00::5", "fd00:0:0:2::9", plan.Hop{Reachable: true, Device: "fairlead-vx4", Via: addr("fe80::f841:41ff:fe07:2d86"), MTU: 1450, Remote: addr("198.51.100.3")}},
 		{"outside", "10.244.0.5", "203.0.113.1", plan.Hop{Reachable: true, Masquerade: true}},
 		{"outside, IPv6", "fd00::5", "2001:db8:ffff::1", plan.Hop{Reachable: true, Masquerade: true}},
 		{"outside, from the node itself", "192.0.2.1", "203.0.113.1", plan.Hop{Reachable: true}},
@@ -121,13 +121,13 @@ link fairlead-vx4 vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mtu 1450 a
 address 10.244.0.0/32 dev fairlead-vx4
 address fd00::/128 dev fairlead-vx4
 neighbor 10.244.2.0 lladdr fa:41:41:07:2d:86 dev fairlead-vx4
-neighbor fd00:0:0:2:: lladdr fa:41:41:07:2d:86 dev fairlead-vx4
+neighbor fe80::f841:41ff:fe07:2d86 lladdr fa:41:41:07:2d:86 dev fairlead-vx4
 fdb fa:41:41:07:2d:86 dst 198.51.100.3 dev fairlead-vx4
 route 10.244.0.5/32 dev fl1 src 192.0.2.1
 route 10.244.1.0/24 via 192.0.2.2 dev eth0 src 192.0.2.1
 route 10.244.2.0/24 via 10.244.2.0 dev fairlead-vx4 onlink src 10.244.0.0 mtu 1450
 route fd00:0:0:1::/64 via 2001:db8::2 dev eth0 src 2001:db8::1
-route fd00:0:0:2::/64 via fd00:0:0:2:: dev fairlead-vx4 onlink src fd00:: mtu 1450
+route fd00:0:0:2::/64 via fe80::f841:41ff:fe07:2d86 dev fairlead-vx4 src fd00:: mtu 1450
 route fd00::5/128 dev fl1 src 2001:db8::1
 route unreachable 10.244.0.0/24
 route unreachable fd00::/64

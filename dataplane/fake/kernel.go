@@ -214,7 +214,7 @@ func (k *Kernel) checkRoute(destination netip.Prefix, r route.Route) error {
 		return unix.ENODEV
 	case r.Source.IsValid() && !k.hasAddress(r.Source):
 		return unix.EINVAL
-	case r.Via.IsValid() && !r.OnLink && !k.onLink(r.Device, r.Via):
+	case r.Via.IsValid() && !r.OnLink && !r.Via.IsLinkLocalUnicast() && !k.onLink(r.Device, r.Via):
 		return unix.ENETUNREACH
 	}
 	return nil

@@ -91,16 +91,17 @@ func peers(n int) *route.Plan {
 func withPeer(from *route.Plan, i int, last byte) *route.Plan {
 	p := *from
 	mac := model.MAC{2, 0, 0, 1, byte(i >> 8), byte(i)}
-	for _, gateway := range []netip.Addr{
-		netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}),
-		netip.MustParseAddr(fmt.Sprintf("fd00:%x::", i)),
-	} {
-		bits := 24
+	ranges := []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24),
+		netip.MustParsePrefix(fmt.Sprintf("fd00:%x::/64", i)),
+	}
+	for _, destination := range ranges {
+		gateway := destination.Addr()
 		if gateway.Is6() {
-			bits = 64
+			gateway = netip.MustParseAddr(fmt.Sprintf("fe80::%x", i))
 		}
-		p.Routes = p.Routes.With(netip.PrefixFrom(gateway, bits), route.Route{
-			Device: tunl4.Name, Via: gateway, OnLink: true, MTU: 1450 - int(last)%2,
+		p.Routes = p.Routes.With(destination, route.Route{
+			Device: tunl4.Name, Via: gateway, OnLink: gateway.Is4(), MTU: 1450 - int(last)%2,
 		})
 		p.Neighbors = p.Neighbors.With(route.Neighbor{Device: tunl4.Name, Address: gateway}, mac)
 	}

@@ -51,34 +51,11 @@ func (b *batch) putRoutes() error {
 			write = b.handle.RouteReplace
 		}
 		err = write(entry)
-		if errors.Is(err, unix.EINVAL) && want.OnLink && want.Via.Is6() {
-			err = b.writeOverGateway(entry, want.Via, write)
-		}
 		if errors.Is(err, unix.EEXIST) {
 			err = fmt.Errorf("%w: %s", err, b.inTheWay(destination))
 		}
 		return err
 	})
-}
-
-// writeOverGateway writes an IPv6 route whose next hop is now reached through
-// another device. The kernel then refuses it even onlink
-// (ip6_route_check_nh_onlink), unless a route to the next hop itself says
-// otherwise for the moment.
-func (b *batch) writeOverGateway(entry *rtnl.Route, via netip.Addr, write func(*rtnl.Route) error) error {
-	gateway, err := b.route(model.HostPrefix(via), route.Route{})
-	if err != nil {
-		return err
-	}
-	gateway.LinkIndex = entry.LinkIndex
-	if err := b.handle.RouteAdd(gateway); err != nil {
-		return fmt.Errorf("route to the next hop: %w", err)
-	}
-	err = write(entry)
-	if undo := b.handle.RouteDel(gateway); undo != nil && err == nil {
-		return fmt.Errorf("remove the route to the next hop: %w", undo)
-	}
-	return err
 }
 
 // inTheWay names the route that is there instead of ours.

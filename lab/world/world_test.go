@@ -275,7 +275,7 @@ func TestMachine(t *testing.T) {
 		{"cat /proc/sys/net/ipv4/ip_local_port_range", "2000\t3000"},
 		{"echo 1 >/proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward", "1"},
 		{"unshare --net cat /proc/sys/net/ipv4/ip_local_port_range", "32768\t60999"},
-		{"cut -d: -f3 /proc/self/cgroup | sort -u | tr '\\n' ' '", "/ /system"},
+		{"cut -d: -f3 /proc/self/cgroup | grep -vx -e / -e /system || echo inside", "inside"},
 		{"stat -f -c %T /sys/fs/bpf /run /dev/shm | tr '\\n' ' '", "bpf_fs tmpfs tmpfs"},
 		{"findmnt -n -o PROPAGATION /", "shared"},
 	} {

@@ -88,23 +88,34 @@ func (in *input) outer(peer *model.Node) (model.Family, bool) {
 	return 0, false
 }
 
-// planGateway plans the way through the tunnel to one range: its first address
-// stands for the peer's end of the tunnel.
+// linkLocal is the address that RFC 4291 appendix A makes of a MAC.
+func linkLocal(mac model.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{
+		0: 0xfe, 1: 0x80,
+		8: mac[0] ^ 0x02, 9: mac[1], 10: mac[2], 11: 0xff,
+		12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5],
+	})
+}
+
+// planGateway plans the way through the tunnel to one range. What stands for
+// the peer's end of the tunnel is, for IPv6, its link-local address; IPv4 has
+// none, and takes the range's first.
 func (p *Plan) planGateway(prefix netip.Prefix, peer *model.Node) {
 	in := &p.input
 	outer, _ := in.outer(peer)
-	device, gateway := vxlanDevice(outer), prefix.Addr()
 	route := Route{
-		Device: device,
-		Via:    gateway,
-		OnLink: true,
+		Device: vxlanDevice(outer),
+		Via:    linkLocal(vxlanMAC(peer.Name)),
 		MTU:    tunnelMTU(in.mtu(outer), outer),
 	}
-	if own := in.self.PodCIDR(model.FamilyOf(gateway)); own.IsValid() {
+	if prefix.Addr().Is4() {
+		route.Via, route.OnLink = prefix.Addr(), true
+		p.Neighbors = p.Neighbors.With(Neighbor{route.Device, route.Via}, vxlanMAC(peer.Name))
+	}
+	if own := in.self.PodCIDR(model.FamilyOf(prefix.Addr())); own.IsValid() {
 		route.Source = own.Addr()
 	}
 	p.Routes = p.Routes.With(prefix, route)
-	p.Neighbors = p.Neighbors.With(Neighbor{device, gateway}, vxlanMAC(peer.Name))
 }
 
 func (p *Plan) removeGateway(prefix netip.Prefix) {
@@ -126,6 +137,9 @@ func (p *Plan) planStation(peer *model.Node) {
 		p.stations[outer]++
 	}
 	p.FDB = p.FDB.With(station, peer.Address(outer))
+	if p.input.self.PodCIDR(model.IPv6).IsValid() {
+		p.Neighbors = p.Neighbors.With(Neighbor{device, linkLocal(station.MAC)}, station.MAC)
+	}
 }
 
 func (p *Plan) removeStation(peer *model.Node) {
@@ -135,6 +149,7 @@ func (p *Plan) removeStation(peer *model.Node) {
 			continue
 		}
 		p.FDB = p.FDB.Without(station)
+		p.Neighbors = p.Neighbors.Without(Neighbor{station.Device, linkLocal(station.MAC)})
 		p.stations[outer]--
 		if p.stations[outer] == 0 && outer != p.input.preferred() {
 			p.removeVXLAN(outer)

@@ -1,0 +1,117 @@
+package kube
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+const snapshotFile = `# What kubectl prints, and what a node knows of itself.
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Node
+  metadata: {name: a, uid: uid-a, labels: {topology.kubernetes.io/zone: z1}}
+  spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}
+  status: {addresses: [{type: InternalIP, address: 172.30.0.1}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {namespace: default, name: web, uid: uid-web}
+  spec: {nodeName: a}
+  status: {phase: Running, podIPs: [{ip: 10.244.0.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: default, name: job}
+spec: {nodeName: a, hostNetwork: true}
+status: {phase: Failed}
+---
+apiVersion: fairlead.io/v1alpha1
+kind: Network
+metadata: {name: default}
+spec: {mtu: 1400, directRouting: false}
+---
+apiVersion: fairlead.io/v1alpha1
+kind: NodeState
+links:
+- {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
+attachments:
+- {containerID: c1, interface: eth0, namespace: default, pod: web, device: fl1, addresses: [10.244.0.2]}
+`
+
+func TestSnapshotRoundTrip(t *testing.T) {
+	first, err := ReadSnapshot(strings.NewReader(snapshotFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, _ := first.Pods.Get(model.PodKey{Namespace: "default", Name: "web"})
+	job, _ := first.Pods.Get(model.PodKey{Namespace: "default", Name: "job"})
+	node, _ := first.Nodes.Get("a")
+	link, _ := first.Links.Get("eth0")
+	attachment, _ := first.Attachments.Get(model.AttachmentKey{ContainerID: "c1", Interface: "eth0"})
+	switch {
+	case web == nil || len(web.Addresses) != 1 || web.Finished:
+		t.Errorf("pod web: %+v", web)
+	case job == nil || !job.HostNetwork || !job.Finished:
+		t.Errorf("pod job: %+v", job)
+	case node == nil || node.Zone != "z1" || len(node.PodCIDRs) != 2:
+		t.Errorf("node: %+v", node)
+	case link == nil || !link.AcceptsRA || link.MTU != 1500:
+		t.Errorf("link: %+v", link)
+	case attachment == nil || attachment.Pod != web.PodKey:
+		t.Errorf("attachment: %+v", attachment)
+	case first.Network.MTU != 1400 || first.Network.DirectRouting || !first.Network.Masquerade:
+		t.Errorf("network: %+v", first.Network)
+	}
+
+	var once, twice bytes.Buffer
+	if err := WriteSnapshot(&once, first); err != nil {
+		t.Fatal(err)
+	}
+	second, err := ReadSnapshot(bytes.NewReader(once.Bytes()))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, once.String())
+	}
+	if err := WriteSnapshot(&twice, second); err != nil {
+		t.Fatal(err)
+	}
+	if once.String() != twice.String() {
+		t.Errorf("written and read again, it is\n%s\nand was\n%s", twice.String(), once.String())
+	}
+	for key, pod := range first.Pods.All() {
+		if again, _ := second.Pods.Get(key); again == nil || !again.Equal(pod) {
+			t.Errorf("pod %s: %+v, was %+v", key, again, pod)
+		}
+	}
+}
+
+func TestSnapshotMistakes(t *testing.T) {
+	for name, test := range map[string]struct {
+		file string
+		want []string
+	}{
+		"another kind":  {"apiVersion: v1\nkind: Secret\nmetadata: {namespace: ns, name: s}", []string{"document 1", "Secret ns/s"}},
+		"no kind":       {"a: b", []string{"document 1", "kind"}},
+		"a CIDR":        {"---\napiVersion: v1\nkind: Node\nmetadata: {name: a}\nspec: {podCIDRs: [x]}", []string{"document 1", "Node a", "spec.podCIDRs", `"x"`}},
+		"a type":        {"apiVersion: v1\nkind: Node\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: b}\nspec: {podCIDRs: 7}", []string{"document 2", "Node b", "podCIDRs"}},
+		"a Network":     {"apiVersion: fairlead.io/v1alpha1\nkind: Network\nmetadata: {name: default}\nspec: {mtu: 3}", []string{"Network default", "spec.mtu", "576"}},
+		"an item":       {"kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {namespace: ns, name: p}, status: {podIPs: [{ip: x}]}}", []string{"item 1", "Pod ns/p", "status.podIPs"}},
+		"a node's word": {"apiVersion: fairlead.io/v1alpha1\nkind: NodeState\nlinks: [{nam: eth0}]", []string{"NodeState", "nam"}},
+		"not YAML":      {"a: b: c", []string{"document 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ReadSnapshot(strings.NewReader(test.file))
+			if err == nil {
+				t.Fatal("it was read")
+			}
+			for _, part := range test.want {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is not in the error: %v", part, err)
+				}
+			}
+		})
+	}
+}
