@@ -65,7 +65,7 @@ func Run(ctx context.Context, c Config) error {
 	feed := &model.Feed{}
 	links := newLinks(feed, c.Log)
 	loop := newLoop(&c, feed, c.Source.Synced(), links.known)
-	attacher := &attacher{node: c.Node, feed: feed, loop: loop, log: c.Log}
+	attacher := &attacher{node: c.Node, feed: feed, loop: loop, able: make(chan struct{}), log: c.Log}
 	if err := attacher.takeOver(); err != nil {
 		return err
 	}
@@ -73,6 +73,7 @@ func Run(ctx context.Context, c Config) error {
 	checks := checks{
 		{"apiserver", c.Source.Synced(), func() string { return unread(c.Source) }},
 		{"links", links.known, func() string { return "the interfaces of the node have not been read yet" }},
+		{"addresses", attacher.able, attacher.why},
 		{"kernel", loop.began, func() string { return "the plan has not been applied yet" }},
 		{"cni", server.listening, func() string { return "the socket of the CNI plugin is not open yet" }},
 	}
@@ -81,7 +82,7 @@ func Run(ctx context.Context, c Config) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Source.Run(ctx, feed) })
 	for _, part := range []interface{ Run(context.Context) error }{
-		links, loop, server,
+		links, loop, attacher, server,
 		&install{
 			plugin: c.Plugin, binDir: c.CNIBinDir, conDir: c.CNIConfDir,
 			socket: server.path, checks: checks, log: c.Log,
@@ -90,17 +91,10 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, publisher: c.Publisher, checks: checks, log: c.Log,
 		},
+		&troubles{source: c.Source, log: c.Log},
 		&health{address: c.HealthAddress, checks: checks, loop: loop},
 	} {
 		group.Go(func() error { return part.Run(ctx) })
 	}
 	return group.Wait()
-}
-
-func unread(source Source) string {
-	text := "the cluster's nodes, pods and Network have not been read yet"
-	for _, problem := range source.Problems() {
-		text += "; " + problem.String()
-	}
-	return text
 }

@@ -16,11 +16,8 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/version"
 	"github.com/vishvananda/netlink"
 
-	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane"
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/kube"
@@ -28,12 +25,8 @@ import (
 )
 
 // TestMain runs the tests as a node: the whole process is in a network
-// namespace of its own. The test binary is the CNI plugin as well.
+// namespace of its own.
 func TestMain(m *testing.M) {
-	if os.Getenv("CNI_COMMAND") != "" {
-		skel.PluginMainFuncs(cni.Plugin(), version.All, "")
-		return
-	}
 	const inNode = "FAIRLEAD_TEST_NODE"
 	if os.Geteuid() != 0 || os.Getenv(inNode) != "" {
 		// The first thread is kept from tests that leave theirs in another
@@ -114,6 +107,18 @@ func (a *testAgent) list(t testing.TB, version string) *libcni.NetworkConfigList
 	return list
 }
 
+// plugin builds the CNI plugin, which the build cache makes quick.
+func plugin(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), pluginName)
+	build := exec.Command("go", "build", "-o", path, "../cmd/fairlead-cni")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the plugin: %v\n%s", err, out)
+	}
+	return path
+}
+
 // needNode makes the uplink that the node has.
 func needNode(t testing.TB) {
 	t.Helper()
@@ -149,14 +154,11 @@ func start(t testing.TB, cluster *testCluster, runDir string) *testAgent {
 	routes, err := planenetlink.New()
 	must(t, err)
 	bin := t.TempDir()
-	executable, err := os.Executable()
-	must(t, err)
-	must(t, os.Symlink(executable, filepath.Join(bin, pluginName)))
 	a := &testAgent{
 		config: Config{
 			Node: testNode, Version: "test", Source: cluster, Publisher: cluster,
 			Dataplanes: []dataplane.Dataplane{routes},
-			RunDir:     runDir, CNIBinDir: bin, CNIConfDir: t.TempDir(),
+			Plugin:     plugin(t), RunDir: runDir, CNIBinDir: bin, CNIConfDir: t.TempDir(),
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		},
 		cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil),
@@ -175,6 +177,11 @@ func start(t testing.TB, cluster *testCluster, runDir string) *testAgent {
 		routes.Close()
 	})
 	t.Cleanup(a.stop)
+	eventually(t, "the agent to listen and install the plugin", func() bool {
+		_, socketErr := os.Stat(a.socket())
+		_, pluginErr := os.Stat(filepath.Join(bin, pluginName))
+		return socketErr == nil && pluginErr == nil
+	})
 	return a
 }
 

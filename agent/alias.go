@@ -62,24 +62,32 @@ func parseAlias(device, text string) (*model.Attachment, error) {
 	return a, nil
 }
 
-// found reads the pairs of an earlier life. strays are host sides that say of
-// nobody: the agent ended before it had labelled them, so nobody uses them.
-func found() (attachments []*model.Attachment, strays []string, err error) {
+// remains are the pairs of an earlier life.
+type remains struct {
+	attachments []*model.Attachment
+	unlabelled  []string // the agent ended while it made them, so nobody uses them
+	strange     []error  // labelled in a way that is not understood; left alone
+}
+
+func findRemains() (r remains, err error) {
 	all, err := whole(netlink.LinkList)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list the pods' links: %w", err)
+		return r, fmt.Errorf("list the pods' links: %w", err)
 	}
 	for _, link := range all {
-		name := link.Attrs().Name
+		name, label := link.Attrs().Name, link.Attrs().Alias
 		if link.Type() != "veth" || !isPodDevice(name) {
 			continue
 		}
-		attachment, err := parseAlias(name, link.Attrs().Alias)
-		if err != nil {
-			strays = append(strays, name)
-			continue
+		attachment, err := parseAlias(name, label)
+		switch {
+		case label == "":
+			r.unlabelled = append(r.unlabelled, name)
+		case err != nil:
+			r.strange = append(r.strange, err)
+		default:
+			r.attachments = append(r.attachments, attachment)
 		}
-		attachments = append(attachments, attachment)
 	}
-	return attachments, strays, nil
+	return r, nil
 }

@@ -20,6 +20,7 @@ type attacher struct {
 	node string
 	feed *model.Feed
 	loop *loop
+	able chan struct{} // closed when it knows what a pod of this node gets
 	log  *slog.Logger
 	busy locks
 
@@ -27,29 +28,39 @@ type attacher struct {
 	addresses ipam.Allocator
 }
 
-// takeOver makes its own the pods that an earlier agent has connected, before any
-// other is.
+// takeOver makes its own the pods that an earlier agent has connected, before
+// any other is. What cannot be taken over is left as it is.
 func (a *attacher) takeOver() error {
-	attachments, strays, err := found()
+	remains, err := findRemains()
 	if err != nil {
 		return err
 	}
-	for _, device := range strays {
+	for _, device := range remains.unlabelled {
 		a.log.Warn("removing a link of no pod", "device", device)
 		if err := removeDevice(device); err != nil {
 			return err
 		}
 	}
-	for _, attachment := range attachments {
+	for _, attachment := range remains.attachments {
 		if err := a.addresses.Restore(attachment.AttachmentKey, attachment.Addresses); err != nil {
-			return fmt.Errorf("take over %s: %w", attachment.Device, err)
+			remains.strange = append(remains.strange, fmt.Errorf("%s: %w", attachment.Device, err))
+			continue
 		}
-	}
-	a.feed.Edit(func(s *model.Snapshot) {
-		for _, attachment := range attachments {
+		a.feed.Edit(func(s *model.Snapshot) {
 			s.Attachments = s.Attachments.With(attachment.AttachmentKey, attachment)
-		}
-	})
+		})
+	}
+	for _, err := range remains.strange {
+		a.log.Warn("a link that looks like a pod's is left alone; restart its pod", "error", err)
+	}
+	return nil
+}
+
+// Run ends when the node can give its pods addresses, and says so to able.
+func (a *attacher) Run(ctx context.Context) error {
+	if _, err := a.await(ctx); err == nil {
+		close(a.able)
+	}
 	return nil
 }
 
@@ -64,7 +75,9 @@ type wanted struct {
 // already stays; after an error nothing is left.
 func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 	defer a.busy.lock(w.AttachmentKey)()
-	snapshot, err := a.ready(ctx)
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	snapshot, err := a.await(waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -195,10 +208,8 @@ var errNotReady = errors.New("the node is not ready for pods")
 // range; the kubelet tries again.
 const readyTimeout = 10 * time.Second
 
-// ready waits until the snapshot says what a pod of this node gets.
-func (a *attacher) ready(ctx context.Context) (*model.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
+// await waits until the snapshot says what a pod of this node gets.
+func (a *attacher) await(ctx context.Context) (*model.Snapshot, error) {
 	for {
 		snapshot, changed := a.feed.Latest()
 		missing := a.missing(snapshot)
@@ -211,6 +222,12 @@ func (a *attacher) ready(ctx context.Context) (*model.Snapshot, error) {
 		case <-changed:
 		}
 	}
+}
+
+// why is what await waits for now.
+func (a *attacher) why() string {
+	snapshot, _ := a.feed.Latest()
+	return a.missing(snapshot)
 }
 
 func (a *attacher) missing(s *model.Snapshot) string {

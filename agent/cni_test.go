@@ -245,7 +245,6 @@ func TestRefusals(t *testing.T) {
 func TestNodeWithoutRange(t *testing.T) {
 	needNode(t)
 	a := start(t, newCluster(), t.TempDir())
-	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
 	request := cni.Request{Command: "ADD", ContainerID: "refused", Interface: "eth0", Timeout: 200 * time.Millisecond}
 	said := a.ask(t, request, newPod(t, "refused").netns).Error
 	if said == nil || said.Code != types.ErrTryAgainLater || !strings.Contains(said.Msg, "--allocate-node-cidrs") {
@@ -257,7 +256,6 @@ func TestNodeWithoutRange(t *testing.T) {
 func TestGarbageOnTheSocket(t *testing.T) {
 	needNode(t)
 	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
-	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
 	if stat, err := os.Stat(a.socket()); err != nil || stat.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has %v, %v", stat.Mode(), err)
 	}
@@ -291,7 +289,6 @@ func TestAgentDownAndStarting(t *testing.T) {
 	run := t.TempDir()
 	gone := start(t, newCluster("10.244.1.0/24"), run)
 	list, p, ctx := gone.list(t, "1.1.0"), newPod(t, "early"), context.Background()
-	eventually(t, "socket", func() bool { _, err := os.Stat(gone.socket()); return err == nil })
 	gone.stop()
 	var said *types.Error
 	if err := gone.cni.GetStatusNetworkList(ctx, list); !errors.As(err, &said) || said.Code != types.ErrPluginNotAvailable {
@@ -357,7 +354,6 @@ func TestRestart(t *testing.T) {
 func TestParallel(t *testing.T) {
 	needNode(t)
 	a := start(t, newCluster("10.244.1.0/24", "fd00:10:244:1::/64"), t.TempDir())
-	eventually(t, "socket", func() bool { _, err := os.Stat(a.socket()); return err == nil })
 	var mu sync.Mutex
 	held := map[netip.Addr]string{}
 	var pods sync.WaitGroup

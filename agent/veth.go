@@ -118,10 +118,10 @@ func (v *veth) hostSysctls() []sysctl {
 	settings := []sysctl{
 		// Pods send from their own address only (RFC 3704 section 2.2).
 		{"ipv4/conf/" + v.Device + "/rp_filter", "1", v.has(model.IPv4)},
-		// What a pod says of routers is not believed, and the gateway's address
-		// is the only link-local one.
-		{"ipv6/conf/" + v.Device + "/accept_ra", "0", v.has(model.IPv6)},
-		{"ipv6/conf/" + v.Device + "/addr_gen_mode", "1", v.has(model.IPv6)},
+		// What a pod says of routers is not believed (a router does not anyway),
+		// and the gateway's address is the only link-local one.
+		{"ipv6/conf/" + v.Device + "/accept_ra", "0", false},
+		{"ipv6/conf/" + v.Device + "/addr_gen_mode", "1", false},
 	}
 	if v.has(model.IPv6) {
 		settings = append(settings, sysctl{"ipv6/conf/" + v.Device + "/disable_ipv6", "0", true})

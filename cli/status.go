@@ -160,7 +160,7 @@ func printStatus(to io.Writer, output string, status statusOutput) error {
 	}
 	switch {
 	case status.Error != "":
-		fmt.Fprintf(to, "unknown: %s\n", status.Error)
+		fmt.Fprintf(to, "unknown: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", status.Error)
 	case status.State == "healthy":
 		fmt.Fprintf(to, "healthy: the network is ready on all %d nodes\n", len(status.Nodes))
 	default:

@@ -129,15 +129,19 @@ func TestOlderAndNewerMessages(t *testing.T) {
 	}
 }
 
-// agentAt answers one request on a socket.
+// agentAt answers one request on a socket, which it makes as an agent does:
+// under another name, so that it is there only when it is listened on.
 func agentAt(t *testing.T, path string, reply *Reply) {
 	t.Helper()
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + ".new", Net: "unix"})
+	if err == nil {
+		defer listener.Close()
+		err = os.Rename(path+".new", path)
+	}
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	defer listener.Close()
 	conn, err := listener.AcceptUnix()
 	if err != nil {
 		t.Error(err)
@@ -187,16 +191,7 @@ func TestAskWaitsForTheAgent(t *testing.T) {
 				}
 				time.Sleep(time.Millisecond)
 			}
-			// As an agent does: made under another name, then renamed.
-			listening := make(chan struct{})
-			go func() {
-				agentAt(t, socket+".new", &Reply{Version: Version, Result: &types100.Result{CNIVersion: "1.1.0"}})
-				close(listening)
-			}()
-			for os.Rename(socket+".new", socket) != nil {
-				time.Sleep(time.Millisecond)
-			}
-			<-listening
+			agentAt(t, socket, &Reply{Version: Version, Result: &types100.Result{CNIVersion: "1.1.0"}})
 		}()
 		result, err := ask(arguments(socket), "ADD", 5*time.Second)
 		if err != nil || result == nil {

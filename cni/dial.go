@@ -13,7 +13,8 @@ import (
 )
 
 // dial connects to the agent's socket. An agent that is not there is waited for
-// until the deadline: it may be starting.
+// until the deadline: it may be starting. It renames its socket into place when
+// it listens, so that one which appears answers.
 func dial(path string, deadline time.Time) (*net.UnixConn, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err == nil || !starting(err) {

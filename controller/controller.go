@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -43,8 +42,7 @@ func Run(ctx context.Context, o Options) error {
 		o.Log.Info("leading")
 		defer o.Log.Info("leading no more")
 		a := &aggregator{
-			log: o.Log, feed: &model.Feed{}, source: client.NodeSource(), reports: client.Reports(),
-			publish: client.PublishNetwork, pause: pause,
+			log: o.Log, client: client, feed: &model.Feed{}, source: client.NodeSource(), reports: client.Reports(),
 		}
 		return a.run(ctx)
 	})
@@ -70,11 +68,10 @@ const checkInterval = 30 * time.Second
 // aggregator sums up what is known whenever that changes.
 type aggregator struct {
 	log     *slog.Logger
+	client  *kube.Client
 	feed    *model.Feed
 	source  *kube.Source
 	reports *kube.Reports
-	publish func(context.Context, func(*v1alpha1.NetworkStatus, int64)) error
-	pause   time.Duration
 }
 
 func (a *aggregator) run(ctx context.Context) error {
@@ -103,14 +100,14 @@ func (a *aggregator) loop(ctx context.Context) error {
 		}
 		last = now
 		retry := checkInterval
-		if err := a.publish(ctx, now.fill); err != nil && ctx.Err() == nil {
+		if err := a.client.PublishNetwork(ctx, now.fill); err != nil && ctx.Err() == nil {
 			a.log.Warn("status not written, trying again", "error", err)
 			retry = time.Duration(float64(5*time.Second) * (1 + rand.Float64()))
 			// Changes do not hurry what cannot be written.
 			nodesChanged, reportsChanged, problemsChanged = nil, nil, nil
 		}
 		wait(ctx, retry, nodesChanged, reportsChanged, problemsChanged)
-		wait(ctx, a.pause, nil, nil, nil) // more changes come in the wake of one
+		wait(ctx, pause, nil, nil, nil) // more changes come in the wake of one
 	}
 	return nil
 }

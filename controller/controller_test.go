@@ -67,6 +67,7 @@ func TestNodesThatDoNotFollow(t *testing.T) {
 	}{
 		"ready":      {report(metav1.ConditionTrue, now.Add(-kube.HeartbeatInterval)), "", ""},
 		"none":       {nil, "AgentNeverReported", "not reported"},
+		"empty":      {&v1alpha1.NodeNetwork{}, "AgentNeverReported", "not reported"},
 		"silent":     {report(metav1.ConditionTrue, now.Add(-kube.StaleAfter-time.Second)), "AgentSilent", "2026-01-02T02:54:04Z"},
 		"not ready":  {report(metav1.ConditionFalse, now), "Reason", "said so"},
 		"speechless": {&v1alpha1.NodeNetwork{Status: v1alpha1.NodeNetworkStatus{HeartbeatTime: metav1.NewTime(now)}}, "NotReady", "not ready"},

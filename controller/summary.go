@@ -60,7 +60,7 @@ func NodeProblem(node string, report *v1alpha1.NodeNetwork, now time.Time) (mode
 		Remedy: "look at its agent: kubectl -n kube-system get pods -o wide -l app.kubernetes.io/name=fairlead-agent",
 	}
 	switch {
-	case report == nil:
+	case report == nil || report.Status.HeartbeatTime.IsZero():
 		problem.Reason = "AgentNeverReported"
 		problem.Message = "the agent of this node has not reported yet"
 	case now.Sub(report.Status.HeartbeatTime.Time) > kube.StaleAfter:

@@ -115,9 +115,12 @@ func (l *Lab) controllerManagerFlags() map[string]string {
 		"leader-elect":              "false",
 		"client-ca-file":            pki + "ca.crt",
 		// The roles for the lookup are not there yet when the API server is new.
-		"authentication-skip-lookup":       "true",
-		"use-service-account-credentials":  "true",
-		"controllers":                      "*,bootstrap-signer-controller,token-cleaner-controller",
+		"authentication-skip-lookup":      "true",
+		"use-service-account-credentials": "true",
+		"controllers":                     "*,bootstrap-signer-controller,token-cleaner-controller",
+		// The defaults spread the start of the controllers over ten seconds.
+		"kube-api-qps":                     "200",
+		"kube-api-burst":                   "400",
 		"allocate-node-cidrs":              "true",
 		"cluster-cidr":                     strings.Join(family.pickText(podCIDR4, podCIDR6), ","),
 		"service-cluster-ip-range":         strings.Join(family.pickText(serviceCIDR4, serviceCIDR6), ","),

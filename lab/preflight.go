@@ -20,9 +20,9 @@ import (
 const (
 	diskBase, diskPerNode     = 3 << 30, 1 << 30 // bytes
 	memoryBase, memoryPerNode = 1 << 30, 400 << 20
-	// Of the kernel's limit on inotify instances a user may have, kubelet,
-	// containerd and pods of one node take about 25.
-	inotifyBase, inotifyPerNode = 30, 25
+	// Of the kernel's limit on inotify instances a user may have, the control
+	// plane takes 13, and kubelet, containerd and kube-proxy of a node 9.
+	inotifyBase, inotifyPerNode = 30, 12
 )
 
 // Preflight returns an error that names all that the host lacks for a lab, each

@@ -37,7 +37,7 @@ func (l *Lab) WriteStatus(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(table, "up for %s, was ready after %.1f s; memory %d MiB (PSS)\n",
 			time.Since(l.state.Started).Round(time.Second), l.state.Ready.Seconds(), total>>20)
 	} else {
-		fmt.Fprintf(table, "up did not finish; remove it: fairlead lab down --name %s\n", c.Name)
+		fmt.Fprintf(table, "up has not finished; if it does not run any more: fairlead lab down --name %s\n", c.Name)
 	}
 	fmt.Fprintf(table, "export KUBECONFIG=%s\n\nMACHINE\tSTATE\tMEMORY\tADDRESSES\tSERVICES\n", l.Kubeconfig())
 	for _, machine := range machines {

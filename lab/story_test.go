@@ -141,6 +141,9 @@ func (s *stories) kubectl(ts *testscript.TestScript, neg bool, args []string) {
 // lab VERB… runs a verb of fairlead lab.
 func (s *stories) labVerb(ts *testscript.TestScript, neg bool, args []string) {
 	s.exec(ts, neg, s.lab.Program(), append([]string{"lab", "--name=" + s.lab.Name()}, args...)...)
+	lab, err := Open(s.lab.Name()) // the verb may have changed its nodes
+	ts.Check(err)
+	s.lab = lab
 }
 
 func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) {

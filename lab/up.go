@@ -70,6 +70,9 @@ func Up(ctx context.Context, config Config, out io.Writer) (*Lab, error) {
 		return nil, fmt.Errorf("clearing what an earlier lab %s left: %w", config.Name, err)
 	}
 	if err := l.up(ctx, config, s); err != nil {
+		if ctx.Err() != nil { // whatever failed, it failed for that reason
+			err = fmt.Errorf("making lab %s was interrupted: %w", config.Name, context.Cause(ctx))
+		}
 		return nil, fmt.Errorf("%w\nWhat is there was left as it is. Look at it: fairlead lab logs --name %s control kube-apiserver\nRemove it: fairlead lab down --name %s",
 			err, config.Name, config.Name)
 	}
