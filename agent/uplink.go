@@ -1,28 +1,18 @@
 package agent
 
-import "github.com/fairlead-net/fairlead/model"
+import (
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/route"
+)
 
-// uplink is the interface that has the node's address, of IPv4 if it has one;
-// nil if none has.
+// uplink is the interface that carries traffic to other nodes; nil if there is
+// none, or no such node.
 func uplink(s *model.Snapshot, name string) *model.Link {
 	node, ok := s.Nodes.Get(name)
 	if !ok {
 		return nil
 	}
-	for _, family := range model.Families {
-		var found *model.Link
-		for _, link := range s.Links.All() {
-			for _, prefix := range link.Addresses {
-				if prefix.Addr() == node.Address(family) && (found == nil || link.Name < found.Name) {
-					found = link
-				}
-			}
-		}
-		if found != nil {
-			return found
-		}
-	}
-	return nil
+	return route.Uplink(s.Links, node)
 }
 
 // podMTU is that of the pods' links, in bytes: the uplink's, which there is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,6 +66,11 @@ func (r *reflection[K, V]) observe(ctx context.Context, err error) {
 func notWatched(resource string, err error) []model.Problem {
 	if err == nil {
 		return nil
+	}
+	// The URL of a watch has a random timeout in it, and would make each try
+	// another problem.
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err
 	}
 	problem := model.Problem{
 		Kind: "APIServer", Name: resource, Reason: "NotWatched",

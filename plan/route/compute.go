@@ -78,6 +78,18 @@ func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []m
 	return problems
 }
 
+// Uplink finds the interface that carries traffic to other nodes: the one that
+// has the node's address, of IPv4 if it has one. It is nil if none has.
+func Uplink(links model.Map[string, *model.Link], node *model.Node) *model.Link {
+	for _, family := range model.Families {
+		if link := holder(links, node.Address(family)); link != nil {
+			return link
+		}
+	}
+	return nil
+}
+
+// holder finds the interface that has an address; nil if none has.
 func holder(links model.Map[string, *model.Link], addr netip.Addr) *model.Link {
 	var found *model.Link
 	for _, link := range links.All() {
@@ -108,13 +120,6 @@ func (in *input) mtu(family model.Family) int {
 	}
 	return in.network.MTU
 }
-
-// Uplink is the interface that carries traffic to other nodes.
-func (p *Plan) Uplink() *model.Link { return p.input.uplinks[p.input.preferred()] }
-
-// PodMTU is that of the links of pods, in bytes: what fits between nodes
-// without a tunnel. The smaller MTU of a tunnel is on the routes through it.
-func (p *Plan) PodMTU() int { return p.input.mtu(p.input.preferred()) }
 
 // minMTU of IPv6: RFC 8200 section 5.
 const minMTUIPv6 = 1280
