@@ -52,7 +52,7 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &stories{lab: Start(t, config)}
+			s := &stories{lab: Start(t, config), known: map[string][]netip.Addr{}}
 			testscript.RunT(oneByOne{t}, testscript.Params{
 				Files: groups[needs],
 				Setup: s.setup,
@@ -108,7 +108,10 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 }
 
 // stories are the commands of stories on one lab.
-type stories struct{ lab *Lab }
+type stories struct {
+	lab   *Lab
+	known map[string][]netip.Addr // of pods and services, for when the API server is away
+}
 
 // namespaceVariable is where a story finds the name of its namespace.
 const namespaceVariable = "NAMESPACE"
@@ -116,7 +119,11 @@ const namespaceVariable = "NAMESPACE"
 func (s *stories) setup(env *testscript.Env) error {
 	name := "story-" + regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(filepath.Base(env.WorkDir)), "-")
 	ctx := context.Background()
-	if _, err := s.lab.Kubectl(ctx, "create", "namespace", name); err != nil {
+	// A story that failed may have left the API server stopped.
+	if err := s.lab.world.StartService(ctx, Control, "kube-apiserver"); err != nil {
+		return err
+	}
+	if err := s.createNamespace(ctx, name); err != nil {
 		return err
 	}
 	// Pods are refused until the controller has made the account they run as.
@@ -131,6 +138,20 @@ func (s *stories) setup(env *testscript.Env) error {
 	env.Setenv("KUBECONFIG", s.lab.Kubeconfig())
 	env.Setenv("PATH", s.lab.state.Binaries+":"+os.Getenv("PATH"))
 	return nil
+}
+
+// createNamespace tries until the API server, which may have just started, does
+// it.
+func (s *stories) createNamespace(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		_, err := s.lab.Kubectl(ctx, "create", "namespace", name)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, 500*time.Millisecond)
+	}
 }
 
 // kubectl ARGUMENTS… runs kubectl in the story's namespace.
@@ -303,8 +324,11 @@ func (s *stories) addresses(namespace, name string) ([]netip.Addr, error) {
 	if strings.HasPrefix(name, "svc/") {
 		object, path = name, "{.spec.clusterIPs[*]}"
 	}
-	output, err := s.lab.Kubectl(context.Background(), "get", object, "--namespace="+namespace, "--output=jsonpath="+path)
-	if err != nil {
+	known := namespace + "/" + object
+	output, err := s.lab.Kubectl(context.Background(), "get", object, "--namespace="+namespace, "--output=jsonpath="+path, "--request-timeout=5s")
+	if err != nil && s.known[known] != nil && !strings.Contains(err.Error(), "NotFound") {
+		return s.known[known], nil
+	} else if err != nil {
 		return nil, err
 	}
 	var addrs []netip.Addr
@@ -318,6 +342,7 @@ func (s *stories) addresses(namespace, name string) ([]netip.Addr, error) {
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("%s has no address", name)
 	}
+	s.known[known] = addrs
 	return addrs, nil
 }
 
