@@ -52,6 +52,7 @@ func root() *cobra.Command {
 		agentCommand(),
 		controllerCommand(),
 		demoCommand(),
+		imageCommand(),
 		labCommand(),
 		planCommand(),
 		statusCommand(),

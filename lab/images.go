@@ -59,15 +59,21 @@ func images(programs build.Programs, applets []string) []image.Image {
 			Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path,
 		},
 		{Name: corednsImage, Layers: []image.Layer{program("/coredns", kube("coredns"))}, Entrypoint: []string{"/coredns"}},
-		{
-			Name: FairleadImage, Entrypoint: []string{"/fairlead"},
-			Layers: []image.Layer{append(program("/fairlead", programs.Fairlead), program("/fairlead-cni", programs.FairleadCNI)...)},
-		},
+		Fairlead(FairleadImage, programs.Fairlead, programs.FairleadCNI),
 	}
 	for i := range list {
 		list[i].Architecture = runtime.GOARCH
 	}
 	return list
+}
+
+// Fairlead describes the image of Fairlead for this architecture: the program
+// and, beside it, the CNI plugin that it installs.
+func Fairlead(name, program, plugin string) image.Image {
+	return image.Image{
+		Name: name, Architecture: runtime.GOARCH, Entrypoint: []string{"/fairlead"},
+		Layers: []image.Layer{{{Path: "/fairlead", Source: program}, {Path: "/fairlead-cni", Source: plugin}}},
+	}
 }
 
 // imagesPath is the archive of the images of a lab, kept for nodes that are
