@@ -3,11 +3,15 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"github.com/fairlead-net/fairlead/cni"
 )
 
 // install makes the container runtime use Fairlead: the plugin first, and once
@@ -30,6 +34,11 @@ func (i *install) Run(ctx context.Context) error {
 	if i.plugin != "" {
 		if err := copyFile(filepath.Join(i.binDir, pluginName), i.plugin); err != nil {
 			return fmt.Errorf("install the CNI plugin: %w", err)
+		}
+		// Runtimes want this one too. A node that has it keeps its own.
+		err := os.Symlink(pluginName, filepath.Join(i.binDir, cni.LoopbackName))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("install the CNI plugin loopback: %w", err)
 		}
 	}
 	for _, check := range i.checks {
