@@ -65,19 +65,24 @@ func checkLoopback(netns string) error {
 	})
 }
 
-// inNetns runs f in a network namespace. The thread stays there: the plugin
-// does nothing else before it ends.
+// inNetns runs f in a network namespace, on a thread that is not used again:
+// that of the plugin has to stay where it was.
 func inNetns(path string, f func() error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
 	defer file.Close()
-	runtime.LockOSThread()
-	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
-	}
-	return f()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter network namespace %s: %w", path, err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
 // setLoopbackUp speaks the old interface of ioctls (netdevice(7)): a netlink
