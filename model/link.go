@@ -19,3 +19,8 @@ func (l *Link) Equal(other *Link) bool {
 	return l.Name == other.Name && l.MTU == other.MTU && l.AcceptsRA == other.AcceptsRA &&
 		slices.Equal(l.Addresses, other.Addresses)
 }
+
+// Has tells whether the link has this address.
+func (l *Link) Has(addr netip.Addr) bool {
+	return slices.ContainsFunc(l.Addresses, func(prefix netip.Prefix) bool { return prefix.Addr() == addr })
+}

@@ -43,3 +43,22 @@ func (p Problem) String() string {
 	}
 	return text
 }
+
+// NodeWithoutPodCIDR is said by the node itself and by the controller, in the
+// same words, so that it shows as one.
+func NodeWithoutPodCIDR(node string) Problem {
+	return Problem{
+		Kind: "Node", Name: node, Field: "spec.podCIDRs", Reason: "NodeWithoutPodCIDR",
+		Message: "the node has no range for its pods, so none can start",
+		Remedy:  "run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr",
+	}
+}
+
+// NodeWithoutAddress is said like NodeWithoutPodCIDR.
+func NodeWithoutAddress(node string) Problem {
+	return Problem{
+		Kind: "Node", Name: node, Field: "status.addresses", Reason: "NodeWithoutAddress",
+		Message: "the node has no InternalIP, so its pods cannot be reached",
+		Remedy:  "give its kubelet --node-ip",
+	}
+}

@@ -16,18 +16,10 @@ func Cluster(snapshot *model.Snapshot) []model.Problem {
 	owners := map[netip.Prefix][]string{}
 	for _, node := range snapshot.Nodes.All() {
 		if len(node.PodCIDRs) == 0 {
-			problems = append(problems, model.Problem{
-				Kind: "Node", Name: node.Name, Field: "spec.podCIDRs", Reason: "NodeWithoutPodCIDR",
-				Message: "the node has no range for its pods, so none can start",
-				Remedy:  "run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr",
-			})
+			problems = append(problems, model.NodeWithoutPodCIDR(node.Name))
 		}
 		if len(node.Addresses) == 0 {
-			problems = append(problems, model.Problem{
-				Kind: "Node", Name: node.Name, Field: "status.addresses", Reason: "NodeWithoutAddress",
-				Message: "the node has no InternalIP, so its pods cannot be reached",
-				Remedy:  "give its kubelet --node-ip",
-			})
+			problems = append(problems, model.NodeWithoutAddress(node.Name))
 		}
 		for _, prefix := range node.PodCIDRs {
 			owners[prefix] = append(owners[prefix], node.Name)
@@ -38,7 +30,35 @@ func Cluster(snapshot *model.Snapshot) []model.Problem {
 			problems = append(problems, sharedRange(prefix, nodes))
 		}
 	}
+	problems = append(problems, apart(snapshot)...)
 	slices.SortFunc(problems, model.Problem.Compare)
+	return problems
+}
+
+// apart names the nodes without IPv4, if there are some without IPv6: those
+// cannot send to each other.
+func apart(snapshot *model.Snapshot) (problems []model.Problem) {
+	var only [len(model.Families)][]string
+	for _, node := range snapshot.Nodes.All() {
+		v4, v6 := node.Address(model.IPv4).IsValid(), node.Address(model.IPv6).IsValid()
+		switch {
+		case v4 && !v6:
+			only[model.IPv4] = append(only[model.IPv4], node.Name)
+		case v6 && !v4:
+			only[model.IPv6] = append(only[model.IPv6], node.Name)
+		}
+	}
+	if len(only[model.IPv4]) == 0 {
+		return nil
+	}
+	for _, name := range only[model.IPv6] {
+		problems = append(problems, model.Problem{
+			Kind: "Node", Name: name, Field: "status.addresses", Reason: "NoCommonFamily",
+			Message: fmt.Sprintf("the node has only IPv6 addresses and %s only IPv4 (and %d more), so their pods cannot reach each other",
+				slices.Min(only[model.IPv4]), len(only[model.IPv4])-1),
+			Remedy: "give their kubelets --node-ip with an address of each family",
+		})
+	}
 	return problems
 }
 

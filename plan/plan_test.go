@@ -95,12 +95,16 @@ func TestCluster(t *testing.T) {
 	}
 	snapshot.Nodes = snapshot.Nodes.
 		With("d", &model.Node{Name: "d", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")}}).
-		With("e", &model.Node{Name: "e", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.9")}})
+		With("e", &model.Node{Name: "e", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.9")}}).
+		With("f", &model.Node{
+			Name: "f", Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::9")},
+			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.9.0/24")},
+		})
 	var got []string
 	for _, problem := range plan.Cluster(snapshot) {
 		got = append(got, problem.Object()+" "+problem.Reason)
 	}
-	want := []string{"Node/d PodCIDRShared", "Node/d NodeWithoutAddress", "Node/e NodeWithoutPodCIDR"}
+	want := []string{"Node/d PodCIDRShared", "Node/d NodeWithoutAddress", "Node/e NodeWithoutPodCIDR", "Node/f NoCommonFamily"}
 	if len(got) != len(want) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
@@ -117,6 +121,7 @@ func TestText(t *testing.T) {
 sysctl net/ipv4/conf/fairlead-vx4/rp_filter=2
 sysctl net/ipv4/ip_forward=1
 sysctl net/ipv6/conf/all/forwarding=1
+sysctl net/ipv6/conf/fairlead-vx4/disable_ipv6=0
 link fairlead-vx4 vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mtu 1450 address 86:db:ab:83:dc:c7 nolearning
 address 10.244.0.0/32 dev fairlead-vx4
 address fd00::/128 dev fairlead-vx4

@@ -1,6 +1,7 @@
-// Package masquerade plans which packets of pods leave the cluster with their
-// node's address: those from a pod of this node to an address that is no
-// pod's. It is pure.
+// Package masquerade plans which packets of pods leave with their node's
+// address: those from a pod of this node to an address that is no pod's. That
+// includes other nodes: the network between them need not know pods. It is
+// pure.
 package masquerade
 
 import (

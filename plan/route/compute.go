@@ -3,6 +3,8 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -13,6 +15,8 @@ type input struct {
 	network model.Network
 	self    *model.Node
 	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
+	present [len(model.Families)]bool        // the node's address is on its uplink now
+	ra      string                           // names of the links that follow router advertisements, sorted
 }
 
 // Compute plans routing on one node and says what is wrong with the node. prev
@@ -27,6 +31,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	if prev != nil {
 		in.uplinks = prev.input.uplinks
 	}
+	in.ra = advertised(snapshot.Links)
 	problems := in.findUplinks(snapshot.Links)
 	if in.uplinks[in.preferred()] == nil {
 		return prev, problems
@@ -57,8 +62,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 // and comes back with the link.
 func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []model.Problem) {
 	if len(in.self.Addresses) == 0 {
-		problems = append(problems, in.problem("status.addresses", "NodeWithoutAddress",
-			"the node has no InternalIP, so no peer can reach it", "give the kubelet --node-ip"))
+		problems = append(problems, model.NodeWithoutAddress(in.self.Name))
 	}
 	for _, family := range model.Families {
 		addr := in.self.Address(family)
@@ -67,7 +71,11 @@ func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []m
 			continue
 		}
 		link := holder(links, addr)
+		in.present[family] = link != nil
 		if link == nil {
+			if old := in.uplinks[family]; old != nil && !old.Has(addr) {
+				in.uplinks[family] = nil
+			}
 			problems = append(problems, in.problem("status.addresses", "AddressNotOnNode",
 				fmt.Sprintf("no interface that is up has the node's address %s", addr),
 				"bring the interface up, or give the kubelet the right --node-ip"))
@@ -93,14 +101,24 @@ func Uplink(links model.Map[string, *model.Link], node *model.Node) *model.Link 
 func holder(links model.Map[string, *model.Link], addr netip.Addr) *model.Link {
 	var found *model.Link
 	for _, link := range links.All() {
-		for _, prefix := range link.Addresses {
-			// The smallest name, lest two holders take turns.
-			if prefix.Addr() == addr && (found == nil || link.Name < found.Name) {
-				found = link
-			}
+		// The smallest name, lest two holders take turns.
+		if link.Has(addr) && (found == nil || link.Name < found.Name) {
+			found = link
 		}
 	}
 	return found
+}
+
+// advertised names the links that follow router advertisements.
+func advertised(links model.Map[string, *model.Link]) string {
+	var names []string
+	for name, link := range links.All() {
+		if link.AcceptsRA {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }
 
 // preferred is the family that carries tunnels unless a peer lacks it: IPv4 if
@@ -126,9 +144,7 @@ const minMTUIPv6 = 1280
 
 func (in *input) problems() (problems []model.Problem) {
 	if len(in.self.PodCIDRs) == 0 {
-		problems = append(problems, in.problem("spec.podCIDRs", "NodeWithoutPodCIDR",
-			"the node has no range for its pods, so none can start",
-			"run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr"))
+		problems = append(problems, model.NodeWithoutPodCIDR(in.self.Name))
 	}
 	for _, family := range model.Families {
 		if in.uplinks[family] == nil {
@@ -183,8 +199,8 @@ func sysctls(in *input) model.Map[string, string] {
 	}
 	if in.self.PodCIDR(model.IPv6).IsValid() {
 		settings["net/ipv6/conf/all/forwarding"] = "1"
-		if link := in.uplinks[model.IPv6]; link != nil && link.AcceptsRA {
-			settings["net/ipv6/conf/"+link.Name+"/accept_ra"] = "2"
+		for _, link := range strings.Fields(in.ra) {
+			settings["net/ipv6/conf/"+link+"/accept_ra"] = "2"
 		}
 	}
 	if link := in.uplinks[model.IPv4]; link != nil {

@@ -86,7 +86,8 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 	case Tunnel:
 		p.planGateway(prefix, owner)
 	default:
-		p.Routes = p.Routes.Without(prefix)
+		// Refused here, lest the default route sends them who knows where.
+		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
 	}
 }
 

@@ -28,10 +28,14 @@ func (p *Plan) changePod(old, new *model.Attachment) {
 }
 
 // ownAddress is what this node's own pods know it by: probes come from it. It
-// is not left to the kernel, which would take the gateway's link-local address
-// on the pod's link.
+// is left to the kernel, which takes the gateway's link-local address on the
+// pod's link, only while the node's address is on no interface: the kernel
+// drops a route with its source address, and pods have to stay reachable.
 func (in *input) ownAddress(family model.Family) netip.Addr {
 	if addr := in.self.Address(family); addr.IsValid() {
+		if !in.present[family] {
+			return netip.Addr{}
+		}
 		return addr
 	}
 	if prefix := in.self.PodCIDR(family); prefix.IsValid() {

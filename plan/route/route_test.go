@@ -130,12 +130,20 @@ func TestUplinkGone(t *testing.T) {
 		}),
 		Links: model.MapOf(map[string]*model.Link{"eth0": link("eth0", 1500, "192.0.2.1/24")}),
 	}
+	attachment := &model.Attachment{Device: "fl1", Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.5")}}
+	snapshot.Attachments = snapshot.Attachments.With(attachment.AttachmentKey, attachment)
 	before, problems := Compute(nil, snapshot, "self")
 	if len(problems) != 0 {
 		t.Fatalf("problems of a node that is well: %v", problems)
 	}
 	snapshot.Links = model.Map[string, *model.Link]{}
 	after, problems := Compute(before, snapshot, "self")
+	// But not what needs the address: the kernel drops a route with its source.
+	pod, _ := after.Routes.Get(netip.MustParsePrefix("10.244.0.5/32"))
+	if want := (Route{Device: "fl1"}); pod != want {
+		t.Errorf("the route to a pod is %+v, want %+v", pod, want)
+	}
+	after.Routes = after.Routes.With(netip.MustParsePrefix("10.244.0.5/32"), Route{Device: "fl1", Source: netip.MustParseAddr("192.0.2.1")})
 	if differences := diffPlans(before, after); differences != nil {
 		t.Errorf("the plan changed as the uplink went: %v", differences)
 	}

@@ -52,15 +52,21 @@ func (p *Plan) planVXLAN(outer model.Family) {
 	if in.self.PodCIDR(model.IPv4).IsValid() {
 		p.Sysctls = p.Sysctls.With(looseFilter(device), "2")
 	}
+	if in.self.PodCIDR(model.IPv6).IsValid() {
+		p.Sysctls = p.Sysctls.With(disableIPv6(device), "0")
+	}
 	for _, address := range in.ends(device) {
 		p.Addresses = p.Addresses.With(address, struct{}{})
 	}
 }
 
+// disableIPv6 is the setting that some distributions turn on for new devices.
+func disableIPv6(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }
+
 func (p *Plan) removeVXLAN(outer model.Family) {
 	device := vxlanDevice(outer)
 	p.VXLANs = p.VXLANs.Without(device)
-	p.Sysctls = p.Sysctls.Without(looseFilter(device))
+	p.Sysctls = p.Sysctls.Without(looseFilter(device)).Without(disableIPv6(device))
 	for _, address := range p.input.ends(device) {
 		p.Addresses = p.Addresses.Without(address)
 	}
