@@ -57,7 +57,7 @@ func TestStories(t *testing.T) {
 				Files: groups[needs],
 				Setup: s.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"kubectl": s.kubectl, "lab": s.labVerb, "reach": s.reach, "until": s.until,
+					"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
 				},
 			})
 		})
@@ -165,6 +165,11 @@ func (s *stories) labVerb(ts *testscript.TestScript, neg bool, args []string) {
 	lab, err := Open(s.lab.Name()) // the verb may have changed its nodes
 	ts.Check(err)
 	s.lab = lab
+}
+
+// fairlead ARGUMENTS… runs the program as a user of the cluster.
+func (s *stories) fairlead(ts *testscript.TestScript, neg bool, args []string) {
+	s.exec(ts, neg, s.lab.Program(), args...)
 }
 
 func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) {

@@ -223,11 +223,19 @@ func (l *Lab) install(ctx context.Context, s *steps) error {
 	}); err != nil {
 		return err
 	}
-	if config.DNS == None {
-		return nil
+	if config.DNS != None {
+		if err := s.do("cluster DNS is ready", func() error {
+			return l.waitFor(ctx, "node1", "kubelet", "--for=condition=Available", "--namespace=kube-system", "deployment/coredns")
+		}); err != nil {
+			return err
+		}
 	}
-	return s.do("cluster DNS is ready", func() error {
-		return l.waitFor(ctx, "node1", "kubelet", "--for=condition=Available", "--namespace=kube-system", "deployment/coredns")
+	return s.do("Fairlead says that the network is ready", func() error {
+		const network = "networks.fairlead.io/default"
+		if err := l.waitFor(ctx, "node1", "kubelet", "--for=create", network); err != nil {
+			return err
+		}
+		return l.waitFor(ctx, "node1", "kubelet", "--for=condition=Ready", network)
 	})
 }
 
