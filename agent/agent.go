@@ -21,7 +21,7 @@ type Config struct {
 	Version    string // of this build, for the status
 	Source     Source
 	Publisher  Publisher
-	Dataplanes []dataplane.Dataplane // in the order in which they are applied
+	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for the first, which routes
 
 	RunDir        string // for the socket of the CNI plugin; made if missing
 	Plugin        string // the CNI plugin to install; empty: it is installed already
@@ -92,7 +92,7 @@ func Run(ctx context.Context, c Config) error {
 			source: c.Source, publisher: c.Publisher, checks: checks, log: c.Log,
 		},
 		&troubles{source: c.Source, log: c.Log},
-		&health{address: c.HealthAddress, checks: checks, loop: loop},
+		&health{address: c.HealthAddress, checks: checks, loop: loop, feed: feed, log: c.Log},
 	} {
 		group.Go(func() error { return part.Run(ctx) })
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/vishvananda/netlink"
 
+	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane"
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/kube"
@@ -51,6 +52,7 @@ type testCluster struct {
 	synced chan struct{}
 	never  chan struct{}
 	node   *model.Node
+	peers  []*model.Node
 
 	mu        sync.Mutex
 	published []kube.NodeStatus
@@ -68,7 +70,9 @@ func newCluster(cidrs ...string) *testCluster {
 func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 	feed.Edit(func(s *model.Snapshot) {
 		s.Network = model.DefaultNetwork()
-		s.Nodes = s.Nodes.With(c.node.Name, c.node)
+		for _, node := range append(c.peers, c.node) {
+			s.Nodes = s.Nodes.With(node.Name, node)
+		}
 	})
 	c.feed = feed
 	close(c.synced)
@@ -92,6 +96,14 @@ type testAgent struct {
 	config Config
 	stop   func()
 	cni    *libcni.CNIConfig
+}
+
+// request is what the plugin asks for a pod.
+func request(command, container string) cni.Request {
+	return cni.Request{
+		Command: command, ContainerID: container, Interface: "eth0",
+		Args: "K8S_POD_NAMESPACE=default;K8S_POD_NAME=" + container,
+	}
 }
 
 func (a *testAgent) socket() string { return filepath.Join(a.config.RunDir, socketName) }
@@ -125,20 +137,30 @@ func needNode(t testing.TB) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
+	addUplink(t)
+	t.Cleanup(func() { must(t, netlink.LinkDel(linkOf(t, "uplink"))) })
+}
+
+func addUplink(t testing.TB) {
+	t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = "uplink", 1400
 	uplink := netlink.NewVeth(attrs)
 	uplink.PeerName = "wire"
 	must(t, netlink.LinkAdd(uplink))
-	t.Cleanup(func() { must(t, netlink.LinkDel(uplink)) })
 	for _, name := range []string{"lo", "uplink", "wire"} {
-		link, err := netlink.LinkByName(name)
-		must(t, err)
-		must(t, netlink.LinkSetUp(link))
+		must(t, netlink.LinkSetUp(linkOf(t, name)))
 	}
 	for _, addr := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
 		must(t, netlink.AddrAdd(uplink, address(netip.MustParsePrefix(addr))))
 	}
+}
+
+func linkOf(t testing.TB, name string) netlink.Link {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	must(t, err)
+	return link
 }
 
 func must(t testing.TB, err error) {

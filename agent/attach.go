@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -24,8 +25,9 @@ type attacher struct {
 	log  *slog.Logger
 	busy locks
 
-	mu        sync.Mutex // guards addresses
+	mu        sync.Mutex // guards what is below
 	addresses ipam.Allocator
+	owners    map[model.AttachmentKey]struct{} // of addresses
 }
 
 // takeOver makes its own the pods that an earlier agent has connected, before
@@ -46,6 +48,7 @@ func (a *attacher) takeOver() error {
 			remains.strange = append(remains.strange, fmt.Errorf("%s: %w", attachment.Device, err))
 			continue
 		}
+		a.own(attachment.AttachmentKey)
 		a.feed.Edit(func(s *model.Snapshot) {
 			s.Attachments = s.Attachments.With(attachment.AttachmentKey, attachment)
 		})
@@ -84,8 +87,13 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 	mtu := podMTU(snapshot, a.node)
 	if held, ok := snapshot.Attachments.Get(w.AttachmentKey); ok {
 		v := &veth{Attachment: held, netns: w.netns, mtu: mtu}
-		if v.verify() == nil {
+		err := v.verify()
+		if err == nil {
 			return v, a.waitRoutes(ctx, held, snapshot.Revision)
+		}
+		// A pod that runs is not cut off because it could not be looked at.
+		if !errors.As(err, new(difference)) {
+			return nil, err
 		}
 		if err := a.remove(w.AttachmentKey); err != nil {
 			return nil, err
@@ -157,6 +165,7 @@ func (a *attacher) remove(key model.AttachmentKey) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.addresses.Release(key, time.Now())
+	delete(a.owners, key)
 	return nil
 }
 
@@ -170,7 +179,7 @@ func (a *attacher) check(key model.AttachmentKey, netns *os.File) error {
 	snapshot, _ := a.feed.Latest()
 	held, ok := snapshot.Attachments.Get(key)
 	if !ok {
-		return fmt.Errorf("%s of container %s is not connected", key.Interface, key.ContainerID)
+		return differs("%s of container %s is not connected", key.Interface, key.ContainerID)
 	}
 	return (&veth{Attachment: held, netns: netns}).verify()
 }
@@ -178,16 +187,26 @@ func (a *attacher) check(key model.AttachmentKey, netns *os.File) error {
 // collect disconnects all pods but these. The runtime adds none meanwhile (CNI
 // specification, section 2, GC).
 func (a *attacher) collect(valid map[model.AttachmentKey]bool) error {
-	snapshot, _ := a.feed.Latest()
+	a.mu.Lock()
+	owners := maps.Clone(a.owners) // also pods whose link is gone
+	a.mu.Unlock()
 	var failed []error
-	for key, attachment := range snapshot.Attachments.All() {
+	for key := range owners {
 		if valid[key] {
 			continue
 		}
-		a.log.Info("removing a pod that is no more", "container", key.ContainerID, "pod", attachment.Pod.String())
+		a.log.Info("removing a pod that is no more", "container", key.ContainerID)
 		failed = append(failed, a.del(key))
 	}
 	return errors.Join(failed...)
+}
+
+// own notes an owner of addresses. The caller holds the lock, or is alone.
+func (a *attacher) own(key model.AttachmentKey) {
+	if a.owners == nil {
+		a.owners = map[model.AttachmentKey]struct{}{}
+	}
+	a.owners[key] = struct{}{}
 }
 
 func (a *attacher) allocate(key model.AttachmentKey, ranges []netip.Prefix) ([]netip.Addr, error) {
@@ -198,6 +217,7 @@ func (a *attacher) allocate(key model.AttachmentKey, ranges []netip.Prefix) ([]n
 	if err != nil {
 		return nil, fmt.Errorf("allocate an address: %w", err)
 	}
+	a.own(key)
 	return addrs, nil
 }
 

@@ -32,9 +32,6 @@ func (a *testAgent) ask(t testing.TB, request cni.Request, netns *os.File) *cni.
 func BenchmarkAdd(b *testing.B) {
 	needNode(b)
 	a := start(b, newCluster("10.244.0.0/16", "fd00:10:244:1::/64"), b.TempDir())
-	request := func(command, name string) cni.Request {
-		return cni.Request{Command: command, ContainerID: name, Interface: "eth0", Args: "K8S_POD_NAMESPACE=d;K8S_POD_NAME=" + name}
-	}
 	for n := range 49 {
 		if reply := a.ask(b, request("ADD", fmt.Sprint("p", n)), newPod(b, "").netns); reply.Error != nil {
 			b.Fatal(reply.Error)

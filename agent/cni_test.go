@@ -196,6 +196,32 @@ func TestCheckGCStatus(t *testing.T) {
 	}
 }
 
+// A pod that cannot be looked at is not taken for one that is not as it was
+// made: it stays connected.
+func TestPodThatCannotBeLookedAt(t *testing.T) {
+	needNode(t)
+	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
+	p := newPod(t, "kept")
+	if reply := a.ask(t, request("ADD", "kept"), p.netns); reply.Error != nil {
+		t.Fatal(reply.Error)
+	}
+	index := linkOf(t, deviceName(keyOf("kept"))).Attrs().Index
+	unusable, err := os.Open("/dev/null")
+	must(t, err)
+	defer unusable.Close()
+	for _, command := range []string{"ADD", "CHECK"} {
+		if reply := a.ask(t, request(command, "kept"), unusable); reply.Error == nil || reply.Error.Code == notAsAdded {
+			t.Errorf("%s: %v", command, reply.Error)
+		}
+	}
+	if now := linkOf(t, deviceName(keyOf("kept"))).Attrs().Index; now != index {
+		t.Errorf("the pod's link is %d, was %d", now, index)
+	}
+	if err := p.dial("192.0.2.1:1"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the pod reaches the node no more: %v", err)
+	}
+}
+
 // A pod whose namespace went first is disconnected all the same.
 func TestDelWithoutNamespace(t *testing.T) {
 	needNode(t)
@@ -284,13 +310,21 @@ func TestGarbageOnTheSocket(t *testing.T) {
 	}
 }
 
-// Without an agent, DEL and STATUS fail, and ADD waits for one that starts.
+// Without an agent, the node stays ready if it was, and ADD waits for one that
+// starts.
 func TestAgentDownAndStarting(t *testing.T) {
 	needNode(t)
 	run := t.TempDir()
 	gone := start(t, newCluster("10.244.1.0/24"), run)
 	list, p, ctx := gone.list(t, "1.1.0"), newPod(t, "early"), context.Background()
+	ready := cni.ReadyFile(gone.socket())
+	eventually(t, ready, func() bool { _, err := os.Stat(ready); return err == nil })
+	if _, err := os.Stat(filepath.Join(gone.config.CNIConfDir, conflist)); err != nil {
+		t.Errorf("ready without a configuration: %v", err)
+	}
 	gone.stop()
+	must(t, gone.cni.GetStatusNetworkList(ctx, list))
+	must(t, os.Remove(ready)) // as a reboot does
 	var said *types.Error
 	if err := gone.cni.GetStatusNetworkList(ctx, list); !errors.As(err, &said) || said.Code != types.ErrPluginNotAvailable {
 		t.Errorf("STATUS: %v", err)
@@ -431,46 +465,5 @@ func TestInstall(t *testing.T) {
 	})
 	if left, _ := filepath.Glob(filepath.Join(a.config.CNIConfDir, ".*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
-	}
-}
-
-// A node without the plugin loopback gets ours, and one that has it keeps it.
-func TestLoopback(t *testing.T) {
-	needNode(t)
-	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
-	path := filepath.Join(a.config.CNIBinDir, cni.LoopbackName)
-	eventually(t, path, func() bool { _, err := os.Stat(path); return err == nil })
-	p := newPod(t, "lonely")
-	must(t, inside(p.netns, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetDown(lo)
-	}))
-	// As containerd has it: older than cniVersions, and for the interface lo.
-	list, err := libcni.ConfListFromBytes([]byte(`{"cniVersion": "0.3.1", "name": "cni-loopback", "plugins": [{"type": "loopback"}]}`))
-	must(t, err)
-	p.conf.IfName = "lo"
-	if err := p.dial("127.0.0.1:1"); errors.Is(err, syscall.ECONNREFUSED) {
-		t.Fatal("lo is not down")
-	}
-	runtime := libcni.NewCNIConfigWithCacheDir([]string{a.config.CNIBinDir}, t.TempDir(), nil)
-	result, err := runtime.AddNetworkList(context.Background(), list, p.conf)
-	must(t, err)
-	if addrs := p.addresses(t, result); len(addrs) != 2 || addrs[0] != netip.MustParseAddr("127.0.0.1") {
-		t.Errorf("addresses are %v", addrs)
-	}
-	if err := p.dial("127.0.0.1:1"); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("with lo up: %v, want connection refused", err)
-	}
-	must(t, runtime.DelNetworkList(context.Background(), list, p.conf))
-
-	own := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(own, cni.LoopbackName), []byte("its own"), 0o755))
-	again := install{plugin: plugin(t), binDir: own, conDir: t.TempDir(), log: a.config.Log}
-	must(t, again.Run(context.Background()))
-	if content, err := os.ReadFile(filepath.Join(own, cni.LoopbackName)); err != nil || string(content) != "its own" {
-		t.Errorf("the node's own loopback is %q, %v", content, err)
 	}
 }

@@ -15,8 +15,9 @@ import (
 )
 
 // install makes the container runtime use Fairlead: the plugin first, and once
-// pods can be connected the configuration that names it. Both stay when the
-// agent ends, so that the node stays ready while it restarts.
+// pods can be connected the configuration that names it and the file that says
+// so. All stay when the agent ends, so that the node stays ready while it
+// restarts; the file is gone after a reboot.
 type install struct {
 	plugin         string // what is installed
 	binDir, conDir string
@@ -55,6 +56,9 @@ func (i *install) Run(ctx context.Context) error {
 	path := filepath.Join(i.conDir, conflist)
 	if err := replace(path, 0o644, func(file *os.File) error { _, err := file.Write(config); return err }); err != nil {
 		return fmt.Errorf("install the CNI configuration: %w", err)
+	}
+	if err := os.WriteFile(cni.ReadyFile(i.socket), nil, 0o644); err != nil {
+		return fmt.Errorf("mark the node as ready: %w", err)
 	}
 	i.log.Info("pods can be connected", "configuration", path)
 	return nil

@@ -20,7 +20,9 @@ import (
 )
 
 // links tells the feed which interfaces of this node have which addresses, as
-// the kernel notifies of them.
+// the kernel notifies of them. An interface of which the kernel may have dropped
+// routes is in the feed anew, though it looks as before. Pods whose interface is
+// gone are taken out of it.
 type links struct {
 	feed  *model.Feed
 	log   *slog.Logger
@@ -104,7 +106,7 @@ func (l *links) follow(ctx context.Context) error {
 			if !ok {
 				return errors.New("the socket was closed")
 			}
-			l.link(change.Link, change.Header.Type == unix.RTM_NEWLINK)
+			l.link(change)
 		case change, ok := <-addresses:
 			if !ok {
 				return errors.New("the socket was closed")
@@ -125,6 +127,7 @@ func drain[T any](updates <-chan T) {
 // list reads everything; notifications that were queued meanwhile only repeat
 // it.
 func (l *links) list() error {
+	before, _ := l.feed.Latest()
 	all, err := whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
@@ -134,17 +137,27 @@ func (l *links) list() error {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	l.interfaces = map[int]*iface{}
+	names := map[string]bool{}
 	for _, link := range all {
 		l.set(link)
+		names[link.Attrs().Name] = true
+	}
+	for _, attachment := range before.Attachments.All() {
+		if !names[attachment.Device] {
+			l.drop(attachment)
+		}
 	}
 	for _, addr := range addrs {
 		l.add(addr.LinkIndex, *addr.IPNet, addr.Scope, addr.Flags)
 	}
+	// What happened before was perhaps not notified of.
 	for index := range l.interfaces {
-		l.show(index)
+		l.show(index, true)
 	}
 	for index := range l.shown {
-		l.show(index)
+		if _, ok := l.interfaces[index]; !ok {
+			l.show(index, true)
+		}
 	}
 	select {
 	case <-l.known:
@@ -164,22 +177,62 @@ func whole[T any](list func() ([]T, error)) ([]T, error) {
 	}
 }
 
-func (l *links) link(link netlink.Link, there bool) {
-	if there {
-		l.set(link)
-	} else {
-		delete(l.interfaces, link.Attrs().Index)
+func (l *links) link(change netlink.LinkUpdate) {
+	// A bridge speaks of its ports in the same words: when one leaves it, of
+	// RTM_DELLINK.
+	if change.Family == unix.AF_BRIDGE {
+		return
 	}
-	l.show(link.Attrs().Index)
+	attrs := change.Attrs()
+	if change.Header.Type == unix.RTM_NEWLINK {
+		l.set(change.Link)
+	} else {
+		delete(l.interfaces, attrs.Index)
+		if isPodDevice(attrs.Name) {
+			l.lost(attrs.Name)
+		}
+	}
+	l.show(attrs.Index, change.Change&unix.IFF_UP != 0)
 }
 
 func (l *links) set(link netlink.Link) {
 	attrs := link.Attrs()
-	if _, ok := l.interfaces[attrs.Index]; !ok {
-		l.interfaces[attrs.Index] = &iface{}
-	}
-	i := l.interfaces[attrs.Index]
+	i := l.iface(attrs.Index)
 	i.name, i.mtu, i.up = attrs.Name, attrs.MTU, attrs.Flags&net.FlagUp != 0
+}
+
+// iface may be of an interface without a name yet: notifications of addresses
+// come by another socket, and may come first.
+func (l *links) iface(index int) *iface {
+	if _, ok := l.interfaces[index]; !ok {
+		l.interfaces[index] = &iface{}
+	}
+	return l.interfaces[index]
+}
+
+// lost takes a pod whose interface went out of the feed: no route to it can be
+// made.
+func (l *links) lost(device string) {
+	before, _ := l.feed.Latest()
+	for _, attachment := range before.Attachments.All() {
+		if attachment.Device != device {
+			continue
+		}
+		// The name may be that of a new interface by now.
+		if _, err := netlink.LinkByName(device); errors.As(err, new(netlink.LinkNotFoundError)) {
+			l.drop(attachment)
+		}
+	}
+}
+
+// drop leaves alone one that was connected anew meanwhile. Its addresses stay
+// its own until the runtime says that it is no more.
+func (l *links) drop(attachment *model.Attachment) {
+	l.feed.Edit(func(s *model.Snapshot) {
+		if current, _ := s.Attachments.Get(attachment.AttachmentKey); current == attachment {
+			s.Attachments = s.Attachments.Without(attachment.AttachmentKey)
+		}
+	})
 }
 
 func (l *links) address(change netlink.AddrUpdate) {
@@ -188,7 +241,7 @@ func (l *links) address(change netlink.AddrUpdate) {
 	} else {
 		l.remove(change.LinkIndex, change.LinkAddress)
 	}
-	l.show(change.LinkIndex)
+	l.show(change.LinkIndex, !change.NewAddr)
 }
 
 // unusable are addresses that no peer should send to: not checked for
@@ -196,15 +249,12 @@ func (l *links) address(change netlink.AddrUpdate) {
 const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_TEMPORARY
 
 func (l *links) add(index int, network net.IPNet, scope, flags int) {
-	i, ok := l.interfaces[index]
-	if !ok {
-		return
-	}
 	l.remove(index, network)
 	prefix := prefixOf(network)
 	if scope >= unix.RT_SCOPE_LINK || flags&unusable != 0 || !prefix.IsValid() {
 		return
 	}
+	i := l.iface(index)
 	i.addresses = append(slices.Clone(i.addresses), prefix)
 	slices.SortFunc(i.addresses, netip.Prefix.Compare)
 }
@@ -222,10 +272,11 @@ func prefixOf(network net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(addr.Unmap(), bits)
 }
 
-// show makes the feed know an interface as it is now.
-func (l *links) show(index int) {
+// show makes the feed know an interface as it is now. If the kernel has dropped
+// routes, perhaps, it does so although nothing else differs.
+func (l *links) show(index int, dropped bool) {
 	before, now := l.shown[index], l.visible(index)
-	if before == now || before != nil && now != nil && before.Equal(now) {
+	if before == now || before != nil && now != nil && before.Equal(now) && !dropped {
 		return
 	}
 	l.feed.Edit(func(s *model.Snapshot) {

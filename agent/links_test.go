@@ -70,6 +70,16 @@ func TestLinksAreFollowed(t *testing.T) {
 	must(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: network(netip.MustParsePrefix("169.254.7.7/16")), Scope: unix.RT_SCOPE_LINK}))
 	is(&want)
 
+	// A bridge says of a port that left it that the link is no more.
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bridge", TxQLen: -1}}
+	must(t, netlink.LinkAdd(bridge))
+	must(t, netlink.LinkSetMaster(link, bridge))
+	must(t, netlink.LinkSetNoMaster(link))
+	must(t, netlink.LinkDel(bridge))
+	must(t, netlink.LinkSetMTU(link, 1280))
+	want.MTU = 1280
+	is(&want)
+
 	must(t, netlink.LinkSetDown(link)) // which takes its IPv6 addresses
 	is(nil)
 	must(t, netlink.LinkSetUp(link))

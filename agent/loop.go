@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,37 +17,50 @@ import (
 // loop keeps the data planes as the plan of the latest snapshot says. Changes
 // that come while it applies are taken together by the next turn.
 type loop struct {
-	node       string
-	feed       *model.Feed
-	dataplanes []dataplane.Dataplane
-	known      []<-chan struct{} // closed when the snapshot says enough to begin
-	log        *slog.Logger
+	node    string
+	feed    *model.Feed
+	targets []*target
+	known   []<-chan struct{} // closed when the snapshot says enough to begin
+	log     *slog.Logger
 
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
 	busy    atomic.Int64  // when the apply in progress began, Unix nanoseconds; 0 between them
 }
 
+// target is a data plane and how it does.
+type target struct {
+	dataplane.Dataplane
+	refused []model.Problem // by the last Apply
+	err     error           // of the last Apply
+	failed  backoff
+	due     time.Time // when it is tried again after an error
+}
+
 // outcome is that of the last turn. It is immutable.
 type outcome struct {
-	plan    *plan.Node      // what was applied, or should have been; nil before the first turn
-	refused []model.Problem // what the kernel refused of it
-	err     error           // nothing is certain, and the turn is repeated
+	plan     *plan.Node      // what was applied, or should have been; nil before the first turn
+	refused  []model.Problem // what the kernel refused of it, all of it
+	shown    []model.Problem // of those, what people are told
+	err      error           // of a data plane, which is tried again; of it nothing is certain
+	unrouted error           // the same, if it is of the data plane that routes
 }
 
 // problems are those of the plan and of the kernel.
 func (o outcome) problems() []model.Problem {
 	if o.plan == nil {
-		return o.refused
+		return o.shown
 	}
-	return append(o.plan.Problems[:len(o.plan.Problems):len(o.plan.Problems)], o.refused...)
+	return append(o.plan.Problems[:len(o.plan.Problems):len(o.plan.Problems)], o.shown...)
 }
 
 func newLoop(c *Config, feed *model.Feed, known ...<-chan struct{}) *loop {
-	return &loop{
-		node: c.Node, feed: feed, dataplanes: c.Dataplanes, log: c.Log,
-		known: known, began: make(chan struct{}),
+	l := &loop{node: c.Node, feed: feed, log: c.Log, known: known, began: make(chan struct{})}
+	for _, d := range c.Dataplanes {
+		again := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
+		l.targets = append(l.targets, &target{Dataplane: d, failed: again})
 	}
+	return l
 }
 
 // Run applies until the context ends.
@@ -58,35 +72,52 @@ func (l *loop) Run(ctx context.Context) error {
 		case <-known:
 		}
 	}
-	failed := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
-	refused := backoff{first: time.Second, most: time.Minute}
 	var planned *plan.Node
+	var links model.Map[string, *model.Link]
+	refused := backoff{first: time.Second, most: time.Minute}
+	var retry <-chan time.Time // of what was refused
+	retried := false           // this turn is one
 	for {
 		snapshot, changed := l.feed.Latest()
+		if snapshot.Links != links {
+			links = snapshot.Links
+			l.forget()
+		}
 		planned = plan.Compute(planned, snapshot, l.node)
+		before, _ := l.outcome.get()
 		result := l.apply(ctx, planned)
 		if ctx.Err() != nil {
 			return nil
 		}
 		l.tell(result)
-		var again <-chan time.Time
 		switch {
-		case result.err != nil:
-			// What changes meanwhile waits as well, lest a busy cluster make a
-			// broken node spin.
-			again, changed = time.After(failed.next()), nil
-		case len(result.refused) > 0:
-			failed.reset()
-			again = time.After(refused.next())
-		default:
-			failed.reset()
+		case len(result.refused) == 0:
 			refused.reset()
+			retry = nil
+		case !slices.Equal(result.refused, before.refused):
+			refused.reset()
+			retry = time.After(refused.next())
+		case retried:
+			retry = time.After(refused.next())
 		}
+		retried = false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-		case <-again:
+		case <-retry:
+			retried = true
+		case <-l.repair():
+		}
+	}
+}
+
+// forget makes the data planes look at the kernel: with a link or an address it
+// drops routes, and does not say which.
+func (l *loop) forget() {
+	for _, t := range l.targets {
+		if forgetter, ok := t.Dataplane.(dataplane.Forgetter); ok {
+			forgetter.Forget()
 		}
 	}
 }
@@ -95,15 +126,45 @@ func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
 	l.busy.Store(time.Now().UnixNano())
 	defer l.busy.Store(0)
 	result := outcome{plan: node}
-	for _, d := range l.dataplanes {
-		refused, err := d.Apply(ctx, node)
-		result.refused = append(result.refused, refused...)
-		if err != nil {
-			result.err = fmt.Errorf("apply revision %d: %w", node.Revision, err)
-			return result
-		}
+	var failed []error
+	for _, t := range l.targets {
+		t.apply(ctx, node)
+		result.refused = append(result.refused, t.refused...)
+		failed = append(failed, t.err)
+	}
+	result.shown = condense(result.refused)
+	if result.err = errors.Join(failed...); len(failed) > 0 {
+		result.unrouted = failed[0]
 	}
 	return result
+}
+
+// apply leaves alone what failed not long ago, lest a busy cluster make a broken
+// node spin.
+func (t *target) apply(ctx context.Context, node *plan.Node) {
+	if t.err != nil && time.Now().Before(t.due) {
+		return
+	}
+	if t.refused, t.err = t.Apply(ctx, node); t.err == nil {
+		t.failed.reset()
+		return
+	}
+	t.err = fmt.Errorf("apply revision %d: %w", node.Revision, t.err)
+	t.due = time.Now().Add(t.failed.next())
+}
+
+// repair fires when the first of those that failed is due; nil if none failed.
+func (l *loop) repair() <-chan time.Time {
+	var first *target
+	for _, t := range l.targets {
+		if t.err != nil && (first == nil || t.due.Before(first.due)) {
+			first = t
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return time.After(time.Until(first.due))
 }
 
 func (l *loop) tell(result outcome) {
@@ -114,8 +175,8 @@ func (l *loop) tell(result outcome) {
 	if result.err == nil && (before.plan == nil || before.err != nil) {
 		l.log.Info("the plan is applied", "revision", result.plan.Revision)
 	}
-	for _, problem := range result.refused {
-		if !slices.Contains(before.refused, problem) {
+	for _, problem := range result.shown {
+		if !slices.Contains(before.shown, problem) {
 			l.log.Warn("a part of the plan was refused", "problem", problem.String())
 		}
 	}
@@ -125,18 +186,37 @@ func (l *loop) tell(result outcome) {
 	l.outcome.set(result)
 }
 
-// waitApplied returns the outcome of the first turn that succeeded with this
-// revision or a newer one. What of it was refused, the outcome tells.
+// condense sorts problems and keeps a few of each reason: if an uplink is down,
+// the routes to a thousand nodes need not all say so.
+func condense(problems []model.Problem) []model.Problem {
+	const most = 10
+	sorted := slices.SortedFunc(slices.Values(problems), model.Problem.Compare)
+	seen := map[string]int{}
+	kept := slices.DeleteFunc(sorted, func(p model.Problem) bool {
+		seen[p.Reason]++
+		return seen[p.Reason] > most
+	})
+	for i, p := range kept {
+		if more := seen[p.Reason] - most; more > 0 {
+			kept[i].Message += fmt.Sprintf(" (and %d more)", more)
+			delete(seen, p.Reason)
+		}
+	}
+	return kept
+}
+
+// waitApplied returns the outcome of the first turn in which this revision or a
+// newer one was routed. What of it was refused, the outcome tells.
 func (l *loop) waitApplied(ctx context.Context, revision uint64) (outcome, error) {
 	for {
 		result, changed := l.outcome.get()
-		if result.plan != nil && result.err == nil && result.plan.Revision >= revision {
+		if result.plan != nil && result.unrouted == nil && result.plan.Revision >= revision {
 			return result, nil
 		}
 		select {
 		case <-ctx.Done():
-			if result.err != nil {
-				return result, fmt.Errorf("wait for the kernel: %w", result.err)
+			if result.unrouted != nil {
+				return result, fmt.Errorf("wait for the kernel: %w", result.unrouted)
 			}
 			return result, fmt.Errorf("wait for the kernel: %w", ctx.Err())
 		case <-changed:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/dataplane/fake"
+	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 )
@@ -48,10 +50,14 @@ func (p *plane) revisions() []uint64 {
 
 // within runs a loop over a plane in a bubble of time, until the test ends.
 func within(t *testing.T, p dataplane.Dataplane, test func(*testing.T, *loop, *model.Feed)) {
+	withinAll(t, []dataplane.Dataplane{p}, test)
+}
+
+func withinAll(t *testing.T, planes []dataplane.Dataplane, test func(*testing.T, *loop, *model.Feed)) {
 	synctest.Test(t, func(t *testing.T) {
 		feed := &model.Feed{}
 		change(feed, "0")
-		c := &Config{Node: testNode, Dataplanes: []dataplane.Dataplane{p}, Log: slog.New(slog.DiscardHandler)}
+		c := &Config{Node: testNode, Dataplanes: planes, Log: slog.New(slog.DiscardHandler)}
 		l := newLoop(c, feed)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -152,6 +158,118 @@ func TestRefusedIsRetried(t *testing.T) {
 	})
 }
 
+// However often the cluster changes, what was refused is tried again soon; and
+// at once as often as at first when something else is refused.
+func TestChangesDoNotDelayRefused(t *testing.T) {
+	p, name := &plane{}, "a"
+	p.answer = func() ([]model.Problem, error) { return []model.Problem{{Name: name}}, nil }
+	within(t, p, func(t *testing.T, l *loop, feed *model.Feed) {
+		settle := func() {
+			t.Helper()
+			before := len(p.revisions())
+			if time.Sleep(1200 * time.Millisecond); len(p.revisions()) != before+1 {
+				t.Errorf("applied %d times in 1.2 s, want 1", len(p.revisions())-before)
+			}
+		}
+		for n := range 20 {
+			_, err := l.waitApplied(t.Context(), change(feed, strings.Repeat("n", n)))
+			must(t, err)
+		}
+		settle()
+		time.Sleep(10 * time.Minute)
+		p.mu.Lock()
+		name = "b"
+		p.mu.Unlock()
+		_, err := l.waitApplied(t.Context(), change(feed, "z"))
+		must(t, err)
+		settle()
+	})
+}
+
+// A data plane that fails keeps no pod from its routes, and is tried again.
+func TestOnlyRoutesAreWaitedFor(t *testing.T) {
+	broken := true
+	routes, filter := &plane{}, &plane{}
+	filter.answer = func() ([]model.Problem, error) {
+		if broken {
+			return nil, errors.New("the table is too large")
+		}
+		return nil, nil
+	}
+	withinAll(t, []dataplane.Dataplane{routes, filter}, func(t *testing.T, l *loop, feed *model.Feed) {
+		began := time.Now()
+		for n := range 600 {
+			result, err := l.waitApplied(t.Context(), change(feed, strings.Repeat("n", n)))
+			if err != nil || result.err == nil || !strings.Contains(result.err.Error(), "the table is too large") {
+				t.Fatalf("waiting said %v, the outcome %v", err, result.err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("pods waited %v", took-time.Minute)
+		}
+		if n := len(filter.revisions()); n < 8 || n > 16 {
+			t.Errorf("applied %d times in a minute", n)
+		}
+		if isDone(l.began) {
+			t.Error("it counts as begun")
+		}
+		filter.mu.Lock()
+		broken = false
+		filter.mu.Unlock()
+		time.Sleep(11 * time.Second)
+		if result, _ := l.outcome.get(); result.err != nil || !isDone(l.began) {
+			t.Errorf("after the repair: %v", result.err)
+		}
+	})
+}
+
+// What the kernel dropped with an interface is back as soon as the feed has the
+// interface anew, though it looks as before.
+func TestNewLinkIsReadBack(t *testing.T) {
+	kernel := fake.NewKernel()
+	within(t, fake.New(kernel), func(t *testing.T, l *loop, feed *model.Feed) {
+		networks := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
+		kernel.AddDevice("uplink", networks...)
+		peer := &model.Node{
+			Name: "peer", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
+			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")},
+		}
+		applied := func() string {
+			result, err := l.waitApplied(t.Context(), feed.Edit(func(s *model.Snapshot) {
+				s.Network = model.DefaultNetwork()
+				s.Nodes = s.Nodes.With(testNode, newCluster("10.244.1.0/24").node).With(peer.Name, peer)
+				s.Links = s.Links.With("uplink", &model.Link{Name: "uplink", MTU: 1500, Addresses: networks})
+			}))
+			must(t, err)
+			if len(result.refused) > 0 {
+				t.Errorf("refused: %v", result.refused)
+			}
+			return kernel.State()
+		}
+		before := applied()
+		kernel.RemoveDevice("uplink")
+		kernel.AddDevice("uplink", networks...)
+		if after := applied(); after != before || !strings.Contains(before, "via 192.0.2.2") {
+			t.Errorf("there is\n%sthere was\n%s", after, before)
+		}
+	})
+}
+
+// If an uplink is down, the routes to a thousand nodes need not all say so.
+func TestProblemsAreCondensed(t *testing.T) {
+	var many []model.Problem
+	for n := range 100 {
+		many = append(many, model.Problem{Name: testNode, Reason: "DeviceDown", Field: strings.Repeat("f", 100-n)})
+	}
+	many = append(many, model.Problem{Name: testNode, Reason: "Conflict", Field: "z"})
+	last := many[100]
+	shown := condense(many)
+	if len(shown) != 11 || shown[0].Field != "f" || shown[0].Message != " (and 90 more)" || shown[10] != last || many[100] != last {
+		t.Errorf("%d: %v", len(shown), shown)
+	}
+}
+
 // ADD learns that its own route was refused, and leaves nothing; the pods of
 // others are not concerned.
 func TestRouteOfAPodIsRefused(t *testing.T) {
@@ -182,7 +300,9 @@ func TestRouteOfAPodIsRefused(t *testing.T) {
 func TestHealth(t *testing.T) {
 	done, waiting := make(chan struct{}), make(chan struct{})
 	close(done)
-	h := &health{loop: newLoop(&Config{}, nil), checks: checks{
+	feed := &model.Feed{}
+	change(feed, "a")
+	h := &health{loop: newLoop(&Config{}, nil), feed: feed, checks: checks{
 		{"apiserver", done, nil},
 		{"kernel", waiting, func() string { return "the plan has not been applied yet" }},
 	}}
@@ -194,6 +314,10 @@ func TestHealth(t *testing.T) {
 	code, text := get("/readyz")
 	if code != http.StatusServiceUnavailable || text != "ok       apiserver\nwaiting  kernel: the plan has not been applied yet\n" {
 		t.Errorf("%d %q", code, text)
+	}
+	_, text = get("/debug/snapshot")
+	if snapshot, err := kube.ReadSnapshot(strings.NewReader(text)); err != nil || snapshot.Nodes.Len() != 1 {
+		t.Errorf("%v of %q", err, text)
 	}
 	close(waiting)
 	if code, text := get("/readyz"); code != http.StatusOK {
@@ -207,4 +331,26 @@ func TestHealth(t *testing.T) {
 	if code, text := get("/healthz"); code != http.StatusServiceUnavailable {
 		t.Errorf("%d %q", code, text)
 	}
+}
+
+// A port that another process has is waited for; the agent goes on.
+func TestHealthPortIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	h := &health{address: taken.Addr().String(), loop: newLoop(&Config{}, nil), log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	time.Sleep(50 * time.Millisecond)
+	must(t, taken.Close())
+	eventually(t, "health checks to be answered", func() bool {
+		response, err := http.Get("http://" + h.address + "/healthz")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	})
+	cancel()
+	must(t, <-ended)
 }

@@ -105,8 +105,8 @@ func (s *status) now() kube.NodeStatus {
 		status.Ready, status.Reason, status.Message = false, "ApplyFailed", result.err.Error()
 	case missing != "":
 		status.Ready, status.Reason, status.Message = false, "Starting", missing
-	case len(result.refused) > 0:
-		status.Ready, status.Reason, status.Message = false, "Refused", result.refused[0].String()
+	case len(result.shown) > 0:
+		status.Ready, status.Reason, status.Message = false, "Refused", result.shown[0].String()
 	}
 	if link := uplink(snapshot, s.node); link != nil {
 		status.Uplink, status.MTU = link.Name, link.MTU

@@ -57,10 +57,11 @@ func (v *verbs) dispatch(ctx context.Context, request *cni.Request, netns *os.Fi
 		if netns == nil {
 			return nil, types.NewError(types.ErrInvalidNetNS, "CHECK came without a network namespace", "")
 		}
-		if err := v.attacher.check(key, netns); err != nil {
-			return nil, types.NewError(notAsAdded, "the pod's network is not as it was made", err.Error())
+		err := v.attacher.check(key, netns)
+		if errors.As(err, new(difference)) {
+			err = types.NewError(notAsAdded, "the pod's network is not as it was made", err.Error())
 		}
-		return nil, nil
+		return nil, err
 	case "GC":
 		return nil, v.collect(request)
 	case "STATUS":

@@ -116,7 +116,9 @@ type sysctl struct {
 
 func (v *veth) hostSysctls() []sysctl {
 	settings := []sysctl{
-		// Pods send from their own address only (RFC 3704 section 2.2).
+		// Of IPv4, a pod's packets from addresses that are not routed to it are
+		// dropped (RFC 3704 section 2.2), unless conf/all/rp_filter is 2: the
+		// kernel takes the greater. IPv6 has no such setting.
 		{"ipv4/conf/" + v.Device + "/rp_filter", "1", v.has(model.IPv4)},
 		// What a pod says of routers is not believed (a router does not anyway),
 		// and the gateway's address is the only link-local one.
@@ -234,14 +236,19 @@ func removeDevice(name string) error {
 	return fmt.Errorf("remove %s: %w", name, err)
 }
 
-// verify tells what differs from how create left it.
+// difference says in what a pair is not as create left it.
+type difference struct{ error }
+
+func differs(format string, args ...any) error { return difference{fmt.Errorf(format, args...)} }
+
+// verify returns a difference, or another error if it could not look.
 func (v *veth) verify() error {
-	host, err := netlink.LinkByName(v.Device)
+	host, err := lookUp(netlink.LinkByName, v.Device)
 	if err != nil {
 		return fmt.Errorf("find %s on the node: %w", v.Device, err)
 	}
 	if host.Attrs().Flags&net.FlagUp == 0 {
-		return fmt.Errorf("%s is down", v.Device)
+		return differs("%s is down", v.Device)
 	}
 	return inside(v.netns, func() error {
 		pod, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -253,16 +260,25 @@ func (v *veth) verify() error {
 	})
 }
 
+// lookUp calls it a difference if there is no such interface.
+func lookUp(find func(string) (netlink.Link, error), name string) (netlink.Link, error) {
+	link, err := find(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, difference{err}
+	}
+	return link, err
+}
+
 func (v *veth) verifyPod(pod *netlink.Handle, host netlink.Link) error {
-	link, err := pod.LinkByName(v.Interface)
+	link, err := lookUp(pod.LinkByName, v.Interface)
 	if err != nil {
 		return fmt.Errorf("find %s in the pod: %w", v.Interface, err)
 	}
 	if link.Attrs().ParentIndex != host.Attrs().Index {
-		return fmt.Errorf("%s in the pod is not the other end of %s", v.Interface, v.Device)
+		return differs("%s in the pod is not the other end of %s", v.Interface, v.Device)
 	}
 	if link.Attrs().Flags&net.FlagUp == 0 {
-		return fmt.Errorf("%s is down in the pod", v.Interface)
+		return differs("%s is down in the pod", v.Interface)
 	}
 	found, err := whole(func() ([]netlink.Addr, error) { return pod.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -274,7 +290,7 @@ func (v *veth) verifyPod(pod *netlink.Handle, host netlink.Link) error {
 			there = there || prefixOf(*addr.IPNet) == model.HostPrefix(want)
 		}
 		if !there {
-			return fmt.Errorf("%s in the pod lacks the address %s", v.Interface, want)
+			return differs("%s in the pod lacks the address %s", v.Interface, want)
 		}
 	}
 	return nil

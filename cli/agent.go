@@ -34,7 +34,7 @@ func agentCommand() *cobra.Command {
 	flags.StringVar(&config.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
 	flags.StringVar(&api.StateDir, "state-dir", "/var/lib/fairlead", "what is kept over reboots")
 	flags.StringVar(&config.RunDir, "run-dir", "/run/fairlead", "sockets, gone with a reboot")
-	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /debug/snapshot and /debug/pprof; empty: not at all")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command

@@ -37,6 +37,10 @@ func planCommand() *cobra.Command {
 		Long: `Print what a node should look like, from a snapshot of the cluster: the same
 computation that the agent makes, without touching anything.
 
+On a node, its agent gives the snapshot that it plans from:
+
+  curl -s http://127.0.0.1:9811/debug/snapshot > snapshot.yaml
+
 A snapshot is a YAML file of Nodes, Pods and the Network as kubectl prints them,
 and of a NodeState for what the node knows of itself:
 

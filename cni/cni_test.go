@@ -208,7 +208,7 @@ func TestErrors(t *testing.T) {
 		command string
 		code    uint
 	}{{"DEL", types.ErrTryAgainLater}, {"STATUS", types.ErrPluginNotAvailable}} {
-		_, err := ask(arguments(socket), test.command, 20*time.Millisecond)
+		err := discard(arguments(socket), test.command, 20*time.Millisecond)
 		var said *types.Error
 		if !errors.As(err, &said) || said.Code != test.code || !strings.Contains(said.Details, "kubectl") {
 			t.Errorf("%s without an agent: %#v", test.command, err)
@@ -225,6 +225,12 @@ func TestErrors(t *testing.T) {
 		t.Errorf("got %#v", err)
 	}
 	<-answered
+	if err := os.WriteFile(ReadyFile(socket), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Plugin().Status(arguments(socket)); err != nil {
+		t.Errorf("STATUS of a node that was ready, without an agent: %v", err)
+	}
 	args := arguments(socket)
 	args.Netns = "/nowhere"
 	if _, err := ask(args, "ADD", time.Second); !errors.As(err, &said) || said.Code != types.ErrInvalidNetNS {

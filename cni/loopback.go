@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -34,9 +33,9 @@ func Loopback() skel.CNIFuncs {
 }
 
 func addLoopback(args *skel.CmdArgs) error {
-	var conf config
-	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	conf, err := configOf(args)
+	if err != nil {
+		return err
 	}
 	if err := inNetns(args.Netns, setLoopbackUp); err != nil {
 		return types.NewError(types.ErrInternal, "cannot set lo up", err.Error())

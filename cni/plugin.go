@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -33,14 +34,39 @@ func Plugin() skel.CNIFuncs {
 		Del:    func(args *skel.CmdArgs) error { return discard(args, "DEL", otherTimeout) },
 		Check:  func(args *skel.CmdArgs) error { return discard(args, "CHECK", otherTimeout) },
 		GC:     func(args *skel.CmdArgs) error { return discard(args, "GC", otherTimeout) },
-		Status: func(args *skel.CmdArgs) error { return discard(args, "STATUS", 2*answerTime) },
+		Status: status,
 	}
+}
+
+// ReadyFile is beside the agent's socket, on a tmpfs, from when the agent can
+// connect pods until the next reboot.
+func ReadyFile(socket string) string { return filepath.Join(filepath.Dir(socket), "ready") }
+
+// status does not ask an agent that was ready before: while it restarts, the
+// node would be called not ready. An ADD waits for it.
+func status(args *skel.CmdArgs) error {
+	conf, err := configOf(args)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(ReadyFile(conf.Socket)); err == nil {
+		return nil
+	}
+	return discard(args, "STATUS", 2*answerTime)
 }
 
 // config is what the plugin itself reads of its configuration.
 type config struct {
 	CNIVersion string `json:"cniVersion"`
 	Socket     string `json:"socket"`
+}
+
+func configOf(args *skel.CmdArgs) (config, error) {
+	conf := config{Socket: DefaultSocket}
+	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
+		return conf, types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	}
+	return conf, nil
 }
 
 func add(args *skel.CmdArgs) error {
@@ -51,9 +77,9 @@ func add(args *skel.CmdArgs) error {
 	if result == nil {
 		return types.NewError(types.ErrInternal, "the Fairlead agent gave no result", "")
 	}
-	var conf config
-	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	conf, err := configOf(args)
+	if err != nil {
+		return err
 	}
 	return types.PrintResult(result, conf.CNIVersion)
 }
@@ -67,9 +93,9 @@ func discard(args *skel.CmdArgs, command string, timeout time.Duration) error {
 // errors are types.Errors.
 func ask(args *skel.CmdArgs, command string, timeout time.Duration) (*types100.Result, error) {
 	deadline := time.Now().Add(timeout)
-	conf := config{Socket: DefaultSocket}
-	if err := json.Unmarshal(args.StdinData, &conf); err != nil {
-		return nil, types.NewError(types.ErrDecodingFailure, "cannot read the network configuration", err.Error())
+	conf, err := configOf(args)
+	if err != nil {
+		return nil, err
 	}
 	netns, err := openNetns(args.Netns, command)
 	if err != nil {

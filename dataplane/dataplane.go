@@ -26,3 +26,11 @@ import (
 type Dataplane interface {
 	Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error)
 }
+
+// Forgetter is a Dataplane that trusts what it last applied until it is told
+// not to. Forget makes the next Apply compare with what the kernel really holds:
+// the kernel drops routes by itself when an interface goes down or an address
+// goes. It is not called concurrently with Apply.
+type Forgetter interface {
+	Forget()
+}

@@ -55,7 +55,9 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"ForeignRouteStays":     (*suite).foreignRouteStays,
 		"MissingDevice":         (*suite).missingDevice,
 		"DeviceOfPodGone":       (*suite).deviceOfPodGone,
+		"MissingSource":         (*suite).missingSource,
 		"TunnelLost":            (*suite).tunnelLost,
+		"UplinkLost":            (*suite).uplinkLost,
 		"TunnelChanges":         (*suite).tunnelChanges,
 		"Cancelled":             (*suite).cancelled,
 		"AnyOrder":              (*suite).anyOrder,
@@ -268,6 +270,19 @@ func (s *suite) missingDevice() {
 	s.holds(complete)
 }
 
+func (s *suite) missingSource() {
+	node, routes := *world().plan(), *world().plan().Route
+	lonely := netip.MustParsePrefix("10.244.0.200/32")
+	routes.Routes = routes.Routes.With(lonely, route.Route{Device: podDevice(0), Source: netip.MustParseAddr("192.0.2.99")})
+	node.Route = &routes
+	problems, err := s.Start().Apply(s.t.Context(), &node)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.problem(problems, "route "+lonely.String(), "SourceMissing")
+	s.holds(without(&node, lonely))
+}
+
 // deviceOfPodGone: the kernel has removed the route before the plan does.
 func (s *suite) deviceOfPodGone() {
 	w := world()
@@ -289,6 +304,20 @@ func (s *suite) tunnelLost() {
 	}
 	s.apply(s.Start(), node)
 	s.holds(node)
+}
+
+// uplinkLost: what the kernel drops with an interface, on others as well, is back
+// as soon as the data plane is told to look.
+func (s *suite) uplinkLost() {
+	node := world().plan()
+	subject := s.Start()
+	s.apply(subject, node)
+	s.RemoveDevice(uplink)
+	s.AddDevice(uplink, uplinkNetworks()...)
+	subject.(dataplane.Forgetter).Forget()
+	s.apply(subject, node)
+	s.holds(node)
+	s.agrees(node)
 }
 
 // tunnelChanges: a new MAC and MTU of the tunnel leave nothing behind that was

@@ -45,6 +45,12 @@ func (p planes) Apply(ctx context.Context, node *plan.Node) (problems []model.Pr
 	return problems, err
 }
 
+func (p planes) Forget() {
+	for _, plane := range p {
+		plane.(dataplane.Forgetter).Forget()
+	}
+}
+
 // kernel is the machine's own, in a network namespace. What devices lead to is
 // in another one.
 type kernel struct {

@@ -177,6 +177,8 @@ func (b *batch) wrote(verb, item string, refused error) bool {
 		reason = "Conflict"
 	case errors.Is(refused, unix.ENETUNREACH):
 		reason = "NextHopUnreachable"
+	case errors.Is(refused, unix.EINVAL):
+		reason = "SourceMissing"
 	}
 	b.problems = append(b.problems, model.Problem{
 		Kind: "Node", Name: b.node, Field: item, Reason: reason,

@@ -78,6 +78,23 @@ func (k *Kernel) RemoveDevice(name string) {
 			k.removeDevice(vxlan.Name)
 		}
 	}
+	k.dropSources()
+}
+
+// dropSources does what the kernel does to routes whose source address has gone:
+// of IPv4 it drops them (fib_sync_down_addr), of IPv6 only the source
+// (rt6_remove_prefsrc).
+func (k *Kernel) dropSources() {
+	for destination, r := range k.routes {
+		switch {
+		case !r.Source.IsValid() || k.hasAddress(r.Source):
+		case r.Source.Is4():
+			delete(k.routes, destination)
+		default:
+			r.Source = netip.Addr{}
+			k.routes[destination] = r
+		}
+	}
 }
 
 func (k *Kernel) removeDevice(name string) {

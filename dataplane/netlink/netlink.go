@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -67,7 +68,8 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 	batch := &batch{Plane: p, ctx: ctx, node: node.Name, indexes: map[string]int{}}
 	err := batch.run()
 	p.known = err == nil
-	return condense(batch.problems), err
+	slices.SortFunc(batch.problems, model.Problem.Compare)
+	return batch.problems, err
 }
 
 func (p *Plane) desire(plan *route.Plan) {

@@ -10,7 +10,9 @@ import (
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
-// observe reads back all that is ours.
+// observe reads back all that is ours. Network interfaces come first: the kernel
+// lists them under the lock under which it drops routes, and it notifies of a
+// lost link or address before it does (6.18: __dev_notify_flags, __inet_del_ifa).
 func (b *batch) observe() error {
 	var links []rtnl.Link
 	err := dump("network interfaces", func() (err error) {

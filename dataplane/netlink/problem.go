@@ -3,7 +3,7 @@ package netlink
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -24,32 +24,13 @@ func (b *batch) refused(named, asked string, err error) error {
 	if !errors.As(err, &errno) || broken(errno) {
 		return fmt.Errorf("apply %s: %w", asked, err)
 	}
-	reason, remedy := diagnose(errno)
+	reason, remedy := diagnose(errno, named, asked)
 	b.problems = append(b.problems, model.Problem{
 		Kind: "Node", Name: b.node, Field: named, Reason: reason,
 		Message: fmt.Sprintf("the kernel refused %q: %v", asked, err),
 		Remedy:  remedy,
 	})
 	return nil
-}
-
-// condense sorts problems and keeps a few of each reason: if an uplink is down,
-// the routes to a thousand nodes need not all say so.
-func condense(problems []model.Problem) []model.Problem {
-	const most = 10
-	slices.SortFunc(problems, model.Problem.Compare)
-	seen := map[string]int{}
-	kept := slices.DeleteFunc(problems, func(p model.Problem) bool {
-		seen[p.Reason]++
-		return seen[p.Reason] > most
-	})
-	for i, p := range kept {
-		if more := seen[p.Reason] - most; more > 0 {
-			kept[i].Message += fmt.Sprintf(" (and %d more)", more)
-			delete(seen, p.Reason)
-		}
-	}
-	return kept
 }
 
 // broken tells errors of the socket from answers to a request.
@@ -61,23 +42,51 @@ func broken(errno syscall.Errno) bool {
 	return false
 }
 
-func diagnose(errno syscall.Errno) (reason, remedy string) {
+func diagnose(errno syscall.Errno, named, asked string) (reason, remedy string) {
 	switch errno {
 	case unix.ENODEV, unix.ENXIO:
 		return "DeviceMissing", "it is tried again; if it stays so, see ip link on the node"
 	case unix.ENOENT:
-		return "Missing", "see whether the network interface is there (ip link) and whether IPv6 is disabled on the node"
+		remedy = "see whether the network interface is there (ip link)"
+		if ofIPv6(named) {
+			remedy += " and whether IPv6 is disabled on the node"
+		}
+		return "Missing", remedy
 	case unix.ENETDOWN:
 		return "DeviceDown", "bring the network interface up: ip link set DEVICE up"
 	case unix.ENETUNREACH, unix.EHOSTUNREACH:
 		return "NextHopUnreachable", "no address of the node is on the network of the next hop; see ip address on the node"
 	case unix.EEXIST:
 		return "Conflict", "remove what is in the way, or give the cluster another range; it is not overwritten"
-	case unix.EPERM, unix.EACCES, unix.EROFS:
-		return "PermissionDenied", "run the agent privileged, with CAP_NET_ADMIN and a writable /proc/sys"
+	case unix.EINVAL:
+		// Linux says so of a source that is no address of its own.
+		if _, source, ok := strings.Cut(asked, " src "); ok {
+			source, _, _ = strings.Cut(source, " ")
+			return "SourceMissing", "the source address " + source + " is on no interface of the node that is up; see ip address on the node"
+		}
+	case unix.EACCES:
+		// Of an address or a route, it means just this (addrconf.c, ip6_route_info_create).
+		if ofIPv6(named) && !strings.HasPrefix(named, "sysctl ") {
+			return "IPv6Disabled", "enable IPv6 on the network interface: sysctl net.ipv6.conf.DEVICE.disable_ipv6=0"
+		}
+		return "PermissionDenied", privileged
+	case unix.EPERM, unix.EROFS:
+		return "PermissionDenied", privileged
 	case unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT:
 		return "KernelUnsupported", "load or build the kernel's module for it (vxlan, ipv6)"
-	default:
-		return "KernelRefused", "report it with the output of fairlead status"
 	}
+	return "KernelRefused", "report it with the output of fairlead status"
+}
+
+const privileged = "run the agent privileged, with CAP_NET_ADMIN and a writable /proc/sys"
+
+// ofIPv6 tells whether an item is of this family alone.
+func ofIPv6(named string) bool {
+	switch kind, key, _ := strings.Cut(named, " "); kind {
+	case "sysctl":
+		return strings.HasPrefix(key, "net/ipv6/")
+	case "address", "neighbor", "route":
+		return strings.Contains(key, ":")
+	}
+	return false
 }
