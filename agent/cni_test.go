@@ -86,6 +86,32 @@ func accept(listener net.Listener) {
 	}
 }
 
+// verifyNeighbors: a pod and its node need not ask for each other.
+func verifyNeighbors(t *testing.T, p *pod) {
+	t.Helper()
+	permanent := func() (found int) {
+		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			neighbors, err := netlink.NeighList(0, family)
+			must(t, err)
+			for _, neighbor := range neighbors {
+				if neighbor.State == netlink.NUD_PERMANENT {
+					found++
+				}
+			}
+		}
+		return found
+	}
+	if on := permanent(); on < 2 {
+		t.Errorf("the node has %d permanent neighbours, want 2 of the pod", on)
+	}
+	must(t, inside(p.netns, func() error {
+		if on := permanent(); on != 2 {
+			t.Errorf("the pod has %d permanent neighbours, want its gateways", on)
+		}
+		return nil
+	}))
+}
+
 // Every version of the specification, as libcni of container runtimes drives it.
 func TestVerbs(t *testing.T) {
 	needNode(t)
@@ -114,6 +140,7 @@ func TestVerbs(t *testing.T) {
 				t.Errorf("CHECK: %v", err)
 			}
 			verifyMTU(t, one, 1400)
+			verifyNeighbors(t, one)
 			must(t, a.cni.DelNetworkList(ctx, list, one.conf))
 			must(t, a.cni.DelNetworkList(ctx, list, one.conf))
 			must(t, a.cni.DelNetworkList(ctx, list, other.conf))

@@ -198,8 +198,10 @@ func TestOnlyRoutesAreWaitedFor(t *testing.T) {
 	}
 	withinAll(t, []dataplane.Dataplane{routes, filter}, func(t *testing.T, l *loop, feed *model.Feed) {
 		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
 		for n := range 600 {
-			result, err := l.waitApplied(t.Context(), change(feed, strings.Repeat("n", n)))
+			result, err := l.waitApplied(ctx, change(feed, strings.Repeat("n", n)))
 			if err != nil || result.err == nil || !strings.Contains(result.err.Error(), "the table is too large") {
 				t.Fatalf("waiting said %v, the outcome %v", err, result.err)
 			}

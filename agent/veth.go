@@ -92,6 +92,7 @@ func (v *veth) create() error {
 }
 
 func (v *veth) configureHost(node *netlink.Handle, link netlink.Link) error {
+	_, pod := v.hardware()
 	for _, setting := range v.hostSysctls() {
 		if err := setSysctl(setting.path, setting.value); err != nil && setting.needed {
 			return err
@@ -104,6 +105,24 @@ func (v *veth) configureHost(node *netlink.Handle, link netlink.Link) error {
 		if err := node.AddrAdd(link, address(gateways[model.FamilyOf(addr)])); err != nil {
 			return fmt.Errorf("give %s the gateway's address: %w", v.Device, err)
 		}
+		if err := know(node, link, addr, pod); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// know makes the other end of the link a permanent neighbour. Nobody has to ask
+// for it, which takes up to a second on a new link: the kernel joins the groups
+// of neighbour discovery when it has noticed the carrier (net/core/link_watch.c
+// looks once a second, except for what it calls urgent).
+func know(on *netlink.Handle, link netlink.Link, addr netip.Addr, mac net.HardwareAddr) error {
+	err := on.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT,
+		IP: addr.AsSlice(), HardwareAddr: mac,
+	})
+	if err != nil {
+		return fmt.Errorf("make %s a neighbour on %s: %w", addr, link.Attrs().Name, err)
 	}
 	return nil
 }
@@ -170,7 +189,7 @@ func (v *veth) configurePod() error {
 			continue
 		}
 		for _, addr := range v.Addresses {
-			if err := connect(pod, link, addr); err != nil {
+			if err := v.connect(pod, link, addr); err != nil {
 				return err
 			}
 		}
@@ -179,7 +198,7 @@ func (v *veth) configurePod() error {
 }
 
 // connect gives the pod's interface an address and the way out of its family.
-func connect(pod *netlink.Handle, link netlink.Link, addr netip.Addr) error {
+func (v *veth) connect(pod *netlink.Handle, link netlink.Link, addr netip.Addr) error {
 	family := model.FamilyOf(addr)
 	gateway := gateways[family].Addr()
 	if err := pod.AddrAdd(link, address(model.HostPrefix(addr))); err != nil {
@@ -199,7 +218,8 @@ func connect(pod *netlink.Handle, link netlink.Link, addr netip.Addr) error {
 			return fmt.Errorf("give the pod its route to %s: %w", route.Dst, err)
 		}
 	}
-	return nil
+	host, _ := v.hardware()
+	return know(pod, link, gateway, host)
 }
 
 // address is one that is usable at once (nodad), and of link scope if it is
