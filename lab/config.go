@@ -34,7 +34,7 @@ type Config struct {
 	Segments  int    // L2 networks the nodes are spread over; 2 if zero, never more than nodes
 	Zones     int    // values of the zone label that nodes get in turn; no label if zero
 	Family    Family // Dual if empty
-	MTU       int    // of the segments of nodes, in bytes; 1500 if zero
+	MTU       []int  // of each segment of nodes, in bytes; the last is also that of those left; 1500 if empty
 	KubeProxy string // nftables (if empty), iptables or none
 	DNS       string // coredns (if empty) or none
 	Network   string // fairlead (if empty) or none
@@ -56,7 +56,9 @@ func (c Config) Complete() (Config, error) {
 	setDefault(&c.Nodes, 3)
 	setDefault(&c.Segments, min(2, max(1, c.Nodes)))
 	setDefault(&c.Family, Dual)
-	setDefault(&c.MTU, 1500)
+	if len(c.MTU) == 0 {
+		c.MTU = []int{1500}
+	}
 	setDefault(&c.KubeProxy, "nftables")
 	setDefault(&c.DNS, "coredns")
 	setDefault(&c.Network, "fairlead")
@@ -80,8 +82,13 @@ func (c Config) Complete() (Config, error) {
 	if c.Zones < 0 {
 		wrong("zones: %d is negative", c.Zones)
 	}
-	if least := map[bool]int{true: 1280, false: 576}[c.Family.V6()]; c.MTU < least || c.MTU > 65535 {
-		wrong("mtu: %d is not between %d and 65535 bytes", c.MTU, least)
+	if len(c.MTU) > max(1, c.Segments) {
+		wrong("mtu: %d values are more than the %d segments", len(c.MTU), c.Segments)
+	}
+	for _, mtu := range c.MTU {
+		if least := map[bool]int{true: 1280, false: 576}[c.Family.V6()]; mtu < least || mtu > 65535 {
+			wrong("mtu: %d is not between %d and 65535 bytes", mtu, least)
+		}
 	}
 	oneOf("family", string(c.Family), string(IPv4), string(IPv6), string(Dual))
 	oneOf("kube-proxy", c.KubeProxy, "nftables", "iptables", None)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,10 +15,10 @@ import (
 func TestConfigDefaults(t *testing.T) {
 	got, err := Config{}.Complete()
 	want := Config{
-		Name: "lab", Nodes: 3, Segments: 2, Family: Dual, MTU: 1500,
+		Name: "lab", Nodes: 3, Segments: 2, Family: Dual, MTU: []int{1500},
 		KubeProxy: "nftables", DNS: "coredns", Network: "fairlead",
 	}
-	if err != nil || got != want {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("the zero Config is %+v, %v; want %+v", got, err, want)
 	}
 	if one, err := (Config{Nodes: 1}).Complete(); err != nil || one.Segments != 1 {
@@ -35,8 +36,9 @@ func TestConfigMistakes(t *testing.T) {
 		{Config{Nodes: -1}, "nodes:"},
 		{Config{Nodes: 2, Segments: 3}, "segments:"},
 		{Config{Zones: -1}, "zones:"},
-		{Config{MTU: 1279}, "mtu:"},
-		{Config{MTU: 575, Family: IPv4}, "mtu:"},
+		{Config{MTU: []int{1279}}, "mtu:"},
+		{Config{MTU: []int{1500, 1500, 1500}}, "mtu:"},
+		{Config{MTU: []int{9000, 575}, Family: IPv4}, "mtu:"},
 		{Config{Family: "ipx"}, "family:"},
 		{Config{KubeProxy: "ipvs"}, "kube-proxy:"},
 		{Config{DNS: "fairlead"}, "does not serve DNS yet"},

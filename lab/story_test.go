@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -78,7 +79,11 @@ func parseNeeds(needs string) (Config, error) {
 		case "zones":
 			config.Zones, err = strconv.Atoi(value)
 		case "mtu":
-			config.MTU, err = strconv.Atoi(value)
+			for text := range strings.SplitSeq(value, ",") {
+				var mtu int
+				mtu, err = strconv.Atoi(text)
+				config.MTU = append(config.MTU, mtu)
+			}
 		case "family":
 			config.Family = Family(value)
 		case "kube-proxy":
@@ -361,7 +366,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 func TestParseNeeds(t *testing.T) {
 	got, err := parseNeeds("nodes=3 family=ipv6 kube-proxy=none")
-	if want := (Config{Nodes: 3, Family: IPv6, KubeProxy: None}); err != nil || got != want {
+	if want := (Config{Nodes: 3, Family: IPv6, KubeProxy: None}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("parseNeeds = %+v, %v; want %+v", got, err, want)
 	}
 	for _, wrong := range []string{"nodes=x", "colour=red"} {

@@ -141,7 +141,8 @@ func (l *Lab) Addresses(machine string) []netip.Addr {
 func (l *Lab) segments() []world.Segment {
 	segments := []world.Segment{{Name: controlSegment, MTU: 1500}, {Name: outsideSegment, MTU: 1500}}
 	for s := range l.state.Config.Segments {
-		segments = append(segments, world.Segment{Name: segmentName(s + 1), MTU: l.state.Config.MTU})
+		mtu := l.state.Config.MTU
+		segments = append(segments, world.Segment{Name: segmentName(s + 1), MTU: mtu[min(s, len(mtu)-1)]})
 	}
 	return segments
 }
