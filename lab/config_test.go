@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
 	"reflect"
 	"slices"
@@ -169,5 +170,25 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	}
 	if got := memoryAvailable("MemTotal: 9 kB\nMemAvailable:   1024 kB\n"); got != 1<<20 {
 		t.Errorf("1024 kB are %d bytes", got)
+	}
+}
+
+// TestPreflightLeavesTheProcessWhereItIs: /proc/self shows what the main thread
+// sees, so that one must not stay behind in the namespaces that were tried.
+func TestPreflightLeavesTheProcessWhereItIs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("namespaces need root")
+	}
+	for _, kind := range []string{"mnt", "net"} {
+		before, err := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			checkKernel()
+			if now, err := os.Readlink("/proc/self/ns/" + kind); now != before {
+				t.Fatalf("the main thread was in %s and is in %s, %v", before, now, err)
+			}
+		}
 	}
 }

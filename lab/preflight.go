@@ -6,13 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/lab/world"
 )
 
 // Needs of a lab, measured with room to spare. A node takes as much disk as the
@@ -89,12 +90,11 @@ func checkCapabilities(status string) []error {
 // checkKernel makes one of each thing that a lab is made of, in namespaces of
 // its own.
 func checkKernel() []error {
-	found := make(chan []error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		found <- probeKernel()
-	}()
-	return <-found
+	var lacks []error
+	if err := world.OnThread(func() error { lacks = probeKernel(); return nil }); err != nil {
+		return []error{err}
+	}
+	return lacks
 }
 
 func probeKernel() []error {

@@ -109,7 +109,7 @@ func (w *World) Do(machine string, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	return onThread(func() error {
+	return OnThread(func() error {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network of machine %s: %w", machine, err)
 		}
@@ -117,17 +117,18 @@ func (w *World) Do(machine string, f func() error) error {
 	})
 }
 
-// onThread runs f on a thread of its own, which ends with f instead of going
-// back, in a foreign namespace, to other goroutines.
-func onThread(f func() error) error {
+// OnThread runs f on a thread of its own, which ends with f instead of going
+// back, in a foreign namespace, to other goroutines. That is never the main
+// thread: the runtime cannot end it, and what it sees is what /proc/self shows.
+func OnThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		err := errors.New("function did not return")
 		defer func() { result <- err }()
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot end. While it waits here, f gets another one.
-			err = onThread(f)
+			// While the main thread waits here, f gets another one.
+			err = OnThread(f)
 			runtime.UnlockOSThread()
 			return
 		}
