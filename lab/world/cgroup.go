@@ -153,8 +153,22 @@ func purge(ctx context.Context, list []hierarchy, world, machine string) error {
 	for _, h := range list {
 		thaw(h.path(world, machine))
 	}
-	// All processes of a machine are born in its version 2 cgroup and cannot
-	// leave it: their cgroup namespace shows them nothing above.
+	for {
+		err := purgeOnce(ctx, list, world, machine)
+		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil {
+			return err
+		}
+		// Somebody who was on the way into the machine has come, or is half
+		// inside. A cgroup that is gone lets nobody in, so this ends.
+		if _, err := unix.Poll(nil, 10); err != nil && err != unix.EINTR {
+			return fmt.Errorf("kill cgroup: %w", err)
+		}
+	}
+}
+
+func purgeOnce(ctx context.Context, list []hierarchy, world, machine string) error {
+	// All processes of a machine are in its version 2 cgroup and cannot leave
+	// it: their cgroup namespace shows them nothing above.
 	for _, h := range list {
 		if h.Unified {
 			if err := killAll(ctx, h.path(world, machine)); err != nil {
@@ -191,11 +205,12 @@ func killAll(ctx context.Context, dir string) error {
 		return fmt.Errorf("kill cgroup: %w", err)
 	}
 	defer events.Close()
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0); err != nil {
-		return fmt.Errorf("kill cgroup (needs Linux 5.14): %w", err)
-	}
 	buf := make([]byte, 256)
 	for {
+		// Each time: one that came in from outside (see Enter) may have come after.
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0); err != nil {
+			return fmt.Errorf("kill cgroup (needs Linux 5.14): %w", err)
+		}
 		n, err := events.ReadAt(buf, 0)
 		if n == 0 {
 			return fmt.Errorf("kill cgroup: %w", err)
@@ -206,7 +221,7 @@ func killAll(ctx context.Context, dir string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("wait for the end of all processes in %s: %w", dir, ctx.Err())
 		}
-		// A change of the file is an event; the timeout only looks at ctx.
+		// A change of the file is an event; the timeout looks at ctx and at who came.
 		fds := []unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(fds, 100); err != nil && err != unix.EINTR {
 			return fmt.Errorf("kill cgroup: %w", err)

@@ -1,12 +1,16 @@
 package world
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -164,5 +168,40 @@ func fetch(t *testing.T, w *World, from, address string) time.Duration {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestLatecomers enter a machine while it is destroyed, as a command does that
+// somebody starts at this moment.
+func TestLatecomers(t *testing.T) {
+	w := newWorld(t)
+	if err := w.Boot(t.Context(), nil, []Machine{{Name: "m"}}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := hierarchies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entering sync.WaitGroup
+	entering.Go(func() {
+		for failed := error(nil); failed == nil; {
+			cmd := exec.Command("sleep", "1")
+			if err := cmd.Start(); err != nil {
+				t.Error(err)
+				return
+			}
+			for _, h := range list {
+				failed = cmp.Or(failed, join(h.leaf(w.Name, "m"), cmd.Process.Pid))
+			}
+			_ = cmd.Wait() // killed inside, or at its end
+		}
+	})
+	err = w.Destroy(t.Context())
+	entering.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := traces(t, w); len(left) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }
