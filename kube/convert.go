@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/model"
 )
 
@@ -90,47 +89,4 @@ func notUnderstood(kind string, meta *metav1.ObjectMeta, field string, err error
 		Message: fmt.Sprintf("a value is ignored: %v", err),
 		Remedy:  "correct the value, or what wrote it",
 	}
-}
-
-// convertNetwork fills in defaults. A field that is wrong gets its default,
-// too, and a Problem. The CRD's own validation lets none of these through, but
-// it may be an older one, or missing.
-func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] {
-	network, spec := model.DefaultNetwork(), &object.Spec
-	to := converted[string, *model.Network]{key: object.Name, value: network}
-	wrong := func(field, message string) {
-		to.problems = append(to.problems, model.Problem{
-			Kind: "Network", Name: object.Name, Field: field, Reason: "Invalid", Message: message,
-			Remedy: "correct it with kubectl edit networks.fairlead.io " + object.Name,
-		})
-	}
-	switch backend := model.Backend(spec.Backend); backend {
-	case "", model.BackendVXLAN:
-	default:
-		wrong("spec.backend", fmt.Sprintf("%q is not a backend; vxlan is", backend))
-	}
-	if spec.DirectRouting != nil {
-		network.DirectRouting = *spec.DirectRouting
-	}
-	if spec.Masquerade != nil {
-		network.Masquerade = *spec.Masquerade
-	}
-	if mtu := spec.MTU; mtu == 0 || mtu >= 576 && mtu <= 65535 {
-		network.MTU = int(mtu)
-	} else {
-		wrong("spec.mtu", fmt.Sprintf("%d is neither 0 nor between 576 and 65535 bytes", mtu))
-	}
-	switch vni := spec.VXLAN.VNI; {
-	case vni >= 1 && vni < 1<<24:
-		network.VXLANVNI = uint32(vni)
-	case vni != 0:
-		wrong("spec.vxlan.vni", fmt.Sprintf("%d is not between 1 and 16777215", vni))
-	}
-	switch port := spec.VXLAN.Port; {
-	case port >= 1 && port <= 65535:
-		network.VXLANPort = uint16(port)
-	case port != 0:
-		wrong("spec.vxlan.port", fmt.Sprintf("%d is not between 1 and 65535", port))
-	}
-	return to
 }

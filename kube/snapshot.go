@@ -37,12 +37,21 @@ type linkState struct {
 }
 
 type attachmentState struct {
-	ContainerID string       `json:"containerID"`
-	Interface   string       `json:"interface"`
-	Namespace   string       `json:"namespace,omitempty"` // of the pod
-	Pod         string       `json:"pod,omitempty"`
-	Device      string       `json:"device"`
-	Addresses   []netip.Addr `json:"addresses,omitempty"`
+	ContainerID string          `json:"containerID"`
+	Interface   string          `json:"interface"`
+	Namespace   string          `json:"namespace,omitempty"` // of the pod
+	Pod         string          `json:"pod,omitempty"`
+	Device      string          `json:"device"`
+	MAC         model.MAC       `json:"mac,omitzero"` // of the pod's side
+	Addresses   []netip.Addr    `json:"addresses,omitempty"`
+	HostPorts   []hostPortState `json:"hostPorts,omitempty"`
+}
+
+type hostPortState struct {
+	Protocol model.Protocol `json:"protocol"`
+	HostIP   netip.Addr     `json:"hostIP,omitzero"`
+	HostPort uint16         `json:"hostPort"`
+	PodPort  uint16         `json:"podPort"`
 }
 
 // head is what tells documents apart.
@@ -160,11 +169,17 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 		to.Links = to.Links.With(l.Name, &l)
 	}
 	for _, a := range state.Attachments {
-		key := model.AttachmentKey{ContainerID: a.ContainerID, Interface: a.Interface}
-		to.Attachments = to.Attachments.With(key, &model.Attachment{
-			AttachmentKey: key, Pod: model.PodKey{Namespace: a.Namespace, Name: a.Pod},
-			Device: a.Device, Addresses: a.Addresses,
-		})
+		attachment := &model.Attachment{
+			AttachmentKey: model.AttachmentKey{ContainerID: a.ContainerID, Interface: a.Interface},
+			Pod:           model.PodKey{Namespace: a.Namespace, Name: a.Pod},
+			Device:        a.Device, MAC: a.MAC, Addresses: a.Addresses,
+		}
+		for _, port := range a.HostPorts {
+			attachment.HostPorts = append(attachment.HostPorts, model.HostPort{
+				Protocol: port.Protocol, HostIP: port.HostIP, Port: port.HostPort, PodPort: port.PodPort,
+			})
+		}
+		to.Attachments = to.Attachments.With(attachment.AttachmentKey, attachment)
 	}
 	return nil
 }
@@ -210,17 +225,6 @@ func keys[K, V comparable](m model.Map[K, V]) iter.Seq[K] {
 				return
 			}
 		}
-	}
-}
-
-func networkObjectOf(n *model.Network) object {
-	return object{
-		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "Network",
-		"metadata": object{"name": v1alpha1.NetworkName},
-		"spec": object{
-			"backend": n.Backend, "directRouting": n.DirectRouting, "mtu": n.MTU,
-			"vxlan": object{"vni": n.VXLANVNI, "port": n.VXLANPort}, "masquerade": n.Masquerade,
-		},
 	}
 }
 
@@ -273,9 +277,14 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 		return cmp.Or(cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.Interface, b.Interface))
 	}) {
 		a, _ := snapshot.Attachments.Get(key)
-		state.Attachments = append(state.Attachments, attachmentState{
-			a.ContainerID, a.Interface, a.Pod.Namespace, a.Pod.Name, a.Device, a.Addresses,
-		})
+		written := attachmentState{
+			ContainerID: a.ContainerID, Interface: a.Interface, Namespace: a.Pod.Namespace, Pod: a.Pod.Name,
+			Device: a.Device, MAC: a.MAC, Addresses: a.Addresses,
+		}
+		for _, port := range a.HostPorts {
+			written.HostPorts = append(written.HostPorts, hostPortState{port.Protocol, port.HostIP, port.Port, port.PodPort})
+		}
+		state.Attachments = append(state.Attachments, written)
 	}
 	return state
 }

@@ -32,14 +32,17 @@ status: {phase: Failed}
 apiVersion: fairlead.io/v1alpha1
 kind: Network
 metadata: {name: default}
-spec: {mtu: 1400, directRouting: false}
+spec:
+  {mtu: 1400, directRouting: false, backend: udp, udp: {port: 99},
+   masquerade: {ipv6: false, exclude: [198.51.100.0/24], from: [192.0.2.0/24]}, cni: {plugins: [{type: bandwidth}]}}
 ---
 apiVersion: fairlead.io/v1alpha1
 kind: NodeState
 links:
 - {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
 attachments:
-- {containerID: c1, interface: eth0, namespace: default, pod: web, device: fl1, addresses: [10.244.0.2]}
+- {containerID: c1, interface: eth0, namespace: default, pod: web, device: fl1, mac: "02:00:00:00:00:01",
+   addresses: [10.244.0.2], hostPorts: [{protocol: UDP, hostIP: 192.0.2.1, hostPort: 53, podPort: 1053}]}
 `
 
 func TestSnapshotRoundTrip(t *testing.T) {
@@ -61,9 +64,12 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("node: %+v", node)
 	case link == nil || !link.AcceptsRA || link.MTU != 1500:
 		t.Errorf("link: %+v", link)
-	case attachment == nil || attachment.Pod != web.PodKey:
+	case attachment == nil || attachment.Pod != web.PodKey || attachment.MAC[5] != 1 ||
+		len(attachment.HostPorts) != 1 || attachment.HostPorts[0].String() != "192.0.2.1:53/UDP":
 		t.Errorf("attachment: %+v", attachment)
-	case first.Network.MTU != 1400 || first.Network.DirectRouting || !first.Network.Masquerade:
+	case first.Network.MTU != 1400 || first.Network.DirectRouting || first.Network.UDPPort != 99 || len(first.Network.Plugins) != 1 ||
+		first.Network.Masquerade.On != [...]bool{model.IPv4: true, model.IPv6: false} ||
+		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1:
 		t.Errorf("network: %+v", first.Network)
 	}
 

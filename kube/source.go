@@ -112,8 +112,12 @@ func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 
 // networkObject is a Network with whether all of it was understood.
 type networkObject struct {
-	network model.Network
+	network *model.Network
 	valid   bool
+}
+
+func (n networkObject) equal(other networkObject) bool {
+	return n.valid == other.valid && n.network.Equal(other.network)
 }
 
 func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
@@ -121,7 +125,7 @@ func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
 	convert := func(object *v1alpha1.Network) converted[string, networkObject] {
 		to := convertNetwork(object)
 		return converted[string, networkObject]{
-			to.key, networkObject{*to.value, len(to.problems) == 0}, to.problems,
+			to.key, networkObject{to.value, len(to.problems) == 0}, to.problems,
 		}
 	}
 	return watch(&reflection[string, networkObject]{
@@ -138,27 +142,31 @@ func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
 		},
 		store: &store[string, networkObject]{
 			convert: convertFrom(convert),
-			equal:   func(a, b networkObject) bool { return a == b },
+			equal:   networkObject.equal,
 			edit: func(edit func(model.Map[string, networkObject]) model.Map[string, networkObject]) {
 				networks = edit(networks)
 				object, ok := networks.Get(v1alpha1.NetworkName)
 				if !ok {
-					object = networkObject{*model.DefaultNetwork(), true}
+					object = networkObject{model.DefaultNetwork(), true}
 				}
-				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Network = follow(snapshot.Network, object) })
+				feed.Edit(func(snapshot *model.Snapshot) { follow(snapshot, object) })
 			},
 			synced: known, problems: s.problems, kind: "Network",
 		},
 	})
 }
 
-// follow returns the next configuration. An invalid one never replaces one
-// that was good.
-func follow(old *model.Network, object networkObject) *model.Network {
-	if old != nil && (!object.valid || *old == object.network) {
-		return old
+// follow makes the configuration that of the object. An invalid one never
+// replaces one that was good.
+func follow(snapshot *model.Snapshot, object networkObject) {
+	old := snapshot.Network
+	if old != nil && (!object.valid || old.Equal(object.network)) {
+		return
 	}
-	return &object.network
+	if old != nil && old.Routing != object.network.Routing {
+		snapshot.Former = &old.Routing
+	}
+	snapshot.Network = object.network
 }
 
 // apiServers keeps the addresses of the API servers up to date.

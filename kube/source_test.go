@@ -44,7 +44,7 @@ func TestSourceFollows(t *testing.T) {
 				{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "::ffff:172.30.0.1"}]}`))
 			s.put(nodesPath, stubNode("b", `"spec": {"podCIDR": "10.244.1.0/24"}`))
 			s.put(podsPath, stubPod("web", `"spec": {"nodeName": "a"}, "status": {"podIPs": [{"ip": "10.244.0.2"}]}`))
-			s.put(networksPath, stubNetwork(`"mtu": 1400, "masquerade": false`))
+			s.put(networksPath, stubNetwork(`"mtu": 1400, "masquerade": {"ipv4": false}`))
 			source := s.client(Options{}).Source()
 			feed := start(t, source)
 			synced(t, source)
@@ -64,7 +64,7 @@ func TestSourceFollows(t *testing.T) {
 			if b, _ := first.Nodes.Get("b"); b == nil || len(b.PodCIDRs) != 1 {
 				t.Errorf("node b is %+v, without the range of the old field", b)
 			}
-			if n := first.Network; n.MTU != 1400 || n.Masquerade || !n.DirectRouting || n.VXLANVNI != 4096 {
+			if n := first.Network; n.MTU != 1400 || n.Masquerade.On[model.IPv4] || !n.Masquerade.On[model.IPv6] || !n.DirectRouting || n.VXLANVNI != 4096 {
 				t.Errorf("the network is %+v", n)
 			}
 
@@ -84,7 +84,7 @@ func TestSourceFollows(t *testing.T) {
 			s.remove(podsPath + "/web")
 			until(t, feed, "pod web going", func(s *model.Snapshot) bool { return s.Pods.Len() == 1 })
 			s.remove(networksPath + "/default")
-			until(t, feed, "defaults", func(s *model.Snapshot) bool { return *s.Network == *model.DefaultNetwork() })
+			until(t, feed, "defaults", func(s *model.Snapshot) bool { return s.Network.Equal(model.DefaultNetwork()) })
 		})
 	}
 }
@@ -115,7 +115,7 @@ func TestSourceWithoutCRD(t *testing.T) {
 	feed := start(t, source)
 	synced(t, source)
 	snapshot, _ := feed.Latest()
-	if snapshot.Network == nil || *snapshot.Network != *model.DefaultNetwork() {
+	if snapshot.Network == nil || !snapshot.Network.Equal(model.DefaultNetwork()) {
 		t.Errorf("the network is %+v", snapshot.Network)
 	}
 	if problems := source.Problems(); len(problems) > 0 {
@@ -148,6 +148,9 @@ func TestInvalidNetworkIsNotFollowed(t *testing.T) {
 	}
 	s.put(networksPath, stubNetwork(`"mtu": 1300`))
 	after := until(t, feed, "the corrected Network", func(s *model.Snapshot) bool { return s.Network.MTU == 1300 })
+	if after.Former == nil || after.Former.MTU != 1400 {
+		t.Errorf("the former routing is %+v", after.Former)
+	}
 	if after.Revision != before.Revision+1 {
 		t.Errorf("the invalid Network made a revision: %d follows %d", after.Revision, before.Revision)
 	}

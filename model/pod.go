@@ -1,8 +1,10 @@
 package model
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // PodKey names a pod.
@@ -38,11 +40,74 @@ type Attachment struct {
 	AttachmentKey
 	Pod       PodKey // zero if it was found in the kernel and its pod is not known
 	Device    string // host side of its veth pair
+	MAC       MAC    // of the pod's side
 	Addresses []netip.Addr
+	HostPorts []HostPort
+}
+
+// HostPort is a port of the node that leads to one of a pod (hostPort of a
+// container).
+type HostPort struct {
+	Protocol Protocol
+	HostIP   netip.Addr // of the node; invalid: every one
+	Port     uint16     // of the node
+	PodPort  uint16
+}
+
+func (h HostPort) String() string {
+	if h.HostIP.IsValid() {
+		return fmt.Sprintf("%s/%s", netip.AddrPortFrom(h.HostIP, h.Port), h.Protocol)
+	}
+	return fmt.Sprintf("%d/%s", h.Port, h.Protocol)
+}
+
+// Protocol is one with ports, by its number in IP headers (IANA's protocol
+// numbers).
+type Protocol uint8
+
+// The protocols that Kubernetes knows.
+const (
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
+)
+
+// String is as Kubernetes writes it.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case SCTP:
+		return "SCTP"
+	default:
+		return fmt.Sprintf("protocol %d", uint8(p))
+	}
+}
+
+// MarshalText is String.
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is ParseProtocol.
+func (p *Protocol) UnmarshalText(text []byte) (err error) {
+	*p, err = ParseProtocol(string(text))
+	return err
+}
+
+// ParseProtocol is String's inverse, whatever the case.
+func ParseProtocol(name string) (Protocol, error) {
+	for _, p := range []Protocol{TCP, UDP, SCTP} {
+		if strings.EqualFold(name, p.String()) {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of TCP, UDP and SCTP", name)
 }
 
 // Equal tells whether nothing that a plan could see differs.
 func (a *Attachment) Equal(other *Attachment) bool {
 	return a.AttachmentKey == other.AttachmentKey && a.Pod == other.Pod &&
-		a.Device == other.Device && slices.Equal(a.Addresses, other.Addresses)
+		a.Device == other.Device && a.MAC == other.MAC &&
+		slices.Equal(a.Addresses, other.Addresses) && slices.Equal(a.HostPorts, other.HostPorts)
 }

@@ -9,6 +9,10 @@ type Snapshot struct {
 	Nodes    Map[string, *Node]
 	Pods     Map[PodKey, *Pod]
 
+	// Former is how the cluster was routed until a moment ago, nil if it was not
+	// otherwise: peers may not have heard yet.
+	Former *Routing
+
 	// Of this node alone.
 	Links       Map[string, *Link]
 	Attachments Map[AttachmentKey, *Attachment]

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // NetworkName is the name of the only Network.
@@ -34,8 +35,11 @@ type Network struct {
 // NetworkSpec is what the network should be.
 type NetworkSpec struct {
 	// Backend is the way between nodes that are not on one link: vxlan, a
-	// tunnel of the kernel.
-	// +kubebuilder:validation:Enum=vxlan
+	// tunnel of the kernel; ipip, another one with a smaller header, of IPv4
+	// only (pods' IPv6 goes through vxlan); udp, a tunnel in user space for
+	// networks that let nothing else through; or host-gw, none: all nodes are
+	// on one link.
+	// +kubebuilder:validation:Enum=vxlan;host-gw;ipip;udp
 	// +kubebuilder:default=vxlan
 	// +optional
 	Backend string `json:"backend,omitempty"`
@@ -58,11 +62,75 @@ type NetworkSpec struct {
 	// +optional
 	VXLAN VXLAN `json:"vxlan,omitempty"`
 
+	// UDP configures the backend udp.
+	// +kubebuilder:default={}
+	// +optional
+	UDP UDP `json:"udp,omitempty"`
+
 	// Masquerade makes packets from pods to addresses outside the cluster leave
 	// with their node's address.
+	// +kubebuilder:default={}
+	// +optional
+	Masquerade Masquerade `json:"masquerade,omitempty"`
+
+	// CNI configures what the container runtime of each node runs.
+	// +optional
+	CNI CNI `json:"cni,omitempty"`
+}
+
+// Masquerade says which packets leave the cluster with an address of their
+// node.
+type Masquerade struct {
+	// IPv4 is whether those of IPv4 do.
 	// +kubebuilder:default=true
 	// +optional
-	Masquerade *bool `json:"masquerade,omitempty"`
+	IPv4 *bool `json:"ipv4,omitempty"`
+
+	// IPv6 is whether those of IPv6 do.
+	// +kubebuilder:default=true
+	// +optional
+	IPv6 *bool `json:"ipv6,omitempty"`
+
+	// Exclude are destinations outside of the cluster, as CIDRs of either
+	// family, that see the pods' own addresses: networks that have routes to
+	// them.
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=set
+	// +optional
+	Exclude []CIDR `json:"exclude,omitempty"`
+
+	// From selects the address: the first of the node's own that is in one of
+	// these CIDRs. By default, and on nodes that have none, it is that of the
+	// interface by which the packet leaves.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=set
+	// +optional
+	From []CIDR `json:"from,omitempty"`
+
+	// RandomPorts chooses source ports at random, so that connections that
+	// begin at the same moment do not take the same one and lose a packet.
+	// Otherwise a pod's port is kept where that is possible.
+	// +kubebuilder:default=true
+	// +optional
+	RandomPorts *bool `json:"randomPorts,omitempty"`
+}
+
+// CIDR is a range of addresses, such as 192.0.2.0/24 or 2001:db8::/64.
+// +kubebuilder:validation:MaxLength=43
+// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a range of addresses such as 192.0.2.0/24"
+type CIDR string
+
+// CNI configures the chain of plugins.
+type CNI struct {
+	// Plugins are run after Fairlead's own, in this order: objects as they
+	// stand in a CNI configuration, such as {"type": "bandwidth",
+	// "capabilities": {"bandwidth": true}}. A node uses a plugin once it is in
+	// its directory of CNI plugins.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +listType=atomic
+	// +optional
+	Plugins []runtime.RawExtension `json:"plugins,omitempty"`
 }
 
 // VXLAN configures the tunnels of RFC 7348.
@@ -79,6 +147,17 @@ type VXLAN struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	// +kubebuilder:default=4789
+	// +optional
+	Port int32 `json:"port,omitempty"`
+}
+
+// UDP configures the tunnels in user space.
+type UDP struct {
+	// Port is the UDP port on every node. Firewalls between nodes must let it
+	// through.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:default=8285
 	// +optional
 	Port int32 `json:"port,omitempty"`
 }

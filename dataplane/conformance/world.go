@@ -140,7 +140,7 @@ func (w *cluster) mutate(random *rand.Rand) {
 		case 10:
 			w.network.VXLANPort = uint16(4789 + random.IntN(2))
 		case 11:
-			w.network.Masquerade = !w.network.Masquerade
+			w.network.Masquerade.On[model.IPv4] = !w.network.Masquerade.On[model.IPv4]
 		}
 	}
 }

@@ -42,8 +42,8 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) *Plan {
 		*next = *prev
 	}
 	next.Pods = model.Map[netip.Prefix, struct{}]{}
-	if snapshot.Network.Masquerade {
-		for _, prefix := range self.PodCIDRs {
+	for _, prefix := range self.PodCIDRs {
+		if snapshot.Network.Masquerade.On[model.FamilyOf(prefix.Addr())] {
 			next.Pods = next.Pods.With(prefix, struct{}{})
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // input is what every route of a plan depends on. While it stays equal, only
 // what changed among the nodes and pods is planned again.
 type input struct {
-	network model.Network
+	network model.Routing
 	self    *model.Node
 	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
 	present [len(model.Families)]bool        // the node's address is on its uplink now
@@ -27,7 +27,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	if snapshot.Network == nil || !ok {
 		return prev, nil
 	}
-	in := input{network: *snapshot.Network, self: self}
+	in := input{network: snapshot.Network.Routing, self: self}
 	if prev != nil {
 		in.uplinks = prev.input.uplinks
 	}

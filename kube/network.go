@@ -1,0 +1,138 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// convertNetwork fills in defaults. A field that is wrong gets its default,
+// too, and a Problem. The CRD's own validation lets few of these through, but
+// it may be an older one, or missing.
+func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] {
+	spec := &object.Spec
+	to := networkReader{name: object.Name, network: model.DefaultNetwork()}
+	to.routing(spec)
+	to.masquerade(&spec.Masquerade)
+	for i, plugin := range spec.CNI.Plugins {
+		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
+	}
+	return converted[string, *model.Network]{key: object.Name, value: to.network, problems: to.problems}
+}
+
+// networkReader is a conversion in progress.
+type networkReader struct {
+	name     string
+	network  *model.Network
+	problems []model.Problem
+}
+
+func (r *networkReader) wrong(field, message string) {
+	r.problems = append(r.problems, model.Problem{
+		Kind: "Network", Name: r.name, Field: field, Reason: "Invalid", Message: message,
+		Remedy: "correct it with kubectl edit networks.fairlead.io " + r.name,
+	})
+}
+
+func (r *networkReader) routing(spec *v1alpha1.NetworkSpec) {
+	to := &r.network.Routing
+	switch backend := model.Backend(spec.Backend); {
+	case backend == "":
+	case slices.Contains(model.Backends[:], backend):
+		to.Backend = backend
+	default:
+		r.wrong("spec.backend", fmt.Sprintf("%q is not a backend; %q are; %s is used", backend, model.Backends, to.Backend))
+	}
+	if spec.DirectRouting != nil {
+		to.DirectRouting = *spec.DirectRouting
+	}
+	if mtu := spec.MTU; mtu == 0 || mtu >= 576 && mtu <= 65535 {
+		to.MTU = int(mtu)
+	} else {
+		r.wrong("spec.mtu", fmt.Sprintf("%d is neither 0 nor between 576 and 65535 bytes", mtu))
+	}
+	switch vni := spec.VXLAN.VNI; {
+	case vni >= 1 && vni < 1<<24:
+		to.VXLANVNI = uint32(vni)
+	case vni != 0:
+		r.wrong("spec.vxlan.vni", fmt.Sprintf("%d is not between 1 and 16777215", vni))
+	}
+	r.port("spec.vxlan.port", spec.VXLAN.Port, &to.VXLANPort)
+	r.port("spec.udp.port", spec.UDP.Port, &to.UDPPort)
+}
+
+func (r *networkReader) port(field string, port int32, to *uint16) {
+	switch {
+	case port >= 1 && port <= 65535:
+		*to = uint16(port)
+	case port != 0:
+		r.wrong(field, fmt.Sprintf("%d is not between 1 and 65535", port))
+	}
+}
+
+func (r *networkReader) masquerade(spec *v1alpha1.Masquerade) {
+	to := &r.network.Masquerade
+	for family, on := range map[model.Family]*bool{model.IPv4: spec.IPv4, model.IPv6: spec.IPv6} {
+		if on != nil {
+			to.On[family] = *on
+		}
+	}
+	if spec.RandomPorts != nil {
+		to.RandomPorts = *spec.RandomPorts
+	}
+	to.Exclude = r.prefixes("spec.masquerade.exclude", spec.Exclude)
+	to.From = r.prefixes("spec.masquerade.from", spec.From)
+}
+
+func (r *networkReader) prefixes(field string, texts []v1alpha1.CIDR) (prefixes []netip.Prefix) {
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(string(text))
+		if err != nil {
+			r.wrong(field, fmt.Sprintf("%q is ignored: it is not a range of addresses such as 192.0.2.0/24", text))
+			continue
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes
+}
+
+func (r *networkReader) plugin(field string, object runtime.RawExtension) {
+	var plugin struct{ Type string }
+	if err := json.Unmarshal(object.Raw, &plugin); err != nil || plugin.Type == "" {
+		r.wrong(field, `it is left out: it has no type, which names the plugin's file, such as "type": "bandwidth"`)
+		return
+	}
+	r.network.Plugins = append(r.network.Plugins, string(object.Raw))
+}
+
+// networkObjectOf is convertNetwork's inverse.
+func networkObjectOf(n *model.Network) object {
+	var plugins []json.RawMessage
+	for _, plugin := range n.Plugins {
+		plugins = append(plugins, json.RawMessage(plugin))
+	}
+	spec := object{
+		"backend": n.Backend, "directRouting": n.DirectRouting, "mtu": n.MTU,
+		"vxlan": object{"vni": n.VXLANVNI, "port": n.VXLANPort},
+		"udp":   object{"port": n.UDPPort},
+		"masquerade": object{
+			"ipv4": n.Masquerade.On[model.IPv4], "ipv6": n.Masquerade.On[model.IPv6],
+			"randomPorts": n.Masquerade.RandomPorts,
+			"exclude":     n.Masquerade.Exclude, "from": n.Masquerade.From,
+		},
+	}
+	if plugins != nil {
+		spec["cni"] = object{"plugins": plugins}
+	}
+	return object{
+		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "Network",
+		"metadata": object{"name": v1alpha1.NetworkName},
+		"spec":     spec,
+	}
+}
