@@ -301,7 +301,7 @@ func (l *links) show(index int, dropped bool) {
 func (l *links) visible(index int) *model.Link {
 	i, ok := l.interfaces[index]
 	if !ok || !i.up || len(i.addresses) == 0 || i.name == "lo" ||
-		isPodDevice(i.name) || strings.HasPrefix(i.name, route.VXLANPrefix) {
+		isPodDevice(i.name) || strings.HasPrefix(i.name, route.TunnelPrefix) {
 		return nil
 	}
 	return &model.Link{Name: i.name, MTU: i.mtu, Addresses: i.addresses, AcceptsRA: acceptsRA(i.name)}

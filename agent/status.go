@@ -113,10 +113,9 @@ func (s *status) now() kube.NodeStatus {
 	}
 	if result.plan != nil && result.plan.Route != nil {
 		for _, way := range result.plan.Route.Ways.All() {
-			switch way {
-			case route.Direct:
+			if way == route.Direct {
 				status.Direct++
-			case route.Tunnel:
+			} else {
 				status.Tunnelled++
 			}
 		}

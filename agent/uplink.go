@@ -15,12 +15,5 @@ func uplink(s *model.Snapshot, name string) *model.Link {
 	return route.Uplink(s.Links, node)
 }
 
-// podMTU is that of the pods' links, in bytes: the uplink's, which there is.
-// What is less on the way to some peers is on the routes to them.
-func podMTU(s *model.Snapshot, name string) int {
-	mtu := uplink(s, name).MTU
-	if s.Network.MTU != 0 {
-		return min(s.Network.MTU, mtu)
-	}
-	return mtu
-}
+// podMTU is that of the pods' links, in bytes. There is an uplink.
+func podMTU(s *model.Snapshot, name string) int { return route.PodMTU(s.Network, uplink(s, name)) }

@@ -117,15 +117,11 @@ func networkObjectOf(n *model.Network) object {
 	for _, plugin := range n.Plugins {
 		plugins = append(plugins, json.RawMessage(plugin))
 	}
-	spec := object{
-		"backend": n.Backend, "directRouting": n.DirectRouting, "mtu": n.MTU,
-		"vxlan": object{"vni": n.VXLANVNI, "port": n.VXLANPort},
-		"udp":   object{"port": n.UDPPort},
-		"masquerade": object{
-			"ipv4": n.Masquerade.On[model.IPv4], "ipv6": n.Masquerade.On[model.IPv6],
-			"randomPorts": n.Masquerade.RandomPorts,
-			"exclude":     n.Masquerade.Exclude, "from": n.Masquerade.From,
-		},
+	spec := routingObjectOf(&n.Routing)
+	spec["masquerade"] = object{
+		"ipv4": n.Masquerade.On[model.IPv4], "ipv6": n.Masquerade.On[model.IPv6],
+		"randomPorts": n.Masquerade.RandomPorts,
+		"exclude":     n.Masquerade.Exclude, "from": n.Masquerade.From,
 	}
 	if plugins != nil {
 		spec["cni"] = object{"plugins": plugins}
@@ -135,4 +131,31 @@ func networkObjectOf(n *model.Network) object {
 		"metadata": object{"name": v1alpha1.NetworkName},
 		"spec":     spec,
 	}
+}
+
+// routingObjectOf is the part of the spec that says how packets get from node
+// to node.
+func routingObjectOf(r *model.Routing) object {
+	return object{
+		"backend": r.Backend, "directRouting": r.DirectRouting, "mtu": r.MTU,
+		"vxlan": object{"vni": r.VXLANVNI, "port": r.VXLANPort},
+		"udp":   object{"port": r.UDPPort},
+	}
+}
+
+// readRouting is routingObjectOf's inverse.
+func readRouting(from object) (*model.Routing, error) {
+	text, err := json.Marshal(from)
+	if err != nil {
+		return nil, err
+	}
+	network := &v1alpha1.Network{}
+	if err := json.Unmarshal(text, &network.Spec); err != nil {
+		return nil, err
+	}
+	to := convertNetwork(network)
+	if len(to.problems) > 0 {
+		return nil, fmt.Errorf("%s: %s", to.problems[0].Field, to.problems[0].Message)
+	}
+	return &to.value.Routing, nil
 }

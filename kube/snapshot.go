@@ -23,8 +23,9 @@ import (
 const nodeStateKind = "NodeState"
 
 type nodeState struct {
-	APIVersion  string            `json:"apiVersion"` // fairlead.io/v1alpha1
-	Kind        string            `json:"kind"`       // NodeState
+	APIVersion  string            `json:"apiVersion"`       // fairlead.io/v1alpha1
+	Kind        string            `json:"kind"`             // NodeState
+	Former      object            `json:"former,omitempty"` // spec of the Network, as to routing, of a moment ago
 	Links       []linkState       `json:"links,omitempty"`
 	Attachments []attachmentState `json:"attachments,omitempty"`
 }
@@ -164,6 +165,13 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 	if err := yaml.UnmarshalStrict(document, &state); err != nil {
 		return fmt.Errorf("%s: %w", nodeStateKind, err)
 	}
+	if state.Former != nil {
+		former, err := readRouting(state.Former)
+		if err != nil {
+			return fmt.Errorf("%s: former: %w", nodeStateKind, err)
+		}
+		to.Former = former
+	}
 	for _, link := range state.Links {
 		l := model.Link(link)
 		to.Links = to.Links.With(l.Name, &l)
@@ -269,6 +277,9 @@ func podObjectOf(p *model.Pod) object {
 
 func nodeStateOf(snapshot *model.Snapshot) nodeState {
 	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind}
+	if snapshot.Former != nil {
+		state.Former = routingObjectOf(snapshot.Former)
+	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {
 		link, _ := snapshot.Links.Get(name)
 		state.Links = append(state.Links, linkState(*link))

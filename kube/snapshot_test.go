@@ -38,6 +38,7 @@ spec:
 ---
 apiVersion: fairlead.io/v1alpha1
 kind: NodeState
+former: {backend: ipip}
 links:
 - {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
 attachments:
@@ -67,6 +68,8 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	case attachment == nil || attachment.Pod != web.PodKey || attachment.MAC[5] != 1 ||
 		len(attachment.HostPorts) != 1 || attachment.HostPorts[0].String() != "192.0.2.1:53/UDP":
 		t.Errorf("attachment: %+v", attachment)
+	case first.Former == nil || first.Former.Backend != model.BackendIPIP:
+		t.Errorf("former routing: %+v", first.Former)
 	case first.Network.MTU != 1400 || first.Network.DirectRouting || first.Network.UDPPort != 99 || len(first.Network.Plugins) != 1 ||
 		first.Network.Masquerade.On != [...]bool{model.IPv4: true, model.IPv6: false} ||
 		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1:

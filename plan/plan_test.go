@@ -123,6 +123,7 @@ sysctl net/ipv4/ip_forward=1
 sysctl net/ipv6/conf/all/forwarding=1
 sysctl net/ipv6/conf/fairlead-vx4/disable_ipv6=0
 link fairlead-vx4 vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mtu 1450 address 86:db:ab:83:dc:c7 nolearning
+link fl1 mtu 1500
 address 10.244.0.0/32 dev fairlead-vx4
 address fd00::/128 dev fairlead-vx4
 neighbor 10.244.2.0 lladdr fa:41:41:07:2d:86 dev fairlead-vx4

@@ -37,6 +37,24 @@ func routeText(p *route.Plan) []string {
 			return fmt.Sprintf("link %s vxlan id %d dstport %d local %s dev %s mtu %d address %s nolearning",
 				v.Name, v.VNI, v.Port, v.Local, v.Device, v.MTU, v.MAC)
 		}),
+		lines(p.IPIPs, func(_ string, d route.IPIP) string {
+			return fmt.Sprintf("link %s ipip local %s dev %s mtu %d", d.Name, d.Local, d.Device, d.MTU)
+		}),
+		lines(p.UDPs, func(_ string, d route.UDP) string {
+			text := fmt.Sprintf("link %s tun udp port %d", d.Name, d.Port)
+			if d.FormerPort != 0 {
+				text += fmt.Sprintf(" former port %d", d.FormerPort)
+			}
+			for _, local := range d.Locals {
+				if local.IsValid() {
+					text += " local " + local.String()
+				}
+			}
+			return text + fmt.Sprintf(" mtu %d", d.MTU)
+		}),
+		lines(p.PodMTUs, func(device string, mtu int) string {
+			return fmt.Sprintf("link %s mtu %d", device, mtu)
+		}),
 		lines(p.Addresses, func(a route.Address, _ struct{}) string {
 			return fmt.Sprintf("address %s dev %s", a.Prefix, a.Device)
 		}),
@@ -45,6 +63,9 @@ func routeText(p *route.Plan) []string {
 		}),
 		lines(p.FDB, func(s route.Station, remote netip.Addr) string {
 			return fmt.Sprintf("fdb %s dst %s dev %s", s.MAC, remote, s.Device)
+		}),
+		lines(p.UDPPeers, func(prefix netip.Prefix, remote netip.Addr) string {
+			return fmt.Sprintf("udp peer %s dst %s", prefix, remote)
 		}),
 		lines(p.Routes, func(prefix netip.Prefix, r route.Route) string {
 			return "route " + RouteText(prefix, r)

@@ -32,8 +32,7 @@ func Verdict(node *Node, packet Packet) Hop {
 			return Hop{}
 		}
 		hop.Device, hop.Via, hop.MTU = found.Device, found.Via, found.MTU
-		mac, _ := node.Route.Neighbors.Get(route.Neighbor{Device: found.Device, Address: found.Via})
-		hop.Remote, _ = node.Route.FDB.Get(route.Station{Device: found.Device, MAC: mac})
+		hop.Remote = remote(node.Route, found, packet.Destination)
 	}
 	hop.Masquerade = node.Masquerade != nil &&
 		contains(node.Masquerade.Pods, packet.Source) &&
@@ -42,18 +41,35 @@ func Verdict(node *Node, packet Packet) Hop {
 	return hop
 }
 
+// remote is the node that a route's tunnel leads to.
+func remote(routes *route.Plan, found route.Route, destination netip.Addr) (addr netip.Addr) {
+	if _, ok := routes.IPIPs.Get(found.Device); ok {
+		return found.Via
+	}
+	if _, ok := routes.UDPs.Get(found.Device); ok {
+		addr, _ = longest(routes.UDPPeers, destination)
+		return addr
+	}
+	mac, _ := routes.Neighbors.Get(route.Neighbor{Device: found.Device, Address: found.Via})
+	addr, _ = routes.FDB.Get(route.Station{Device: found.Device, MAC: mac})
+	return addr
+}
+
 // lookup finds the route with the longest prefix.
 func lookup(routes *route.Plan, addr netip.Addr) (route.Route, bool) {
 	if routes == nil {
 		return route.Route{}, false
 	}
-	for bits := addr.BitLen(); bits >= 0; bits-- {
+	return longest(routes.Routes, addr)
+}
+
+// longest finds the value of the longest prefix that an address is in.
+func longest[V comparable](values model.Map[netip.Prefix, V], addr netip.Addr) (value V, ok bool) {
+	for bits := addr.BitLen(); bits >= 0 && !ok; bits-- {
 		prefix, _ := addr.Prefix(bits)
-		if found, ok := routes.Routes.Get(prefix); ok {
-			return found, true
-		}
+		value, ok = values.Get(prefix)
 	}
-	return route.Route{}, false
+	return value, ok
 }
 
 func contains(prefixes model.Map[netip.Prefix, struct{}], addr netip.Addr) bool {

@@ -13,10 +13,12 @@ import (
 // what changed among the nodes and pods is planned again.
 type input struct {
 	network model.Routing
+	former  model.Routing // zero if there is none
 	self    *model.Node
 	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
 	present [len(model.Families)]bool        // the node's address is on its uplink now
 	ra      string                           // names of the links that follow router advertisements, sorted
+	links   string                           // networks of all links, sorted
 }
 
 // Compute plans routing on one node and says what is wrong with the node. prev
@@ -27,18 +29,22 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	if snapshot.Network == nil || !ok {
 		return prev, nil
 	}
-	in := input{network: snapshot.Network.Routing, self: self}
+	in := input{network: snapshot.Network.Routing, self: self, ra: advertised(snapshot.Links)}
+	if snapshot.Former != nil {
+		in.former = *snapshot.Former
+	}
 	if prev != nil {
 		in.uplinks = prev.input.uplinks
 	}
-	in.ra = advertised(snapshot.Links)
+	segments := networks(snapshot.Links)
+	in.links = join(segments)
 	problems := in.findUplinks(snapshot.Links)
 	if in.uplinks[in.preferred()] == nil {
 		return prev, problems
 	}
 	problems = append(problems, in.problems()...)
 
-	next := &Plan{input: in}
+	next := &Plan{input: in, segments: segments}
 	if prev != nil && prev.input == in {
 		*next = *prev
 	} else {
@@ -54,7 +60,11 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	for change := range model.Diff(attachments, next.attachments) {
 		next.changePod(change.Old, change.New)
 	}
-	return next, problems
+	problems = append(problems, next.strandedProblems()...)
+	for _, problem := range next.collisions.All() {
+		problems = append(problems, problem)
+	}
+	return next, append(problems, next.ownProblems()...)
 }
 
 // findUplinks finds the interface that has the node's address. An uplink that
@@ -81,7 +91,10 @@ func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []m
 				"bring the interface up, or give the kubelet the right --node-ip"))
 			continue
 		}
-		in.uplinks[family] = link
+		// One that only looks new changes no plan.
+		if old := in.uplinks[family]; old == nil || !old.Equal(link) {
+			in.uplinks[family] = link
+		}
 	}
 	return problems
 }
@@ -121,6 +134,19 @@ func advertised(links model.Map[string, *model.Link]) string {
 	return strings.Join(names, " ")
 }
 
+// networks are those that links are on, sorted. An address alone is no network.
+func networks(links model.Map[string, *model.Link]) (found []netip.Prefix) {
+	for _, link := range links.All() {
+		for _, prefix := range link.Addresses {
+			if !prefix.IsSingleIP() && !prefix.Addr().IsLinkLocalUnicast() {
+				found = append(found, prefix.Masked())
+			}
+		}
+	}
+	slices.SortFunc(found, netip.Prefix.Compare)
+	return slices.Compact(found)
+}
+
 // preferred is the family that carries tunnels unless a peer lacks it: IPv4 if
 // there is a choice, for its smaller header.
 func (in *input) preferred() model.Family {
@@ -131,12 +157,13 @@ func (in *input) preferred() model.Family {
 }
 
 // mtu is that of packets on the wire between nodes, in bytes.
-func (in *input) mtu(family model.Family) int {
-	link := in.uplinks[family].MTU
-	if in.network.MTU == 0 || in.network.MTU > link {
-		return link
+func (in *input) mtu(family model.Family) int { return wireMTU(in.network.MTU, in.uplinks[family]) }
+
+func wireMTU(wanted int, link *model.Link) int {
+	if wanted == 0 || wanted > link.MTU {
+		return link.MTU
 	}
-	return in.network.MTU
+	return wanted
 }
 
 // minMTU of IPv6: RFC 8200 section 5.
@@ -158,12 +185,42 @@ func (in *input) problems() (problems []model.Problem) {
 				Remedy: "lower spec.mtu, or raise the MTU of the interface",
 			})
 		}
-		if in.self.PodCIDR(model.IPv6).IsValid() && tunnelMTU(in.mtu(family), family) < minMTUIPv6 {
+		way, tunnels := in.tunnelOfIPv6()
+		if mtu := in.tunnelMTU(way, family); tunnels && mtu < minMTUIPv6 {
 			problems = append(problems, in.problem("", "MTUTooSmall",
-				fmt.Sprintf("a tunnel over %s leaves %d bytes, and IPv6 needs 1280",
-					in.uplinks[family].Name, tunnelMTU(in.mtu(family), family)),
+				fmt.Sprintf("a tunnel over %s leaves %d bytes, and IPv6 needs 1280", in.uplinks[family].Name, mtu),
 				"raise the MTU of the interface"))
 		}
+	}
+	return problems
+}
+
+// tunnelOfIPv6 is the one that pods' IPv6 may go through, if there is one.
+func (in *input) tunnelOfIPv6() (way Way, tunnels bool) {
+	switch {
+	case !in.self.PodCIDR(model.IPv6).IsValid():
+		return 0, false
+	case in.network.Backend == model.BackendUDP:
+		return ViaUDP, true
+	default:
+		return ViaVXLAN, in.carriesVXLAN(&in.network)
+	}
+}
+
+// ownProblems are those of the node's own ranges.
+func (p *Plan) ownProblems() (problems []model.Problem) {
+	in := &p.input
+	for _, prefix := range in.self.PodCIDRs {
+		if segment, ok := p.collides(prefix); ok {
+			problems = append(problems, in.problem("spec.podCIDRs", "PodCIDROnLink",
+				fmt.Sprintf("%s, the range of its pods, overlaps %s, a network that the node is on; pods may not reach all of either", prefix, segment),
+				"if an interface of a network add-on of before has it, delete that when its pods are gone; else give kube-controller-manager another --cluster-cidr"))
+		}
+	}
+	if in.network.Backend == model.BackendIPIP && !in.has(model.IPv4) {
+		problems = append(problems, in.problem("status.addresses", "IPIPNeedsIPv4",
+			"the node has no IPv4 address on an interface, and backend ipip has no other outer packets; VXLAN is used to and from it",
+			"give its kubelet --node-ip with an IPv4 address, or choose backend vxlan"))
 	}
 	return problems
 }
@@ -181,12 +238,13 @@ func (p *Plan) planSelf() {
 	p.Sysctls = sysctls(in)
 	for _, prefix := range in.self.PodCIDRs {
 		// Addresses that no pod has: refused here, lest the default route sends
-		// them round in circles.
+		// them round in circles. A network that is on a link stays as it is.
+		if _, ok := p.collides(prefix); ok {
+			continue
+		}
 		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
 	}
-	// Peers that see things otherwise may tunnel although this node does not:
-	// one device is always there.
-	p.planVXLAN(in.preferred())
+	p.planTunnels()
 }
 
 // sysctls are the few that the kernel forces on a router. accept_ra comes with

@@ -6,11 +6,16 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// direct tells whether a peer's pods can be reached by a plain route: the peer
-// has an address on the network of this node's own address.
+// direct tells whether a peer's pods are reached by a plain route.
 func (in *input) direct(peer *model.Node, family model.Family) bool {
+	return (in.network.DirectRouting || in.network.Backend == model.BackendHostGW) && in.onLink(peer, family)
+}
+
+// onLink tells whether the peer has an address on the network of this node's
+// own address.
+func (in *input) onLink(peer *model.Node, family model.Family) bool {
 	addr, uplink := peer.Address(family), in.uplinks[family]
-	if !in.network.DirectRouting || uplink == nil || !addr.IsValid() {
+	if uplink == nil || !addr.IsValid() {
 		return false
 	}
 	for _, prefix := range uplink.Addresses {

@@ -1,15 +1,12 @@
 package route
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
 )
-
-// claim is who says that a range of pods is theirs: names of nodes, sorted.
-// The first has it; plan.Cluster names the others.
-type claim struct{ nodes []string }
 
 // changePeer plans another node that came (old is nil), went (new is nil) or
 // changed.
@@ -17,15 +14,14 @@ func (p *Plan) changePeer(old, new *model.Node) {
 	var touched []netip.Prefix
 	if old != nil {
 		for _, prefix := range old.PodCIDRs {
-			p.release(prefix, old.Name)
+			p.claims = p.claims.without(prefix, old.Name)
 			touched = append(touched, prefix)
 		}
-		p.removeStation(old)
-		p.Ways = p.Ways.Without(old.Name)
+		p.removePeer(old)
 	}
 	if new != nil {
 		for _, prefix := range new.PodCIDRs {
-			p.claim(prefix, new.Name)
+			p.claims = p.claims.with(prefix, new.Name)
 			touched = append(touched, prefix)
 		}
 		p.planWay(new)
@@ -33,39 +29,34 @@ func (p *Plan) changePeer(old, new *model.Node) {
 	for _, prefix := range touched {
 		p.planRange(prefix)
 	}
+	p.changeAddresses(old, new)
 }
 
-func (p *Plan) claim(prefix netip.Prefix, node string) {
-	next := &claim{}
-	if held, ok := p.claims.Get(prefix); ok {
-		next.nodes = slices.Clone(held.nodes)
+// changeAddresses plans what hangs on the addresses of a peer.
+func (p *Plan) changeAddresses(old, new *model.Node) {
+	var touched []netip.Addr
+	if old != nil {
+		for _, addr := range old.Addresses {
+			p.addresses = p.addresses.without(addr, old.Name)
+			touched = append(touched, addr)
+		}
 	}
-	at, _ := slices.BinarySearch(next.nodes, node)
-	next.nodes = slices.Insert(next.nodes, at, node)
-	p.claims = p.claims.With(prefix, next)
-}
-
-func (p *Plan) release(prefix netip.Prefix, node string) {
-	held, ok := p.claims.Get(prefix)
-	if !ok {
-		return
+	if new != nil {
+		for _, addr := range new.Addresses {
+			p.addresses = p.addresses.with(addr, new.Name)
+			touched = append(touched, addr)
+		}
 	}
-	left := slices.DeleteFunc(slices.Clone(held.nodes), func(name string) bool { return name == node })
-	if len(left) == 0 {
-		p.claims = p.claims.Without(prefix)
-		return
+	for _, addr := range touched {
+		p.UDPPeers = p.UDPPeers.Without(model.HostPrefix(addr))
+		p.Neighbors = p.Neighbors.Without(Neighbor{IPIPDevice, addr})
+		owner, ok := p.nodes.Get(p.addresses.first(addr))
+		if !ok {
+			continue
+		}
+		p.planUDPPeer(model.HostPrefix(addr), owner)
+		p.planIPIPPeer(addr)
 	}
-	p.claims = p.claims.With(prefix, &claim{left})
-}
-
-// owner is the node that has the range, nil if none.
-func (p *Plan) owner(prefix netip.Prefix) *model.Node {
-	held, ok := p.claims.Get(prefix)
-	if !ok {
-		return nil
-	}
-	node, _ := p.nodes.Get(held.nodes[0])
-	return node
 }
 
 // planRange plans the routes to the pods of a range. Without an owner there
@@ -75,16 +66,29 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 		return
 	}
 	p.removeGateway(prefix)
-	owner := p.owner(prefix)
-	if owner == nil {
+	p.UDPPeers = p.UDPPeers.Without(prefix)
+	p.collisions = p.collisions.Without(prefix)
+	owner, ok := p.nodes.Get(p.claims.first(prefix))
+	if !ok {
 		p.Routes = p.Routes.Without(prefix)
 		return
 	}
+	if segment, ok := p.collides(prefix); ok {
+		p.Routes = p.Routes.Without(prefix)
+		p.collisions = p.collisions.With(prefix, collision(owner.Name, prefix, segment))
+		return
+	}
+	p.planUDPPeer(prefix, owner)
 	switch p.input.way(owner, model.FamilyOf(prefix.Addr())) {
 	case Direct:
 		p.Routes = p.Routes.With(prefix, p.input.directRoute(owner, prefix))
-	case Tunnel:
+	case ViaVXLAN:
 		p.planGateway(prefix, owner)
+	case ViaIPIP:
+		p.Routes = p.Routes.With(prefix, p.input.ipipRoute(owner, prefix))
+	case ViaUDP:
+		outer, _ := p.input.outer(owner)
+		p.Routes = p.Routes.With(prefix, p.input.tunnelRoute(UDPDevice, ViaUDP, outer, prefix))
 	default:
 		// Refused here, lest the default route sends them who knows where.
 		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
@@ -93,25 +97,59 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 
 // planWay plans what a node needs once, however many ranges it has.
 func (p *Plan) planWay(peer *model.Node) {
-	var way Way
+	var greatest Way
 	for _, prefix := range peer.PodCIDRs {
-		way = max(way, p.input.way(peer, model.FamilyOf(prefix.Addr())))
+		way := p.input.way(peer, model.FamilyOf(prefix.Addr()))
+		if way == ViaVXLAN {
+			p.planStation(peer)
+		}
+		greatest = max(greatest, way)
 	}
-	if way == Tunnel {
-		p.planStation(peer)
+	if greatest != 0 {
+		p.Ways = p.Ways.With(peer.Name, greatest)
 	}
-	if way != 0 {
-		p.Ways = p.Ways.With(peer.Name, way)
+	if p.input.strands(peer) {
+		p.stranded = p.stranded.With(peer.Name, peer)
 	}
+}
+
+func (p *Plan) removePeer(peer *model.Node) {
+	p.removeStation(peer)
+	p.Ways = p.Ways.Without(peer.Name)
+	p.stranded = p.stranded.Without(peer.Name)
 }
 
 // way decides how to reach the pods of one family at a peer.
 func (in *input) way(peer *model.Node, family model.Family) Way {
-	if in.direct(peer, family) {
+	_, reachable := in.outer(peer)
+	switch {
+	case in.direct(peer, family):
 		return Direct
+	case !reachable, in.network.Backend == model.BackendHostGW:
+		return 0
+	case in.ipip(peer, family):
+		return ViaIPIP
+	case in.network.Backend == model.BackendUDP:
+		return ViaUDP
+	default:
+		return ViaVXLAN
 	}
-	if _, ok := in.outer(peer); ok {
-		return Tunnel
+}
+
+// collides finds the network of a link of this node that a range of pods
+// overlaps.
+func (p *Plan) collides(prefix netip.Prefix) (segment netip.Prefix, ok bool) {
+	at := slices.IndexFunc(p.segments, prefix.Overlaps)
+	if at < 0 {
+		return netip.Prefix{}, false
 	}
-	return 0
+	return p.segments[at], true
+}
+
+func collision(node string, prefix, segment netip.Prefix) model.Problem {
+	return model.Problem{
+		Kind: "Node", Name: node, Field: "spec.podCIDRs", Reason: "PodCIDROnLink",
+		Message: fmt.Sprintf("%s, the range of its pods, overlaps %s, a network that other nodes are on, and is not routed there", prefix, segment),
+		Remedy:  "give kube-controller-manager a --cluster-cidr that is nobody else's, delete the Node and let its kubelet register it again",
+	}
 }

@@ -9,36 +9,50 @@ import (
 // Plan is what one node's kernel should hold for routing. It is immutable.
 type Plan struct {
 	VXLANs    model.Map[string, VXLAN] // by device name
+	IPIPs     model.Map[string, IPIP]  // by device name
+	UDPs      model.Map[string, UDP]   // by device name
 	Addresses model.Map[Address, struct{}]
 	Routes    model.Map[netip.Prefix, Route] // by destination
 	Neighbors model.Map[Neighbor, model.MAC]
-	FDB       model.Map[Station, netip.Addr] // value: the node behind which the MAC is
-	Sysctls   model.Map[string, string]      // by path below /proc/sys, such as net/ipv4/ip_forward
-	Ways      model.Map[string, Way]         // by the name of the other node
+	FDB       model.Map[Station, netip.Addr]      // value: the node behind which the MAC is
+	UDPPeers  model.Map[netip.Prefix, netip.Addr] // who may send through a UDP tunnel, and where what goes: see UDP
+	PodMTUs   model.Map[string, int]              // bytes, of both ends of a pod's link, by device name
+	Sysctls   model.Map[string, string]           // by path below /proc/sys, such as net/ipv4/ip_forward
+	Ways      model.Map[string, Way]              // by the name of the other node
 
 	// What the next plan is made from.
 	input       input
+	segments    []netip.Prefix // networks of this node's links, which no range of pods may touch
 	nodes       model.Map[string, *model.Node]
 	attachments model.Map[model.AttachmentKey, *model.Attachment]
-	claims      model.Map[netip.Prefix, *claim]
-	stations    [len(model.Families)]int // in the FDB, by family of the outer packets
+	claims      claims[netip.Prefix]
+	addresses   claims[netip.Addr]
+	stations    [len(model.Families)]int               // in the FDB, by family of the outer packets
+	stranded    model.Map[string, *model.Node]         // peers that no route leads to: see hostgw.go
+	collisions  model.Map[netip.Prefix, model.Problem] // ranges of peers that are not routed
 }
 
 // Way is how packets reach another node.
 type Way uint8
 
-// The ways. A node whose families differ in their way is tunnelled.
+// The ways. Of a node whose families differ in their way, the greater counts.
 const (
 	Direct Way = iota + 1
-	Tunnel
+	ViaVXLAN
+	ViaIPIP
+	ViaUDP
 )
 
 func (w Way) String() string {
 	switch w {
 	case Direct:
 		return "direct"
-	case Tunnel:
-		return "tunnel"
+	case ViaVXLAN:
+		return "vxlan"
+	case ViaIPIP:
+		return "ipip"
+	case ViaUDP:
+		return "udp"
 	default:
 		return "none"
 	}
@@ -53,6 +67,26 @@ type VXLAN struct {
 	Local  netip.Addr // outer source address
 	MTU    int        // bytes
 	MAC    model.MAC
+}
+
+// IPIP is a tunnel device for IPv4 in IPv4 (RFC 2003). The next hop of a route
+// through it is the outer destination.
+type IPIP struct {
+	Name   string
+	Device string     // the uplink that carries it
+	Local  netip.Addr // outer source address
+	MTU    int        // bytes
+}
+
+// UDP is a tunnel device whose packets are carried in user space: to the
+// address that Plan.UDPPeers has for the longest prefix of the destination, and
+// from peers only with a source in a prefix of theirs.
+type UDP struct {
+	Name       string
+	Locals     [len(model.Families)]netip.Addr // outer source addresses, by family; invalid: none
+	Port       uint16                          // here and at every peer
+	FormerPort uint16                          // packets still come to this one, and from it; 0: none
+	MTU        int                             // bytes
 }
 
 // Address is an address on one of our own devices.

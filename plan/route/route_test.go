@@ -32,6 +32,12 @@ func link(name string, mtu int, addresses ...string) *model.Link {
 // count.
 func diffPlans(a, b *Plan) (differences []string) {
 	differences = append(differences, diff("vxlan", a.VXLANs, b.VXLANs)...)
+	differences = append(differences, diff("ipip", a.IPIPs, b.IPIPs)...)
+	differences = append(differences, diff("udp", a.UDPs, b.UDPs)...)
+	differences = append(differences, diff("udp peer", a.UDPPeers, b.UDPPeers)...)
+	differences = append(differences, diff("pod mtu", a.PodMTUs, b.PodMTUs)...)
+	differences = append(differences, diff("collision", a.collisions, b.collisions)...)
+	differences = append(differences, diff("stranded", a.stranded, b.stranded)...)
 	differences = append(differences, diff("address", a.Addresses, b.Addresses)...)
 	differences = append(differences, diff("route", a.Routes, b.Routes)...)
 	differences = append(differences, diff("neighbor", a.Neighbors, b.Neighbors)...)
@@ -82,7 +88,20 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 		snapshot.Nodes = snapshot.Nodes.Without(name)
 	case 1:
 		network := *snapshot.Network
-		network.DirectRouting = !network.DirectRouting
+		switch random.IntN(5) {
+		case 0:
+			network.DirectRouting = !network.DirectRouting
+		case 1:
+			network.VXLANPort = uint16(4789 + random.IntN(2))
+		case 2:
+			network.UDPPort = uint16(8285 + random.IntN(2))
+		default:
+			network.Backend = model.Backends[random.IntN(len(model.Backends))]
+		}
+		snapshot.Former = nil
+		if random.IntN(2) == 0 {
+			snapshot.Former = &snapshot.Network.Routing
+		}
 		snapshot.Network = &network
 	case 2:
 		self := peer("self", []string{"192.0.2.1", "2001:db8::1"}, "10.244.0.0/24")
@@ -101,6 +120,9 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 			AttachmentKey: key, Device: "fl" + id,
 			Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1" + id)},
 		})
+	case 4:
+		networks := []string{"192.0.2.1/24", "2001:db8::1/64", "10.244.2.1/23"}
+		snapshot.Links = model.MapOf(map[string]*model.Link{"eth0": link("eth0", 1400+random.IntN(2)*100, networks[:2+random.IntN(2)]...)})
 	default:
 		var addresses []string
 		if random.IntN(4) > 0 {

@@ -2,31 +2,34 @@ package route
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net/netip"
 
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// VXLANPrefix begins the name of each of our tunnel devices.
-const VXLANPrefix = "fairlead-vx"
+// VXLANPrefix begins the name of each of our VXLAN devices.
+const VXLANPrefix = TunnelPrefix + "vx"
 
 // vxlanDevice is the name of the device whose outer packets are of a family.
-func vxlanDevice(outer model.Family) string {
-	if outer == model.IPv4 {
-		return VXLANPrefix + "4"
+// Unless the settings are the default ones they show in it, in 15 bytes at
+// most, so that the devices of former and of new settings can be there at once.
+func vxlanDevice(network *model.Routing, outer model.Family) string {
+	name := VXLANPrefix + "4"
+	if outer == model.IPv6 {
+		name = VXLANPrefix + "6"
 	}
-	return VXLANPrefix + "6"
+	usual := model.DefaultNetwork()
+	if network.VXLANVNI == usual.VXLANVNI && network.VXLANPort == usual.VXLANPort {
+		return name
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d", network.VXLANVNI, network.VXLANPort))
+	return fmt.Sprintf("%s-%02x", name, sum[0])
 }
 
-// tunnelMTU is what is left of mtu bytes: the outer IP header, UDP 8, VXLAN 8
-// (RFC 7348 section 5) and the inner Ethernet header 14.
-func tunnelMTU(mtu int, outer model.Family) int {
-	const headers = 8 + 8 + 14
-	if outer == model.IPv4 {
-		return mtu - headers - 20
-	}
-	return mtu - headers - 40
-}
+// vxlanHeaders in bytes: UDP 8, VXLAN 8 (RFC 7348 section 5) and the inner
+// Ethernet header 14. The outer IP header comes on top.
+const vxlanHeaders = 8 + 8 + 14
 
 // vxlanMAC is derived from the node's name, so that peers know it without
 // being told. It is a locally administered unicast address.
@@ -37,61 +40,29 @@ func vxlanMAC(node string) model.MAC {
 	return mac
 }
 
-// planVXLAN plans the device whose outer packets are of a family.
-func (p *Plan) planVXLAN(outer model.Family) {
-	in, device := &p.input, vxlanDevice(outer)
+// planVXLAN plans the device of these settings whose outer packets are of a
+// family.
+func (p *Plan) planVXLAN(network *model.Routing, outer model.Family) {
+	in, device := &p.input, vxlanDevice(network, outer)
 	p.VXLANs = p.VXLANs.With(device, VXLAN{
 		Name:   device,
-		VNI:    in.network.VXLANVNI,
-		Port:   in.network.VXLANPort,
+		VNI:    network.VXLANVNI,
+		Port:   network.VXLANPort,
 		Device: in.uplinks[outer].Name,
 		Local:  in.self.Address(outer),
-		MTU:    tunnelMTU(in.mtu(outer), outer),
+		MTU:    in.tunnelMTU(ViaVXLAN, outer),
 		MAC:    vxlanMAC(in.self.Name),
 	})
-	if in.self.PodCIDR(model.IPv4).IsValid() {
-		p.Sysctls = p.Sysctls.With(looseFilter(device), "2")
-	}
-	if in.self.PodCIDR(model.IPv6).IsValid() {
-		p.Sysctls = p.Sysctls.With(disableIPv6(device), "0")
-	}
-	for _, address := range in.ends(device) {
-		p.Addresses = p.Addresses.With(address, struct{}{})
-	}
+	p.planDevice(device)
 }
 
-// disableIPv6 is the setting that some distributions turn on for new devices.
-func disableIPv6(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }
-
 func (p *Plan) removeVXLAN(outer model.Family) {
-	device := vxlanDevice(outer)
+	device := vxlanDevice(&p.input.network, outer)
 	p.VXLANs = p.VXLANs.Without(device)
 	p.Sysctls = p.Sysctls.Without(looseFilter(device)).Without(disableIPv6(device))
 	for _, address := range p.input.ends(device) {
 		p.Addresses = p.Addresses.Without(address)
 	}
-}
-
-// ends are this node's addresses on a tunnel: it speaks to pods behind it from
-// an address that leads back through it. It is its range's first, which no pod
-// gets.
-func (in *input) ends(device string) (ends []Address) {
-	for _, family := range model.Families {
-		if prefix := in.self.PodCIDR(family); prefix.IsValid() {
-			ends = append(ends, Address{device, model.HostPrefix(prefix.Addr())})
-		}
-	}
-	return ends
-}
-
-// outer is the family of the outer packets to a peer: IPv4 if both have it.
-func (in *input) outer(peer *model.Node) (model.Family, bool) {
-	for _, family := range model.Families {
-		if in.uplinks[family] != nil && peer.Address(family).IsValid() {
-			return family, true
-		}
-	}
-	return 0, false
 }
 
 // linkLocal is the address that RFC 4291 appendix A makes of a MAC.
@@ -107,26 +78,19 @@ func linkLocal(mac model.MAC) netip.Addr {
 // the peer's end of the tunnel is, for IPv6, its link-local address; IPv4 has
 // none, and takes the range's first.
 func (p *Plan) planGateway(prefix netip.Prefix, peer *model.Node) {
-	in := &p.input
-	outer, _ := in.outer(peer)
-	route := Route{
-		Device: vxlanDevice(outer),
-		Via:    linkLocal(vxlanMAC(peer.Name)),
-		MTU:    tunnelMTU(in.mtu(outer), outer),
-	}
+	outer, _ := p.input.outer(peer)
+	route := p.input.tunnelRoute(vxlanDevice(&p.input.network, outer), ViaVXLAN, outer, prefix)
+	route.Via = linkLocal(vxlanMAC(peer.Name))
 	if prefix.Addr().Is4() {
 		route.Via, route.OnLink = prefix.Addr(), true
 		p.Neighbors = p.Neighbors.With(Neighbor{route.Device, route.Via}, vxlanMAC(peer.Name))
-	}
-	if own := in.self.PodCIDR(model.FamilyOf(prefix.Addr())); own.IsValid() {
-		route.Source = own.Addr()
 	}
 	p.Routes = p.Routes.With(prefix, route)
 }
 
 func (p *Plan) removeGateway(prefix netip.Prefix) {
 	for _, outer := range model.Families {
-		p.Neighbors = p.Neighbors.Without(Neighbor{vxlanDevice(outer), prefix.Addr()})
+		p.Neighbors = p.Neighbors.Without(Neighbor{vxlanDevice(&p.input.network, outer), prefix.Addr()})
 	}
 }
 
@@ -134,9 +98,9 @@ func (p *Plan) removeGateway(prefix netip.Prefix) {
 // this is the first peer that is reached over the family.
 func (p *Plan) planStation(peer *model.Node) {
 	outer, _ := p.input.outer(peer)
-	device := vxlanDevice(outer)
+	device := vxlanDevice(&p.input.network, outer)
 	if _, ok := p.VXLANs.Get(device); !ok {
-		p.planVXLAN(outer)
+		p.planVXLAN(&p.input.network, outer)
 	}
 	station := Station{device, vxlanMAC(peer.Name)}
 	if _, ok := p.FDB.Get(station); !ok {
@@ -150,15 +114,30 @@ func (p *Plan) planStation(peer *model.Node) {
 
 func (p *Plan) removeStation(peer *model.Node) {
 	for _, outer := range model.Families {
-		station := Station{vxlanDevice(outer), vxlanMAC(peer.Name)}
+		station := Station{vxlanDevice(&p.input.network, outer), vxlanMAC(peer.Name)}
 		if _, ok := p.FDB.Get(station); !ok {
 			continue
 		}
 		p.FDB = p.FDB.Without(station)
 		p.Neighbors = p.Neighbors.Without(Neighbor{station.Device, linkLocal(station.MAC)})
 		p.stations[outer]--
-		if p.stations[outer] == 0 && outer != p.input.preferred() {
+		if p.stations[outer] == 0 && !p.input.keepsVXLAN(outer) {
 			p.removeVXLAN(outer)
 		}
 	}
+}
+
+// keepsVXLAN tells whether the device is there even if this node sends nothing
+// through it: peers that see things otherwise may.
+func (in *input) keepsVXLAN(outer model.Family) bool {
+	if in.former.VXLANPort != 0 && vxlanDevice(&in.former, outer) == vxlanDevice(&in.network, outer) && in.carriesVXLAN(&in.former) {
+		return true
+	}
+	return outer == in.preferred() && in.carriesVXLAN(&in.network)
+}
+
+// carriesVXLAN tells whether the backend uses VXLAN on this node.
+func (in *input) carriesVXLAN(network *model.Routing) bool {
+	return network.Backend == model.BackendVXLAN ||
+		network.Backend == model.BackendIPIP && (in.self.PodCIDR(model.IPv6).IsValid() || !in.has(model.IPv4))
 }
