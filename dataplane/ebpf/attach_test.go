@@ -1,0 +1,184 @@
+package ebpf
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+)
+
+var wanted = IPIP{
+	Name: device, Uplink: "up0", Local: local, MTU: 1480, Pods: netip.MustParsePrefix("10.244.1.0/24"),
+}
+
+// enter makes a namespace with the uplinks up0 and up1.
+func enter(t *testing.T) {
+	netnstest.Enter(t)
+	attrs := rtnl.NewLinkAttrs()
+	attrs.Name = "up0"
+	must(t, rtnl.LinkAdd(&rtnl.Veth{LinkAttrs: attrs, PeerName: "up1"}))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+}
+
+func link(t *testing.T, name string) rtnl.Link {
+	t.Helper()
+	found, err := rtnl.LinkByName(name)
+	must(t, err)
+	return found
+}
+
+func attached(t *testing.T, want IPIP) {
+	t.Helper()
+	got, there, err := Attached(device)
+	if err != nil || !there || got != want {
+		t.Fatalf("attached is %+v, %v, %v; want %+v", got, there, err, want)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	enter(t)
+	if got, there, err := Attached(device); there || err != nil {
+		t.Fatalf("before, attached is %v, %v", got, err)
+	}
+	must(t, AttachIPIP(wanted))
+	attached(t, wanted)
+	index := link(t, device).Attrs().Index
+
+	changed := wanted
+	changed.Uplink, changed.Local, changed.MTU, changed.Pods = "up1", remote, 1380, netip.Prefix{}
+	for _, want := range []IPIP{wanted, changed, wanted} {
+		must(t, AttachIPIP(want))
+		attached(t, want)
+		for _, uplink := range []string{"up0", "up1"} {
+			filters, err := rtnl.FilterList(link(t, uplink), ingress)
+			must(t, err)
+			if (len(filters) == 1) != (uplink == want.Uplink) {
+				t.Errorf("with uplink %s, %s has %d filters", want.Uplink, uplink, len(filters))
+			}
+		}
+	}
+	if now := link(t, device).Attrs().Index; now != index {
+		t.Errorf("the device has been made anew: index %d, was %d", now, index)
+	}
+	for range 2 {
+		must(t, DetachIPIP(device))
+	}
+	if _, there, err := Attached(device); there || err != nil {
+		t.Fatalf("after it was detached: %v, %v", there, err)
+	}
+	if found, _ := findFilter(link(t, "up0"), ingress, decapName(device)); found != nil {
+		t.Error("the uplink still has the filter")
+	}
+}
+
+// TestAttachedIsBroken: whatever somebody takes away is noticed, and mended.
+func TestAttachedIsBroken(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T){
+		"other end gone": func(t *testing.T) {
+			must(t, rtnl.LinkDel(link(t, device+"0")))
+			attrs := rtnl.NewLinkAttrs()
+			attrs.Name, attrs.Alias = device, wanted.alias()
+			must(t, rtnl.LinkAdd(&rtnl.Bridge{LinkAttrs: attrs}))
+		},
+		"down":           func(t *testing.T) { must(t, rtnl.LinkSetDown(link(t, device))) },
+		"other end down": func(t *testing.T) { must(t, rtnl.LinkSetDown(link(t, device+"0"))) },
+		"MAC": func(t *testing.T) {
+			must(t, rtnl.LinkSetHardwareAddr(link(t, device), []byte{2, 0, 0, 0, 0, 1}))
+		},
+		"alias": func(t *testing.T) { must(t, rtnl.LinkSetAlias(link(t, device), "mine")) },
+		"other version": func(t *testing.T) {
+			alias := strings.Replace(wanted.alias(), version(), "0123456789ab", 1)
+			must(t, rtnl.LinkSetAlias(link(t, device), alias))
+		},
+		"out":    func(t *testing.T) { removeFilter(t, device, egress, encapName(device)) },
+		"in":     func(t *testing.T) { removeFilter(t, device, ingress, encapName(device)) },
+		"uplink": func(t *testing.T) { removeFilter(t, "up0", ingress, decapName(device)) },
+		"uplink made anew": func(t *testing.T) {
+			must(t, rtnl.LinkDel(link(t, "up0")))
+			attrs := rtnl.NewLinkAttrs()
+			attrs.Name = "up0"
+			must(t, rtnl.LinkAdd(&rtnl.Veth{LinkAttrs: attrs, PeerName: "up1"}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enter(t)
+			must(t, AttachIPIP(wanted))
+			damage(t)
+			attached(t, IPIP{Name: device})
+			must(t, AttachIPIP(wanted))
+			attached(t, wanted)
+		})
+	}
+}
+
+func removeFilter(t *testing.T, device string, parent uint32, name string) {
+	t.Helper()
+	found, err := findFilter(link(t, device), parent, name)
+	must(t, err)
+	must(t, rtnl.FilterDel(found))
+}
+
+// TestForeignFilters stay, and have their preference.
+func TestForeignFilters(t *testing.T) {
+	enter(t)
+	loaded, err := load(nil)
+	must(t, err)
+	defer loaded.Close()
+	uplink := link(t, "up0")
+	must(t, rtnl.QdiscAdd(&rtnl.GenericQdisc{
+		QdiscAttrs: rtnl.QdiscAttrs{LinkIndex: uplink.Attrs().Index, Handle: rtnl.MakeHandle(0xffff, 0), Parent: rtnl.HANDLE_INGRESS},
+		QdiscType:  "ingress", // with less than clsact, but enough
+	}))
+	foreign := &rtnl.BpfFilter{
+		FilterAttrs: filterAttrs(uplink, ingress), Fd: loaded.Programs["decap"].FD(), Name: "foreign", DirectAction: true,
+	}
+	foreign.Priority = preference + 1
+	must(t, rtnl.FilterAdd(foreign))
+	must(t, AttachIPIP(wanted))
+	must(t, DetachIPIP(device))
+	if found, err := findFilter(uplink, ingress, "foreign"); err != nil || found == nil {
+		t.Fatalf("the foreign filter: %v, %v", found, err)
+	}
+	foreign.Priority = preference
+	must(t, rtnl.FilterAdd(foreign))
+	if err := AttachIPIP(wanted); !errors.Is(err, unix.EEXIST) {
+		t.Fatalf("attach in the place of a foreign filter: %v", err)
+	}
+	attached(t, IPIP{Name: device})
+}
+
+func TestAttachRefuses(t *testing.T) {
+	enter(t)
+	before, err := rtnl.LinkList() // modules bring some of their own
+	must(t, err)
+	for name, change := range map[string]func(*IPIP){
+		"IPv6":      func(p *IPIP) { p.Local = netip.MustParseAddr("2001:db8::1") },
+		"IPv6 pods": func(p *IPIP) { p.Pods = netip.MustParsePrefix("2001:db8::/64") },
+		"loopback":  func(p *IPIP) { p.Uplink = "lo" },
+		"no uplink": func(p *IPIP) { p.Uplink = "up7" },
+		"long name": func(p *IPIP) { p.Name = "fairlead-ipip00" },
+	} {
+		want := wanted
+		change(&want)
+		err := AttachIPIP(want)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	after, err := rtnl.LinkList()
+	must(t, err)
+	if len(after) != len(before) {
+		t.Errorf("there are %d links, there were %d", len(after), len(before))
+	}
+}
