@@ -3,6 +3,7 @@
 #   make demo       a cluster of three nodes on this machine, and a tour of it
 #   make demo-down  takes it away
 #   make test       everything: style, unit, kernel and cluster tests
+#   make test-kernels  the kernel tests on Debian's other kernels, in QEMU
 #   make build      bin/fairlead and bin/fairlead-cni, for this machine
 #   make image      bin/fairlead-image.tar, an OCI image, without Docker
 #   make bench      the benchmarks
@@ -15,11 +16,11 @@ export CGO_ENABLED ?= 0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.1.0-dev)
 LDFLAGS  := -s -w -X github.com/fairlead-net/fairlead/cli.Version=$(VERSION)
 # What the lab needs of Debian, and the race detector of C.
-PACKAGES := runc busybox-static iproute2 mount nftables iptables gcc libc6-dev
+PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc6-dev
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 
-.PHONY: demo demo-down test build image bench generate deps
+.PHONY: demo demo-down test test-kernels build image bench generate deps
 
 demo: deps build
 	@bin/fairlead demo
@@ -47,6 +48,11 @@ test: deps
 	CGO_ENABLED=1 go test -race $$(go list ./... | grep -v '/lab$$')
 	$(call step,tests in a real cluster)
 	go test -count=1 -timeout 40m -v ./lab
+
+# Of one kernel: make test-kernels KERNELS=6.1. More flags: docs/kernels.md.
+test-kernels: PACKAGES += qemu-system-x86 kmod
+test-kernels: deps
+	go test -count=1 -timeout 30m -parallel 2 -v ./lab/kernels -kernels $(or $(KERNELS),all)
 
 bench:
 	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
