@@ -143,8 +143,11 @@ func routingObjectOf(r *model.Routing) object {
 	}
 }
 
-// readRouting is routingObjectOf's inverse.
+// readRouting is routingObjectOf's inverse, and nil of nil.
 func readRouting(from object) (*model.Routing, error) {
+	if from == nil {
+		return nil, nil
+	}
 	text, err := json.Marshal(from)
 	if err != nil {
 		return nil, err

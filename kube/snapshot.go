@@ -26,6 +26,7 @@ type nodeState struct {
 	APIVersion  string            `json:"apiVersion"`       // fairlead.io/v1alpha1
 	Kind        string            `json:"kind"`             // NodeState
 	Former      object            `json:"former,omitempty"` // spec of the Network, as to routing, of a moment ago
+	Coming      object            `json:"coming,omitempty"` // the same, in a moment
 	Links       []linkState       `json:"links,omitempty"`
 	Attachments []attachmentState `json:"attachments,omitempty"`
 }
@@ -165,13 +166,15 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 	if err := yaml.UnmarshalStrict(document, &state); err != nil {
 		return fmt.Errorf("%s: %w", nodeStateKind, err)
 	}
-	if state.Former != nil {
-		former, err := readRouting(state.Former)
-		if err != nil {
-			return fmt.Errorf("%s: former: %w", nodeStateKind, err)
-		}
-		to.Former = former
+	former, err := readRouting(state.Former)
+	if err != nil {
+		return fmt.Errorf("%s: former: %w", nodeStateKind, err)
 	}
+	coming, err := readRouting(state.Coming)
+	if err != nil {
+		return fmt.Errorf("%s: coming: %w", nodeStateKind, err)
+	}
+	to.Former, to.Coming = former, coming
 	for _, link := range state.Links {
 		l := model.Link(link)
 		to.Links = to.Links.With(l.Name, &l)
@@ -279,6 +282,9 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind}
 	if snapshot.Former != nil {
 		state.Former = routingObjectOf(snapshot.Former)
+	}
+	if snapshot.Coming != nil {
+		state.Coming = routingObjectOf(snapshot.Coming)
 	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {
 		link, _ := snapshot.Links.Get(name)

@@ -159,14 +159,10 @@ func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
 // follow makes the configuration that of the object. An invalid one never
 // replaces one that was good.
 func follow(snapshot *model.Snapshot, object networkObject) {
-	old := snapshot.Network
-	if old != nil && (!object.valid || old.Equal(object.network)) {
+	if snapshot.Network != nil && (!object.valid || snapshot.Follows(object.network)) {
 		return
 	}
-	if old != nil && old.Routing != object.network.Routing {
-		snapshot.Former = &old.Routing
-	}
-	snapshot.Network = object.network
+	snapshot.Follow(object.network)
 }
 
 // apiServers keeps the addresses of the API servers up to date.

@@ -5,6 +5,10 @@ import (
 	"slices"
 )
 
+// PodGroup is the interface group (ip link set group) of the host sides of all
+// pods' links: packets that come through one of it come from a pod.
+const PodGroup = 175
+
 // Link is a network interface of this node that carries addresses of its own:
 // where peers may be on-link. The node's pod links and tunnels are not listed.
 type Link struct {

@@ -9,9 +9,9 @@ type Snapshot struct {
 	Nodes    Map[string, *Node]
 	Pods     Map[PodKey, *Pod]
 
-	// Former is how the cluster was routed until a moment ago, nil if it was not
-	// otherwise: peers may not have heard yet.
-	Former *Routing
+	// Former is how the cluster was routed until a moment ago, and Coming how it
+	// will be in a moment; nil if it is not otherwise. See Follow.
+	Former, Coming *Routing
 
 	// Of this node alone.
 	Links       Map[string, *Link]

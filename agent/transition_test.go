@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// TestTransition: tunnels are there, then used, then those of before go.
+func TestTransition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		feed := &model.Feed{}
+		go func() { _ = (&transition{feed}).Run(t.Context()) }()
+		follow := func(backend model.Backend) {
+			feed.Edit(func(s *model.Snapshot) {
+				network := model.DefaultNetwork()
+				network.Backend = backend
+				s.Follow(network)
+			})
+			synctest.Wait()
+		}
+		expect := func(backend model.Backend, former, coming bool) {
+			t.Helper()
+			now, _ := feed.Latest()
+			if now.Network.Backend != backend || (now.Former != nil) != former || (now.Coming != nil) != coming {
+				t.Errorf("the backend is %s, former %+v, coming %+v", now.Network.Backend, now.Former, now.Coming)
+			}
+		}
+		sleep := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
+
+		follow(model.BackendVXLAN)
+		expect(model.BackendVXLAN, false, false)
+		follow(model.BackendIPIP)
+		sleep(comingTime - time.Second)
+		expect(model.BackendVXLAN, false, true)
+		follow(model.BackendUDP) // another one: its time begins now
+		sleep(comingTime - time.Second)
+		expect(model.BackendVXLAN, false, true)
+		sleep(2 * time.Second)
+		expect(model.BackendUDP, true, false)
+		sleep(formerTime - 2*time.Second)
+		expect(model.BackendUDP, true, false)
+		sleep(2 * time.Second)
+		expect(model.BackendUDP, false, false)
+	})
+}

@@ -1,0 +1,53 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// Event is a problem of which kubectl describe should tell, and kubectl events.
+type Event struct {
+	model.Problem
+	UID string // of the object
+}
+
+// WriteEvent makes a warning of an event. One like it that the API server still
+// has, an hour by default, is enough.
+func (c *Client) WriteEvent(ctx context.Context, e Event) error {
+	namespace := e.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	same := fnv.New64a()
+	fmt.Fprint(same, e.Object(), e.UID, e.Reason)
+	now := metav1.NewTime(time.Now())
+	message := e.Message
+	if e.Remedy != "" {
+		message += "; " + e.Remedy
+	}
+	_, err := c.core.Events(namespace).Create(ctx, &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: fmt.Sprintf("%s.%x", strings.ToLower(e.Name), same.Sum64()),
+		},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: "v1", Kind: e.Kind, Namespace: e.Namespace, Name: e.Name, UID: types.UID(e.UID),
+		},
+		Type: corev1.EventTypeWarning, Reason: e.Reason, Message: message,
+		Source:         corev1.EventSource{Component: "fairlead"},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("writing an Event of %s: %w", e.Object(), err)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package kube
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+const eventsPath = "/api/v1/namespaces/default/events"
+
+// An Event names its object, for kubectl describe, and the same trouble is the
+// same Event.
+func TestWriteEvent(t *testing.T) {
+	s := newStub(t)
+	client := s.client(Options{})
+	event := Event{
+		Problem: model.Problem{Kind: "Node", Name: "Node.a", Reason: "NoAddressLeft", Message: "none is left", Remedy: "make room"},
+		UID:     "uid-of-a",
+	}
+	if err := client.WriteEvent(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	other := event
+	other.Reason = "Other"
+	if err := client.WriteEvent(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	event.Message = "none is left still"
+	if err := client.WriteEvent(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if written := s.list(eventsPath); len(written) != 2 {
+		t.Errorf("there are %v", written)
+	}
+	for path, object := range s.objects {
+		text := fmt.Sprint(object)
+		for _, want := range []string{"kind:Node", "name:Node.a", "uid:uid-of-a", "type:Warning", "; make room"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s lacks %s: %s", path, want, text)
+			}
+		}
+		if name := path[len(eventsPath)+1:]; !strings.HasPrefix(name, "node.a.") {
+			t.Errorf("the name is %s", name)
+		}
+	}
+	s.missing[eventsPath] = true
+	if err := client.WriteEvent(t.Context(), event); err == nil || !strings.Contains(err.Error(), "writing an Event of Node/Node.a") {
+		t.Errorf("got %v", err)
+	}
+}

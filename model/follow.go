@@ -1,0 +1,44 @@
+package model
+
+// A change of tunnels takes three steps, so that nothing is lost though nodes
+// hear of it at different moments: the tunnels to come are there first and
+// receive; then they are sent through; then those of before go.
+
+// Follow makes the configuration that of the cluster. What tunnels it changes
+// are Coming, and in use after Arrive.
+func (s *Snapshot) Follow(network *Network) {
+	if s.Network == nil || !s.Network.changesTunnels(&network.Routing) {
+		s.Network, s.Coming = network, nil
+		return
+	}
+	next := *network
+	next.Routing = s.Network.Routing
+	s.Network, s.Coming = &next, &network.Routing
+}
+
+// Follows tells whether the configuration is this one, or will be.
+func (s *Snapshot) Follows(network *Network) bool {
+	if s.Network == nil || s.Coming == nil {
+		return s.Network != nil && s.Network.Equal(network)
+	}
+	next := *s.Network
+	next.Routing = *s.Coming
+	return next.Equal(network)
+}
+
+// Arrive makes use of what is Coming; what was in use is Former.
+func (s *Snapshot) Arrive() {
+	if s.Coming == nil {
+		return
+	}
+	next := *s.Network
+	former := next.Routing
+	next.Routing = *s.Coming
+	s.Network, s.Former, s.Coming = &next, &former, nil
+}
+
+func (r *Routing) changesTunnels(other *Routing) bool {
+	changed := *other
+	changed.MTU, changed.DirectRouting = r.MTU, r.DirectRouting
+	return *r != changed
+}
