@@ -36,7 +36,8 @@ var rules = []rule{
 	{"api", []string{"k8s.io/apimachinery"}, "the schema is promised; it brings nothing along"},
 	{"kube", []string{"api", "model", "k8s.io", "sigs.k8s.io/yaml", "golang.org/x/sync"}, "the only user of client-go, which so stays replaceable"},
 	{"dataplane/conformance", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "the suite compares data planes with the oracle"},
-	{"dataplane", []string{"model", "plan", "dataplane", "github.com/vishvananda", "github.com/google/nftables", "github.com/mdlayher/netlink", "golang.org/x/sys"}, "data planes never see Kubernetes"},
+	{"dataplane", []string{"model", "plan", "dataplane", "github.com/vishvananda", "github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/cilium/ebpf", "golang.org/x/sys"}, "data planes never see Kubernetes"},
+	{"servers", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "servers never see Kubernetes"},
 	{"cni", []string{"github.com/containernetworking/cni", "golang.org/x/sys"}, "it runs once for each pod and starts in milliseconds"},
 	{"cmd/fairlead-cni", []string{"cni", "github.com/containernetworking/cni", "golang.org/x/sys"}, "it runs once for each pod and starts in milliseconds"},
 	{"agent", []string{"*"}, "a place of wiring"},
@@ -45,6 +46,7 @@ var rules = []rule{
 	{"lab/world", []string{"github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys", "golang.org/x/sync"}, "machines know nothing of Kubernetes"},
 	{"lab", []string{"api", "deploy", "lab", "github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys", "golang.org/x/sync", "sigs.k8s.io/yaml"}, "it drives the binaries as a user would and tests what ships"},
 	{"deploy", nil, "what users apply, as it is"},
+	{"bench", []string{"*"}, "it measures all of it"},
 	{"cli", []string{"*"}, "an entry"},
 	{"cmd/fairlead", []string{"cli"}, "dispatch only"},
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/servers/udptunnel"
 )
 
 func agentCommand() *cobra.Command {
@@ -34,7 +35,7 @@ func agentCommand() *cobra.Command {
 	flags.StringVar(&config.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
 	flags.StringVar(&api.StateDir, "state-dir", "/var/lib/fairlead", "what is kept over reboots")
 	flags.StringVar(&config.RunDir, "run-dir", "/run/fairlead", "sockets, gone with a reboot")
-	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /debug/snapshot and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot and /debug/pprof; empty: not at all")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
@@ -42,6 +43,7 @@ func agentCommand() *cobra.Command {
 
 func runAgent(command *cobra.Command, config agent.Config, api kube.Options) error {
 	api.UserAgent = "fairlead-agent/" + config.Version
+	config.StateDir = api.StateDir
 	client, err := kube.Connect(api)
 	if err != nil {
 		return err
@@ -57,6 +59,8 @@ func runAgent(command *cobra.Command, config agent.Config, api kube.Options) err
 	}
 	config.Plugin = filepath.Join(filepath.Dir(executable), "fairlead-cni")
 	config.Source, config.Publisher = client.Source(), client
-	config.Dataplanes = []dataplane.Dataplane{routes, nftables.New()}
+	tunnel := udptunnel.New(config.Log)
+	config.Servers = []agent.Server{tunnel}
+	config.Dataplanes = []dataplane.Dataplane{tunnel, routes, nftables.New()}
 	return agent.Run(command.Context(), config)
 }

@@ -61,6 +61,9 @@ func (d *Delta[K, V]) Actual(key K) (V, bool) {
 	return value, ok
 }
 
+// Wanted is what should be there for key.
+func (d *Delta[K, V]) Wanted(key K) (V, bool) { return d.desired.Get(key) }
+
 // Pending is how many keys differ.
 func (d *Delta[K, V]) Pending() int { return len(d.pending) }
 

@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,6 +32,7 @@ func Cluster(snapshot *model.Snapshot) []model.Problem {
 			problems = append(problems, sharedRange(prefix, nodes))
 		}
 	}
+	problems = append(problems, nested(owners)...)
 	problems = append(problems, apart(snapshot)...)
 	slices.SortFunc(problems, model.Problem.Compare)
 	return problems
@@ -58,6 +61,31 @@ func apart(snapshot *model.Snapshot) (problems []model.Problem) {
 				slices.Min(only[model.IPv4]), len(only[model.IPv4])-1),
 			Remedy: "give their kubelets --node-ip with an address of each family",
 		})
+	}
+	return problems
+}
+
+// nested names the ranges that lie in another node's: what is sent to their pods
+// is right, and of the greater range some addresses are never reached.
+func nested(owners map[netip.Prefix][]string) (problems []model.Problem) {
+	prefixes := slices.SortedFunc(maps.Keys(owners), func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
+	})
+	var around []netip.Prefix // those that the current one may lie in
+	for _, prefix := range prefixes {
+		around = slices.DeleteFunc(around, func(outer netip.Prefix) bool { return !outer.Overlaps(prefix) })
+		for _, outer := range around {
+			inner, owner := slices.Min(owners[prefix]), slices.Min(owners[outer])
+			if inner == owner {
+				continue
+			}
+			problems = append(problems, model.Problem{
+				Kind: "Node", Name: inner, Field: "spec.podCIDRs", Reason: "PodCIDROverlap",
+				Message: fmt.Sprintf("%s lies in %s, the range of node %s, whose pods in it are not reached", prefix, outer, owner),
+				Remedy:  "delete the Node objects that should not have it; their kubelets register again and get another",
+			})
+		}
+		around = append(around, prefix)
 	}
 	return problems
 }

@@ -21,7 +21,12 @@ func threeNodes() *model.Snapshot {
 	attachment := &model.Attachment{
 		AttachmentKey: model.AttachmentKey{ContainerID: "1", Interface: "eth0"},
 		Device:        "fl1",
+		MAC:           model.MAC{2, 0, 0, 0, 0, 5},
 		Addresses:     []netip.Addr{netip.MustParseAddr("10.244.0.5"), netip.MustParseAddr("fd00::5")},
+		HostPorts: []model.HostPort{
+			{Protocol: model.UDP, Port: 53, PodPort: 5353},
+			{Protocol: model.TCP, HostIP: netip.MustParseAddr("192.0.2.1"), Port: 80, PodPort: 8080},
+		},
 	}
 	return &model.Snapshot{
 		Revision: 1,
@@ -99,12 +104,16 @@ func TestCluster(t *testing.T) {
 		With("f", &model.Node{
 			Name: "f", Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::9")},
 			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.9.0/24")},
+		}).
+		With("g", &model.Node{
+			Name: "g", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
+			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.8.0/22")},
 		})
 	var got []string
 	for _, problem := range plan.Cluster(snapshot) {
 		got = append(got, problem.Object()+" "+problem.Reason)
 	}
-	want := []string{"Node/d PodCIDRShared", "Node/d NodeWithoutAddress", "Node/e NodeWithoutPodCIDR", "Node/f NoCommonFamily"}
+	want := []string{"Node/d PodCIDRShared", "Node/d NodeWithoutAddress", "Node/e NodeWithoutPodCIDR", "Node/f PodCIDROverlap", "Node/f NoCommonFamily"}
 	if len(got) != len(want) {
 		t.Fatalf("got %q, want %q", got, want)
 	}
@@ -119,11 +128,11 @@ func TestCluster(t *testing.T) {
 func TestText(t *testing.T) {
 	const want = `sysctl net/ipv4/conf/eth0/rp_filter=2
 sysctl net/ipv4/conf/fairlead-vx4/rp_filter=2
+sysctl net/ipv4/conf/fl1/route_localnet=1
 sysctl net/ipv4/ip_forward=1
 sysctl net/ipv6/conf/all/forwarding=1
 sysctl net/ipv6/conf/fairlead-vx4/disable_ipv6=0
 link fairlead-vx4 vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mtu 1450 address 86:db:ab:83:dc:c7 nolearning
-link fl1 mtu 1500
 address 10.244.0.0/32 dev fairlead-vx4
 address fd00::/128 dev fairlead-vx4
 neighbor 10.244.2.0 lladdr fa:41:41:07:2d:86 dev fairlead-vx4
@@ -145,6 +154,18 @@ masquerade not to 10.244.2.0/24
 masquerade not to fd00:0:0:1::/64
 masquerade not to fd00:0:0:2::/64
 masquerade not to fd00::/64
+masquerade not to 169.254.0.0/16
+masquerade not to 224.0.0.0/4
+masquerade not to fe80::/10
+masquerade not to ff00::/8
+hostport TCP 192.0.2.1:80 to 10.244.0.5:8080
+hostport UDP 0.0.0.0:53 to 10.244.0.5:5353
+hostport UDP [::]:53 to [fd00::5]:5353
+hairpin 10.244.0.5 as 192.0.2.1
+hairpin fd00::5 as 2001:db8::1
+source fl1 02:00:00:00:00:05 10.244.0.5
+source fl1 02:00:00:00:00:05 fd00::5
+source fl1 02:00:00:00:00:05 neighbour discovery
 `
 	if got := plan.Text(plan.Compute(nil, threeNodes(), "a")); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

@@ -31,6 +31,9 @@ func stationItem() item[route.Station, netip.Addr] {
 
 func (b *batch) putNeighbors() error {
 	return put(b, &b.neighbors, neighborItem(), func(n route.Neighbor, mac model.MAC) error {
+		if b.needsNoNeighbor(n) {
+			return nil
+		}
 		entry, err := b.neighbor(n, mac)
 		if err != nil {
 			return err
@@ -41,12 +44,21 @@ func (b *batch) putNeighbors() error {
 
 func (b *batch) removeNeighbors() error {
 	return remove(b, &b.neighbors, neighborItem(), func(n route.Neighbor, mac model.MAC) error {
+		if b.needsNoNeighbor(n) {
+			return nil
+		}
 		entry, err := b.neighbor(n, mac)
 		if err != nil {
 			return err
 		}
 		return b.handle.NeighDel(entry)
 	})
+}
+
+// needsNoNeighbor: the kernel's ipip device is told the outer destination by the
+// route.
+func (b *batch) needsNoNeighbor(n route.Neighbor) bool {
+	return n.Device == route.IPIPDevice && !b.programmed(n.Device)
 }
 
 func (b *batch) putFDB() error {

@@ -1,10 +1,10 @@
-// Package netlink makes the kernel route as a plan says: VXLAN devices, their
+// Package netlink makes the kernel route as a plan says: tunnel devices, their
 // addresses, neighbours and forwarding entries, routes, and the few sysctls
 // that routing needs. It does not filter or translate packets, and it decides
 // nothing.
 //
 // What is ours: routes of Protocol, and network interfaces whose name begins
-// with route.VXLANPrefix, with all that is on them. Nothing else is changed.
+// with route.TunnelPrefix, with all that is on them. Nothing else is changed.
 //
 // A Plane is for one goroutine at a time.
 package netlink
@@ -32,6 +32,7 @@ type Plane struct {
 	known  bool // the actual sides of the deltas are what the kernel holds
 
 	vxlans    dataplane.Delta[string, route.VXLAN]
+	ipips     dataplane.Delta[string, route.IPIP]
 	sysctls   dataplane.Delta[string, string]
 	addresses dataplane.Delta[route.Address, struct{}]
 	neighbors dataplane.Delta[route.Neighbor, model.MAC]
@@ -74,6 +75,7 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 
 func (p *Plane) desire(plan *route.Plan) {
 	p.vxlans.Desire(plan.VXLANs)
+	p.ipips.Desire(plan.IPIPs)
 	p.sysctls.Desire(plan.Sysctls)
 	p.addresses.Desire(plan.Addresses)
 	p.neighbors.Desire(plan.Neighbors)
@@ -82,7 +84,7 @@ func (p *Plane) desire(plan *route.Plan) {
 }
 
 func (p *Plane) pending() int {
-	return p.vxlans.Pending() + p.sysctls.Pending() + p.addresses.Pending() +
+	return p.vxlans.Pending() + p.ipips.Pending() + p.sysctls.Pending() + p.addresses.Pending() +
 		p.neighbors.Pending() + p.fdb.Pending() + p.routes.Pending() + len(p.debris)
 }
 
@@ -92,6 +94,7 @@ type batch struct {
 	ctx      context.Context
 	node     string
 	indexes  map[string]int // of network interfaces, by name, as far as looked up
+	pair     *bool          // our ipip device is a pair with programs; nil: not looked at
 	problems []model.Problem
 }
 
@@ -103,9 +106,13 @@ func (b *batch) run() error {
 			return err
 		}
 	}
-	disturbed, err := b.putVXLANs()
-	if err != nil {
-		return err
+	disturbed := false
+	for _, put := range []func() (bool, error){b.putVXLANs, b.putIPIPs} {
+		changed, err := put()
+		if err != nil {
+			return err
+		}
+		disturbed = disturbed || changed
 	}
 	if disturbed {
 		if err := b.observe(); err != nil {
@@ -115,7 +122,7 @@ func (b *batch) run() error {
 	// Sysctls follow the links: those of a device come with it.
 	steps := []func() error{
 		b.putSysctls, b.putAddresses, b.putNeighbors, b.putFDB, b.putRoutes,
-		b.removeRoutes, b.removeFDB, b.removeNeighbors, b.removeAddresses, b.removeVXLANs,
+		b.removeRoutes, b.removeFDB, b.removeNeighbors, b.removeAddresses, b.removeIPIPs, b.removeVXLANs,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -28,11 +28,14 @@ func (b *batch) observe() error {
 		name, index := link.Attrs().Name, link.Attrs().Index
 		names[index] = name
 		b.indexes[name] = index
-		if strings.HasPrefix(name, route.VXLANPrefix) {
+		if strings.HasPrefix(name, route.TunnelPrefix) {
 			ours[index] = name
 		}
 	}
 	b.observeVXLANs(links, names)
+	if err := b.observeIPIPs(links, names); err != nil {
+		return err
+	}
 	if err := b.observeAddresses(ours); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // what changed among the nodes and pods is planned again.
 type input struct {
 	network model.Routing
-	former  model.Routing // zero if there is none
+	beside  [2]model.Routing // the former one and the coming one, zero if there is none
 	self    *model.Node
 	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
 	present [len(model.Families)]bool        // the node's address is on its uplink now
@@ -30,8 +30,10 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		return prev, nil
 	}
 	in := input{network: snapshot.Network.Routing, self: self, ra: advertised(snapshot.Links)}
-	if snapshot.Former != nil {
-		in.former = *snapshot.Former
+	for i, other := range []*model.Routing{snapshot.Former, snapshot.Coming} {
+		if other != nil {
+			in.beside[i] = *other
+		}
 	}
 	if prev != nil {
 		in.uplinks = prev.input.uplinks

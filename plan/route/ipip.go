@@ -18,6 +18,7 @@ func (p *Plan) planIPIP() {
 		Device: in.uplinks[model.IPv4].Name,
 		Local:  in.self.Address(model.IPv4),
 		MTU:    in.tunnelMTU(ViaIPIP, model.IPv4),
+		Pods:   in.self.PodCIDR(model.IPv4),
 	})
 	if in.self.PodCIDR(model.IPv4).IsValid() {
 		p.Sysctls = p.Sysctls.With(looseFilter(IPIPDevice), "2")

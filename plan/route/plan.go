@@ -16,7 +16,6 @@ type Plan struct {
 	Neighbors model.Map[Neighbor, model.MAC]
 	FDB       model.Map[Station, netip.Addr]      // value: the node behind which the MAC is
 	UDPPeers  model.Map[netip.Prefix, netip.Addr] // who may send through a UDP tunnel, and where what goes: see UDP
-	PodMTUs   model.Map[string, int]              // bytes, of both ends of a pod's link, by device name
 	Sysctls   model.Map[string, string]           // by path below /proc/sys, such as net/ipv4/ip_forward
 	Ways      model.Map[string, Way]              // by the name of the other node
 
@@ -73,20 +72,21 @@ type VXLAN struct {
 // through it is the outer destination.
 type IPIP struct {
 	Name   string
-	Device string     // the uplink that carries it
-	Local  netip.Addr // outer source address
-	MTU    int        // bytes
+	Device string       // the uplink that carries it
+	Local  netip.Addr   // outer source address
+	MTU    int          // bytes
+	Pods   netip.Prefix // this node's range; invalid if it has none
 }
 
 // UDP is a tunnel device whose packets are carried in user space: to the
 // address that Plan.UDPPeers has for the longest prefix of the destination, and
 // from peers only with a source in a prefix of theirs.
 type UDP struct {
-	Name       string
-	Locals     [len(model.Families)]netip.Addr // outer source addresses, by family; invalid: none
-	Port       uint16                          // here and at every peer
-	FormerPort uint16                          // packets still come to this one, and from it; 0: none
-	MTU        int                             // bytes
+	Name      string
+	Locals    [len(model.Families)]netip.Addr // outer source addresses, by family; invalid: none
+	Port      uint16                          // here and at every peer
+	OtherPort uint16                          // packets come to this one and from it, too; 0: none
+	MTU       int                             // bytes
 }
 
 // Address is an address on one of our own devices.

@@ -10,7 +10,6 @@ import (
 // went (new is nil) or changed.
 func (p *Plan) changePod(old, new *model.Attachment) {
 	if old != nil {
-		p.PodMTUs = p.PodMTUs.Without(old.Device)
 		for _, addr := range old.Addresses {
 			// Unless the address is another pod's by now.
 			if route, _ := p.Routes.Get(model.HostPrefix(addr)); route.Device == old.Device {
@@ -19,7 +18,6 @@ func (p *Plan) changePod(old, new *model.Attachment) {
 		}
 	}
 	if new != nil {
-		p.PodMTUs = p.PodMTUs.With(new.Device, p.input.mtu(p.input.preferred()))
 		for _, addr := range new.Addresses {
 			p.Routes = p.Routes.With(model.HostPrefix(addr), Route{
 				Device: new.Device,
@@ -29,8 +27,9 @@ func (p *Plan) changePod(old, new *model.Attachment) {
 	}
 }
 
-// PodMTU is that of the pods' links of a node with this uplink, in bytes. What
-// is less on the way to some peers is on the routes to them.
+// PodMTU is that of the links of pods that come to a node with this uplink, in
+// bytes. A link keeps its own; what is less on the way to some peers is on the
+// routes to them.
 func PodMTU(network *model.Network, uplink *model.Link) int { return wireMTU(network.MTU, uplink) }
 
 // ownAddress is what this node's own pods know it by: probes come from it. It

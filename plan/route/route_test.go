@@ -35,7 +35,6 @@ func diffPlans(a, b *Plan) (differences []string) {
 	differences = append(differences, diff("ipip", a.IPIPs, b.IPIPs)...)
 	differences = append(differences, diff("udp", a.UDPs, b.UDPs)...)
 	differences = append(differences, diff("udp peer", a.UDPPeers, b.UDPPeers)...)
-	differences = append(differences, diff("pod mtu", a.PodMTUs, b.PodMTUs)...)
 	differences = append(differences, diff("collision", a.collisions, b.collisions)...)
 	differences = append(differences, diff("stranded", a.stranded, b.stranded)...)
 	differences = append(differences, diff("address", a.Addresses, b.Addresses)...)
@@ -98,11 +97,15 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 		default:
 			network.Backend = model.Backends[random.IntN(len(model.Backends))]
 		}
-		snapshot.Former = nil
-		if random.IntN(2) == 0 {
-			snapshot.Former = &snapshot.Network.Routing
+		switch random.IntN(3) {
+		case 0:
+			snapshot.Former, snapshot.Network = &snapshot.Network.Routing, &network
+		case 1:
+			snapshot.Former = nil
+			snapshot.Follow(&network)
+		default:
+			snapshot.Arrive()
 		}
-		snapshot.Network = &network
 	case 2:
 		self := peer("self", []string{"192.0.2.1", "2001:db8::1"}, "10.244.0.0/24")
 		if random.IntN(2) == 0 {

@@ -30,17 +30,18 @@ func (in *input) tunnelMTU(way Way, outer model.Family) int {
 }
 
 // planTunnels plans the devices that are there whatever peers there are: the
-// backend's, and those of the former one, through which peers that have not
-// heard yet still send. Nothing is sent through the former ones any more.
+// backend's, and those of the former and of the coming one, through which peers
+// send that have not heard yet, or have heard first. Nothing is sent through
+// those from here.
 func (p *Plan) planTunnels() {
 	in := &p.input
 	if in.carriesVXLAN(&in.network) {
 		p.planVXLAN(&in.network, in.preferred())
 	}
-	if in.former.VXLANPort != 0 && in.carriesVXLAN(&in.former) {
+	for i := range in.beside {
 		for _, outer := range model.Families {
-			if in.uplinks[outer] != nil {
-				p.planVXLAN(&in.former, outer)
+			if in.carriesVXLAN(&in.beside[i]) && in.has(outer) {
+				p.planVXLAN(&in.beside[i], outer)
 			}
 		}
 	}
@@ -52,9 +53,9 @@ func (p *Plan) planTunnels() {
 	}
 }
 
-// uses tells whether this is the backend, or was a moment ago.
+// uses tells whether this is the backend, or was or will be in a moment.
 func (in *input) uses(backend model.Backend) bool {
-	return in.network.Backend == backend || in.former.Backend == backend
+	return in.network.Backend == backend || in.beside[0].Backend == backend || in.beside[1].Backend == backend
 }
 
 // has tells whether the node has an address of the family on an interface, so

@@ -15,12 +15,14 @@ const udpHeaders = 8 + 4
 
 func (p *Plan) planUDP() {
 	in := &p.input
-	device := UDP{Name: UDPDevice, Port: in.network.UDPPort, MTU: in.tunnelMTU(ViaUDP, in.preferred())}
-	if former := in.former.UDPPort; in.former.Backend == model.BackendUDP && former != device.Port {
-		if in.network.Backend == model.BackendUDP {
-			device.FormerPort = former
-		} else {
-			device.Port = former
+	device := UDP{Name: UDPDevice, MTU: in.tunnelMTU(ViaUDP, in.preferred())}
+	for _, routing := range []model.Routing{in.network, in.beside[1], in.beside[0]} {
+		switch port := routing.UDPPort; {
+		case routing.Backend != model.BackendUDP:
+		case device.Port == 0:
+			device.Port = port
+		case device.OtherPort == 0 && port != device.Port:
+			device.OtherPort = port
 		}
 	}
 	for _, family := range model.Families {

@@ -130,8 +130,10 @@ func (p *Plan) removeStation(peer *model.Node) {
 // keepsVXLAN tells whether the device is there even if this node sends nothing
 // through it: peers that see things otherwise may.
 func (in *input) keepsVXLAN(outer model.Family) bool {
-	if in.former.VXLANPort != 0 && vxlanDevice(&in.former, outer) == vxlanDevice(&in.network, outer) && in.carriesVXLAN(&in.former) {
-		return true
+	for i := range in.beside {
+		if other := &in.beside[i]; in.carriesVXLAN(other) && vxlanDevice(other, outer) == vxlanDevice(&in.network, outer) {
+			return true
+		}
 	}
 	return outer == in.preferred() && in.carriesVXLAN(&in.network)
 }
