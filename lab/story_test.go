@@ -53,12 +53,13 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &stories{lab: Start(t, config), known: map[string][]netip.Addr{}}
+			s := &stories{lab: Start(t, config), known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
 			testscript.RunT(oneByOne{t}, testscript.Params{
 				Files: groups[needs],
 				Setup: s.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
+					"traffic": s.traffic,
 				},
 			})
 		})
@@ -116,6 +117,8 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 type stories struct {
 	lab   *Lab
 	known map[string][]netip.Addr // of pods and services, for when the API server is away
+
+	flowing map[string]*traffic // by name
 }
 
 // namespaceVariable is where a story finds the name of its namespace.
