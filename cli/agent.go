@@ -61,6 +61,6 @@ func runAgent(command *cobra.Command, config agent.Config, api kube.Options) err
 	config.Source, config.Publisher = client.Source(), client
 	tunnel := udptunnel.New(config.Log)
 	config.Servers = []agent.Server{tunnel}
-	config.Dataplanes = []dataplane.Dataplane{tunnel, routes, nftables.New()}
+	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), nftables.New()}
 	return agent.Run(command.Context(), config)
 }

@@ -162,6 +162,24 @@ func TestErrorReadsBack(t *testing.T) {
 	}
 }
 
+// TestTunnelMACStays: the kernel says that an administrator set it, upon which
+// udev and systemd leave it alone (flannel#1155; NET_ADDR_SET).
+func TestTunnelMACStays(t *testing.T) {
+	plane := enter(t)
+	apply(t, plane, peers(1))
+	// A sysfs of this namespace, which only this thread sees.
+	must(t, unix.Unshare(unix.CLONE_NEWNS|unix.CLONE_FS))
+	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	dir := t.TempDir()
+	must(t, unix.Mount("sysfs", dir, "sysfs", 0, ""))
+	origin, err := os.ReadFile(dir + "/class/net/" + tunl4.Name + "/addr_assign_type")
+	must(t, err)
+	must(t, unix.Unmount(dir, unix.MNT_DETACH))
+	if string(origin) != "3\n" {
+		t.Errorf("the MAC of %s has the origin %q, not 3 (set)", tunl4.Name, origin)
+	}
+}
+
 func TestTunnelIsMended(t *testing.T) {
 	plane := enter(t)
 	wanted := peers(1)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/route"
@@ -29,6 +30,25 @@ func (t *Tunnel) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, e
 		return nil, t.remove()
 	}
 	return t.put(node.Name, &want, node.Route.UDPPeers), nil
+}
+
+// Ahead returns all of Apply but the removal of the device: it is applied before
+// routes lead there, and Behind after they have gone elsewhere.
+func (t *Tunnel) Ahead() dataplane.Dataplane { return phase{t, true} }
+
+// Behind returns what Ahead leaves out.
+func (t *Tunnel) Behind() dataplane.Dataplane { return phase{t, false} }
+
+type phase struct {
+	*Tunnel
+	puts bool // else it removes
+}
+
+func (p phase) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
+	if node.Route == nil || (node.Route.UDPs.Len() > 0) != p.puts {
+		return nil, nil
+	}
+	return p.Tunnel.Apply(ctx, node)
 }
 
 func (t *Tunnel) put(node string, want *route.UDP, ranges model.Map[netip.Prefix, netip.Addr]) (problems []model.Problem) {

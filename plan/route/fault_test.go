@@ -1,0 +1,98 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// Faults that users of other networks have met.
+
+func world(backend model.Backend, nodes ...*model.Node) *model.Snapshot {
+	s := &model.Snapshot{
+		Network: model.DefaultNetwork(),
+		Nodes:   model.MapOf(map[string]*model.Node{"self": peer("self", []string{"192.0.2.1", "2001:db8::1"}, "10.244.0.0/24", "fd00::/64")}),
+		Links:   model.MapOf(map[string]*model.Link{"eth0": link("eth0", 1500, "192.0.2.1/24", "2001:db8::1/64")}),
+	}
+	s.Network.Backend = backend
+	for _, node := range nodes {
+		s.Nodes = s.Nodes.With(node.Name, node)
+	}
+	return s
+}
+
+// TestOverheadOfIPv6: outer packets of IPv6 take 70 bytes, not 50 (flannel takes
+// 50, and loses what is larger).
+func TestOverheadOfIPv6(t *testing.T) {
+	plan, _ := Compute(nil, world(model.BackendVXLAN, peer("b", []string{"2001:db8:1::2"}, "10.244.1.0/24")), "self")
+	device, _ := plan.VXLANs.Get("fairlead-vx6")
+	route, _ := plan.Routes.Get(netip.MustParsePrefix("10.244.1.0/24"))
+	if device.MTU != 1430 || route.MTU != 1430 {
+		t.Errorf("the device has %d bytes, the route %d, not 1430", device.MTU, route.MTU)
+	}
+}
+
+// TestOneFamilyChanges: a change of a node's IPv4 alone is followed (flannel's
+// filter of updates of both families drops it).
+func TestOneFamilyChanges(t *testing.T) {
+	before := world(model.BackendVXLAN, peer("b", []string{"198.51.100.2", "2001:db8:1::2"}, "10.244.1.0/24", "fd00:0:0:1::/64"))
+	plan, _ := Compute(nil, before, "self")
+	after := world(model.BackendVXLAN, peer("b", []string{"198.51.100.9", "2001:db8:1::2"}, "10.244.1.0/24", "fd00:0:0:1::/64"))
+	after.Nodes = before.Nodes.With("b", must(after.Nodes.Get("b")))
+	after.Links = before.Links
+	plan, _ = Compute(plan, after, "self")
+	if remote, _ := plan.FDB.Get(Station{"fairlead-vx4", vxlanMAC("b")}); remote != netip.MustParseAddr("198.51.100.9") {
+		t.Errorf("node b is sent to at %s", remote)
+	}
+}
+
+func must[T any](value T, _ bool) T { return value }
+
+// TestRenamedNode: a node that comes back under another name takes its range,
+// and nothing of the old name stays (flannel#1788, calico#7281).
+func TestRenamedNode(t *testing.T) {
+	before := world(model.BackendVXLAN, peer("old", []string{"198.51.100.2"}, "10.244.1.0/24"))
+	plan, _ := Compute(nil, before, "self")
+	after := *before
+	after.Nodes = before.Nodes.Without("old").With("new", peer("new", []string{"198.51.100.2"}, "10.244.1.0/24"))
+	plan, _ = Compute(plan, &after, "self")
+	fresh, _ := Compute(nil, &after, "self")
+	if differences := diffPlans(fresh, plan); differences != nil {
+		t.Errorf("what is left of the old name:\n%v", differences)
+	}
+	if _, ok := plan.FDB.Get(Station{"fairlead-vx4", vxlanMAC("new")}); !ok {
+		t.Error("the new name has no forwarding entry")
+	}
+}
+
+// TestMACsDiffer, of as many nodes as there may be, and of addresses that look
+// alike without their dots (calico#9450, and names of tunnels in kube-router).
+func TestMACsDiffer(t *testing.T) {
+	seen := map[model.MAC]string{}
+	for i := range 5000 {
+		name := fmt.Sprintf("node-%d", i)
+		if other, ok := seen[vxlanMAC(name)]; ok {
+			t.Errorf("%s and %s have the same MAC", name, other)
+		}
+		seen[vxlanMAC(name)] = name
+	}
+	if a, b := IPIPNeighbor(netip.MustParseAddr("21.3.0.4")), IPIPNeighbor(netip.MustParseAddr("2.13.0.4")); a == b {
+		t.Errorf("two peers have the MAC %s", a)
+	}
+}
+
+// TestNothingIsLeft of a tunnel that no peer needs (kube-router#973: orphans
+// take traffic that is not pods').
+func TestNothingIsLeft(t *testing.T) {
+	far := peer("b", []string{"198.51.100.2"}, "10.244.1.0/24")
+	for _, backend := range []model.Backend{model.BackendIPIP, model.BackendUDP, model.BackendVXLAN} {
+		plan, _ := Compute(nil, world(backend, far), "self")
+		plan, _ = Compute(plan, world(model.BackendHostGW), "self")
+		if n := plan.VXLANs.Len() + plan.IPIPs.Len() + plan.UDPs.Len() + plan.Addresses.Len() +
+			plan.Neighbors.Len() + plan.FDB.Len() + plan.UDPPeers.Len(); n > 0 {
+			t.Errorf("from %s to host-gw, %d items of tunnels are left", backend, n)
+		}
+	}
+}
