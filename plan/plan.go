@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
@@ -20,7 +22,11 @@ type Node struct {
 	Revision   uint64 // of the snapshot
 	Route      *route.Plan
 	Masquerade *masquerade.Plan
+	HostPort   *hostport.Plan
+	AntiSpoof  *antispoof.Plan
 	Problems   []model.Problem // of this node, sorted; those of the cluster are Cluster's
+
+	routes *route.Plan // as planned; Route has the sysctls of others as well
 }
 
 // Compute plans a node. prev is the plan computed last for the same node, or
@@ -34,12 +40,32 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	if _, ok := snapshot.Nodes.Get(name); !ok {
 		node.Problems = append(node.Problems, unknownNode(name))
 	}
-	routes, problems := route.Compute(prev.Route, snapshot, name)
-	node.Route = routes
+	var problems []model.Problem
+	node.routes, problems = route.Compute(prev.routes, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
-	node.Masquerade = masquerade.Compute(prev.Masquerade, snapshot, name)
+	node.Masquerade, problems = masquerade.Compute(prev.Masquerade, snapshot, name)
+	node.Problems = append(node.Problems, problems...)
+	node.HostPort, problems = hostport.Compute(prev.HostPort, snapshot, name)
+	node.Problems = append(node.Problems, problems...)
+	node.AntiSpoof = antispoof.Compute(prev.AntiSpoof, snapshot)
+	node.Route = prev.Route
+	if node.routes != prev.routes || node.HostPort != prev.HostPort {
+		node.Route = withSysctls(node.routes, node.HostPort)
+	}
 	slices.SortFunc(node.Problems, model.Problem.Compare)
 	return node
+}
+
+// withSysctls leaves to who carries out routing what host ports need of it.
+func withSysctls(routes *route.Plan, ports *hostport.Plan) *route.Plan {
+	if routes == nil || ports == nil || ports.Sysctls.Len() == 0 {
+		return routes
+	}
+	both := *routes
+	for path, value := range ports.Sysctls.All() {
+		both.Sysctls = both.Sysctls.With(path, value)
+	}
+	return &both
 }
 
 func unknownNode(name string) model.Problem {

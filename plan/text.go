@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
+	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
@@ -17,15 +20,50 @@ func Text(node *Node) string {
 	if node.Route != nil {
 		sections = append(sections, routeText(node.Route)...)
 	}
-	if m := node.Masquerade; m != nil {
-		sections = append(sections,
-			lines(m.Pods, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade from %s", prefix) }),
-			lines(m.Cluster, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade not to %s", prefix) }))
+	if node.Masquerade != nil {
+		sections = append(sections, masqueradeText(node.Masquerade)...)
+	}
+	if node.HostPort != nil {
+		sections = append(sections, hostportText(node.HostPort)...)
+	}
+	if a := node.AntiSpoof; a != nil {
+		sections = append(sections, lines(a.Sources, func(source antispoof.Source, _ struct{}) string {
+			return fmt.Sprintf("source %s", source)
+		}))
 	}
 	for _, problem := range node.Problems {
 		sections = append(sections, fmt.Sprintf("problem %s\n", problem))
 	}
 	return strings.Join(sections, "")
+}
+
+func masqueradeText(p *masquerade.Plan) []string {
+	text := []string{
+		lines(p.Pods, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade from %s", prefix) }),
+		lines(p.Cluster, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade not to %s", prefix) }),
+		lines(p.Excluded, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("masquerade not to %s", prefix) }),
+	}
+	for _, source := range p.Sources {
+		if source.IsValid() {
+			text = append(text, fmt.Sprintf("masquerade as %s\n", source))
+		}
+	}
+	if !p.RandomPorts {
+		text = append(text, "masquerade keeping ports\n")
+	}
+	return text
+}
+
+func hostportText(p *hostport.Plan) []string {
+	return []string{
+		lines(p.Ports, func(port hostport.Port, to netip.AddrPort) string { return fmt.Sprintf("hostport %s to %s", port, to) }),
+		lines(p.Hairpins, func(pod netip.Addr, _ struct{}) string {
+			if own := p.Own[model.FamilyOf(pod)]; own.IsValid() {
+				return fmt.Sprintf("hairpin %s as %s", pod, own)
+			}
+			return fmt.Sprintf("hairpin %s", pod)
+		}),
+	}
 }
 
 func routeText(p *route.Plan) []string {
@@ -42,8 +80,8 @@ func routeText(p *route.Plan) []string {
 		}),
 		lines(p.UDPs, func(_ string, d route.UDP) string {
 			text := fmt.Sprintf("link %s tun udp port %d", d.Name, d.Port)
-			if d.FormerPort != 0 {
-				text += fmt.Sprintf(" former port %d", d.FormerPort)
+			if d.OtherPort != 0 {
+				text += fmt.Sprintf(" other port %d", d.OtherPort)
 			}
 			for _, local := range d.Locals {
 				if local.IsValid() {
@@ -51,9 +89,6 @@ func routeText(p *route.Plan) []string {
 				}
 			}
 			return text + fmt.Sprintf(" mtu %d", d.MTU)
-		}),
-		lines(p.PodMTUs, func(device string, mtu int) string {
-			return fmt.Sprintf("link %s mtu %d", device, mtu)
 		}),
 		lines(p.Addresses, func(a route.Address, _ struct{}) string {
 			return fmt.Sprintf("address %s dev %s", a.Prefix, a.Device)

@@ -4,55 +4,89 @@ import (
 	"net/netip"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
-// Packet is what Verdict is asked about.
+// Packet is what Verdict is asked about: the first one of a connection.
 type Packet struct {
+	Device              string    // of the pod that it comes from; empty: nobody looks where it comes from
+	MAC                 model.MAC // of its sender, if it comes from a pod
 	Source, Destination netip.Addr
+	Protocol            model.Protocol
+	Port                uint16 // of the destination
+	Local               bool   // the destination is one of the node's own addresses
 }
 
 // Hop is what becomes of a packet on one node.
 type Hop struct {
-	Reachable  bool       // false: the node refuses it, and the rest is zero
-	Device     string     // it leaves through; empty: the plan says nothing, the node's other routes decide
-	Via        netip.Addr // next hop; invalid if the destination is on the link
-	MTU        int        // bytes that fit; 0: the device's
-	Remote     netip.Addr // the node that the tunnel leads to; invalid without a tunnel
-	Masquerade bool       // it leaves with the node's address
+	Spoofed    bool           // the pod may not send it: it is dropped, and the rest is zero
+	Reachable  bool           // false: the node refuses it, and the rest is zero
+	Pod        netip.AddrPort // the node's port leads here, where the packet goes on to; invalid: to no pod
+	Device     string         // it leaves through; empty: the plan says nothing, the node's other routes decide
+	Via        netip.Addr     // next hop; invalid if the destination is on the link
+	MTU        int            // bytes that fit; 0: the device's
+	Remote     netip.Addr     // the node that the tunnel leads to; invalid without a tunnel
+	Masquerade bool           // it leaves with an address of the node
+	As         netip.Addr     // that address; invalid: one of the interface it leaves by
 }
 
 // Verdict is the oracle: what the plan of a node makes of a packet that comes
-// from a pod of this node or from the node itself. It is slow and readable;
-// data planes must agree with it.
+// from a pod of this node or from the node itself, or to one of its ports. It is
+// slow and readable; data planes must agree with it.
 func Verdict(node *Node, packet Packet) Hop {
+	if spoofed(node.AntiSpoof, packet) {
+		return Hop{Spoofed: true}
+	}
 	hop := Hop{Reachable: true}
+	if hop.Pod = translated(node.HostPort, packet); hop.Pod.IsValid() {
+		packet.Destination = hop.Pod.Addr()
+	}
 	if found, ok := lookup(node.Route, packet.Destination); ok {
 		if found.Unreachable {
 			return Hop{}
 		}
 		hop.Device, hop.Via, hop.MTU = found.Device, found.Via, found.MTU
-		hop.Remote = remote(node.Route, found, packet.Destination)
+		mac, _ := node.Route.Neighbors.Get(route.Neighbor{Device: found.Device, Address: found.Via})
+		hop.Remote, _ = node.Route.FDB.Get(route.Station{Device: found.Device, MAC: mac})
 	}
-	hop.Masquerade = node.Masquerade != nil &&
-		contains(node.Masquerade.Pods, packet.Source) &&
-		!contains(node.Masquerade.Cluster, packet.Destination) &&
-		!packet.Destination.IsMulticast() && !packet.Destination.IsLinkLocalUnicast()
+	family := model.FamilyOf(packet.Destination)
+	switch m := node.Masquerade; {
+	case hop.Pod.IsValid() && (packet.Source == hop.Pod.Addr() || packet.Source.IsLoopback()):
+		hop.Masquerade, hop.As = true, node.HostPort.Own[family]
+	case m != nil && contains(m.Pods, packet.Source) && !contains(m.Cluster, packet.Destination) && !contains(m.Excluded, packet.Destination):
+		hop.Masquerade, hop.As = true, m.Sources[family]
+	}
 	return hop
 }
 
-// remote is the node that a route's tunnel leads to.
-func remote(routes *route.Plan, found route.Route, destination netip.Addr) (addr netip.Addr) {
-	if _, ok := routes.IPIPs.Get(found.Device); ok {
-		return found.Via
+// spoofed tells whether a pod is not to send a packet. Neighbour discovery,
+// which goes no further than this node, is not asked about.
+func spoofed(sources *antispoof.Plan, packet Packet) bool {
+	if sources == nil || packet.Device == "" {
+		return false
 	}
-	if _, ok := routes.UDPs.Get(found.Device); ok {
-		addr, _ = longest(routes.UDPPeers, destination)
-		return addr
+	_, own := sources.Sources.Get(antispoof.Source{Device: packet.Device, MAC: packet.MAC, Address: packet.Source})
+	return !own || packet.Destination.IsLoopback()
+}
+
+// translated is the pod's port that a port of the node leads to; invalid if it
+// leads to none. A port of one address goes before one of all.
+func translated(ports *hostport.Plan, packet Packet) netip.AddrPort {
+	if ports == nil || !packet.Local || packet.Destination == netip.IPv6Loopback() {
+		return netip.AddrPort{}
 	}
-	mac, _ := routes.Neighbors.Get(route.Neighbor{Device: found.Device, Address: found.Via})
-	addr, _ = routes.FDB.Get(route.Station{Device: found.Device, MAC: mac})
-	return addr
+	all := netip.IPv4Unspecified()
+	if packet.Destination.Is6() {
+		all = netip.IPv6Unspecified()
+	}
+	for _, addr := range []netip.Addr{packet.Destination, all} {
+		if pod, ok := ports.Ports.Get(hostport.Port{Protocol: packet.Protocol, At: netip.AddrPortFrom(addr, packet.Port)}); ok {
+			return pod
+		}
+	}
+	return netip.AddrPort{}
 }
 
 // lookup finds the route with the longest prefix.

@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -25,7 +24,6 @@ import (
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
-	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
@@ -47,7 +45,9 @@ func (p planes) Apply(ctx context.Context, node *plan.Node) (problems []model.Pr
 
 func (p planes) Forget() {
 	for _, plane := range p {
-		plane.(dataplane.Forgetter).Forget()
+		if forgetter, ok := plane.(dataplane.Forgetter); ok {
+			forgetter.Forget()
+		}
 	}
 }
 
@@ -235,7 +235,9 @@ func (k *kernel) Observed() *plan.Node {
 			seen.Routes = seen.Routes.With(prefixOf(entry.Dst), is)
 		}
 	}
-	return &plan.Node{Route: seen, Masquerade: k.observeMasquerade()}
+	node := &plan.Node{Route: seen}
+	k.observeTable(node)
+	return node
 }
 
 func (k *kernel) observeTunnel(seen *route.Plan, link *rtnl.Vxlan, names map[int]string) {
@@ -272,52 +274,6 @@ func (k *kernel) observeTunnel(seen *route.Plan, link *rtnl.Vxlan, names map[int
 			}
 		}
 	}
-}
-
-func (k *kernel) observeMasquerade() *masquerade.Plan {
-	conn := &nft.Conn{}
-	tables, err := conn.ListTablesOfFamily(nft.TableFamilyINet)
-	k.must(err)
-	if !slices.ContainsFunc(tables, func(table *nft.Table) bool { return table.Name == nftables.TableName }) {
-		return nil
-	}
-	return &masquerade.Plan{
-		Pods:    k.prefixes(conn, "pods4", "pods6"),
-		Cluster: k.prefixes(conn, "cluster4", "cluster6"),
-	}
-}
-
-func (k *kernel) prefixes(conn *nft.Conn, names ...string) (prefixes model.Map[netip.Prefix, struct{}]) {
-	for _, name := range names {
-		set := &nft.Set{Table: &nft.Table{Family: nft.TableFamilyINet, Name: nftables.TableName}, Name: name}
-		elements, err := conn.GetSetElements(set)
-		k.must(err)
-		slices.SortFunc(elements, func(a, b nft.SetElement) int {
-			if order := bytes.Compare(a.Key, b.Key); order != 0 || a.IntervalEnd == b.IntervalEnd {
-				return order
-			}
-			if a.IntervalEnd {
-				return -1
-			}
-			return 1
-		})
-		var start netip.Addr
-		for _, element := range elements {
-			addr := addrOf(element.Key)
-			if !element.IntervalEnd {
-				start = addr
-				continue
-			}
-			for bits := range addr.BitLen() + 1 {
-				prefix := netip.PrefixFrom(start, bits)
-				if prefix.Masked() == prefix && !prefix.Contains(addr) {
-					prefixes = prefixes.With(prefix, struct{}{})
-					break
-				}
-			}
-		}
-	}
-	return prefixes
 }
 
 // subscribe opens a socket that hears what changes.

@@ -13,6 +13,7 @@ import (
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
@@ -51,6 +52,7 @@ type network struct {
 	families                 []model.Family // of the nodes' own addresses
 	segment, router, outside *netnstest.Namespace
 	machines                 []*machine
+	snapshot                 *model.Snapshot // of the cluster
 }
 
 // machine is a node with one pod.
@@ -59,6 +61,8 @@ type machine struct {
 	link  *model.Link
 	space *netnstest.Namespace
 	pod   *netnstest.Namespace
+	ports []model.HostPort // of the pod
+	plane dataplane.Dataplane
 	plan  *plan.Node
 }
 
@@ -98,13 +102,13 @@ func newNet(t testing.TB, families []model.Family) *network {
 	n.router.Do(func() { n.address("seg7", 7, 254) })
 	n.outside.Do(func() { n.address("eth0", 7, 7); n.defaultRoutes("eth0", 7) })
 
-	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	n.snapshot = &model.Snapshot{Network: model.DefaultNetwork()}
 	for number := 1; number <= 3; number++ {
 		m := n.addMachine(number)
-		snapshot.Nodes = snapshot.Nodes.With(m.node.Name, m.node)
+		n.snapshot.Nodes = n.snapshot.Nodes.With(m.node.Name, m.node)
 	}
-	for number, m := range n.machines {
-		n.apply(m, number+1, snapshot)
+	for _, m := range n.machines {
+		n.apply(m)
 	}
 	return n
 }
@@ -143,6 +147,7 @@ func (n *network) addPod(m *machine, number int) {
 	gateways := []netip.Prefix{netip.MustParsePrefix("169.254.1.1/32"), netip.MustParsePrefix("fe80::1/64")}
 	n.cable(m.space, "pod0", m.pod, "eth0")
 	m.space.Do(func() {
+		n.check(rtnl.LinkSetGroup(n.device("pod0"), model.PodGroup))
 		for _, gateway := range gateways {
 			n.check(rtnl.AddrAdd(n.device("pod0"), &rtnl.Addr{IPNet: ipNet(gateway), Scope: unix.RT_SCOPE_LINK, Flags: flags(gateway)}))
 		}
@@ -159,22 +164,32 @@ func (n *network) addPod(m *machine, number int) {
 	})
 }
 
-func (n *network) apply(m *machine, number int, snapshot *model.Snapshot) {
-	own := *snapshot
+// apply carries out what the cluster says of a node, and of its pod.
+func (n *network) apply(m *machine) {
+	n.t.Helper()
+	own := *n.snapshot
 	own.Links = model.MapOf(map[string]*model.Link{"eth0": m.link})
 	key := model.AttachmentKey{ContainerID: "pod", Interface: "eth0"}
 	own.Attachments = model.MapOf(map[model.AttachmentKey]*model.Attachment{key: {
-		AttachmentKey: key, Device: "pod0",
-		Addresses: []netip.Addr{podAddress(number, model.IPv4), podAddress(number, model.IPv6)},
+		AttachmentKey: key, Device: "pod0", MAC: n.mac(m),
+		Addresses: []netip.Addr{n.podOf(m, model.IPv4), n.podOf(m, model.IPv6)}, HostPorts: m.ports,
 	}})
 	m.plan = plan.Compute(nil, &own, m.node.Name)
 	m.space.Do(func() {
-		problems, err := startPlanes(n.t).Apply(n.t.Context(), m.plan)
+		if m.plane == nil {
+			m.plane = startPlanes(n.t)
+		}
+		problems, err := m.plane.Apply(n.t.Context(), m.plan)
 		n.check(err)
 		if len(problems) != 0 {
 			n.t.Errorf("%s: %v", m.node.Name, problems)
 		}
 	})
+}
+
+func (n *network) mac(of *machine) (mac model.MAC) {
+	of.pod.Do(func() { mac = model.MAC(n.device("eth0").Attrs().HardwareAddr) })
+	return mac
 }
 
 // reaches sends TCP and UDP from pod to pod, which arrive with the pod's own
@@ -184,7 +199,7 @@ func (n *network) reaches(from, to *machine, family model.Family) {
 	source, destination := n.podOf(from, family), n.podOf(to, family)
 	hop := plan.Verdict(from.plan, plan.Packet{Source: source, Destination: destination})
 	before := n.sent(from, hop.Device)
-	n.speak(from.pod, to.pod, destination, source)
+	n.speak(from.pod, to.pod, netip.AddrPortFrom(destination, 9000), source)
 	if from != to && n.sent(from, hop.Device) == before {
 		n.t.Fatalf("%s to %s: nothing went through %s, which the oracle names", source, destination, hop.Device)
 	}
@@ -198,7 +213,7 @@ func (n *network) masquerades(from *machine, family model.Family) {
 	if !plan.Verdict(from.plan, plan.Packet{Source: n.podOf(from, family), Destination: destination}).Masquerade {
 		n.t.Fatalf("the oracle does not masquerade to %s", destination)
 	}
-	n.speak(from.pod, n.outside, destination, from.node.Address(family))
+	n.speak(from.pod, n.outside, netip.AddrPortFrom(destination, 9000), from.node.Address(family))
 }
 
 func (n *network) podOf(m *machine, family model.Family) netip.Addr {
@@ -206,17 +221,17 @@ func (n *network) podOf(m *machine, family model.Family) netip.Addr {
 }
 
 // speak has a server in one namespace say whom it sees, and checks it from
-// another, over UDP and over TCP with more than fits into one packet.
-func (n *network) speak(from, to *netnstest.Namespace, server, seen netip.Addr) {
+// another, over UDP and over TCP with more than fits into one packet. The server
+// listens at the port 9000, whatever is called.
+func (n *network) speak(from, to *netnstest.Namespace, called netip.AddrPort, seen netip.Addr) {
 	n.t.Helper()
-	address := netip.AddrPortFrom(server, 9000).String()
 	var tcp net.Listener
 	var udp net.PacketConn
 	to.Do(func() {
 		var err error
-		tcp, err = net.Listen("tcp", address)
+		tcp, err = net.Listen("tcp", ":9000")
 		n.check(err)
-		udp, err = net.ListenPacket("udp", address)
+		udp, err = net.ListenPacket("udp", ":9000")
 		n.check(err)
 	})
 	defer tcp.Close()
@@ -226,8 +241,8 @@ func (n *network) speak(from, to *netnstest.Namespace, server, seen netip.Addr) 
 	go func() { serveUDP(udp); done <- struct{}{} }()
 	from.Do(func() {
 		for _, protocol := range []string{"udp", "tcp"} {
-			if got, err := ask(protocol, address); err != nil || got != seen {
-				n.t.Errorf("%s to %s: the server saw %s, want %s (%v)", protocol, address, got, seen, err)
+			if got, err := ask(protocol, called.String()); err != nil || got != seen {
+				n.t.Errorf("%s to %s: the server saw %s, want %s (%v)", protocol, called, got, seen, err)
 			}
 		}
 	})
@@ -286,7 +301,7 @@ func ask(protocol, address string) (seen netip.Addr, err error) {
 		return netip.Addr{}, err
 	}
 	from, err := netip.ParseAddrPort(string(answer[:length]))
-	return from.Addr(), err
+	return from.Addr().Unmap(), err
 }
 
 func (n *network) sent(m *machine, device string) (packets uint64) {

@@ -92,8 +92,20 @@ func (w *cluster) attach(pod int) {
 	key := model.AttachmentKey{ContainerID: podDevice(pod), Interface: "eth0"}
 	w.attachments[key] = &model.Attachment{
 		AttachmentKey: key,
+		Pod:           model.PodKey{Namespace: "default", Name: podDevice(pod)},
 		Device:        podDevice(pod),
+		MAC:           model.MAC{2, 0, 0, 0, 0, byte(pod)},
 		Addresses:     []netip.Addr{podAddress(podRange(0), pod), podAddress(podRange6(0), pod)},
+	}
+}
+
+// expose gives a pod two ports of the node: one at all addresses, one at one.
+func (w *cluster) expose(pod int) {
+	w.attach(pod)
+	key := model.AttachmentKey{ContainerID: podDevice(pod), Interface: "eth0"}
+	w.attachments[key].HostPorts = []model.HostPort{
+		{Protocol: model.UDP, Port: uint16(5000 + pod%2), PodPort: 53},
+		{Protocol: model.TCP, HostIP: uplinkNetworks()[pod%2].Addr(), Port: 80, PodPort: uint16(8000 + pod)},
 	}
 }
 
@@ -124,7 +136,7 @@ func (w *cluster) plan() *plan.Node {
 func (w *cluster) mutate(random *rand.Rand) {
 	for range 1 + random.IntN(3) {
 		n, pod := 1+random.IntN(peers), random.IntN(pods)
-		switch random.IntN(12) {
+		switch random.IntN(15) {
 		case 0, 1:
 			delete(w.nodes, fmt.Sprintf("peer%d", n))
 		case 2, 3, 4, 5:
@@ -141,7 +153,22 @@ func (w *cluster) mutate(random *rand.Rand) {
 			w.network.VXLANPort = uint16(4789 + random.IntN(2))
 		case 11:
 			w.network.Masquerade.On[model.IPv4] = !w.network.Masquerade.On[model.IPv4]
+		case 12:
+			w.expose(pod)
+		case 13:
+			w.network.Masquerade.RandomPorts = !w.network.Masquerade.RandomPorts
+			w.network.Masquerade.Exclude = excludes()[:random.IntN(len(excludes())+1)]
+		case 14:
+			w.network.Masquerade.From = uplinkNetworks()[:random.IntN(3)]
 		}
+	}
+}
+
+// excludes overlap each other, and ranges of pods.
+func excludes() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("198.51.100.0/25"),
+		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("2001:db8:ffff::/64"),
 	}
 }
 

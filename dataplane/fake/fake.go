@@ -12,6 +12,8 @@ import (
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
@@ -27,6 +29,10 @@ type Plane struct {
 	fdb           dataplane.Delta[route.Station, netip.Addr]
 	routes        dataplane.Delta[netip.Prefix, route.Route]
 	pods, cluster dataplane.Delta[netip.Prefix, struct{}]
+	excluded      dataplane.Delta[netip.Prefix, struct{}]
+	hostPorts     dataplane.Delta[hostport.Port, netip.AddrPort]
+	hairpins      dataplane.Delta[netip.Addr, struct{}]
+	sources       dataplane.Delta[antispoof.Source, struct{}]
 }
 
 // New returns a data plane as a process that starts has it: it knows nothing of
@@ -71,6 +77,14 @@ func (p *Plane) desire(node *plan.Node) {
 	if m := node.Masquerade; m != nil {
 		p.pods.Desire(m.Pods)
 		p.cluster.Desire(m.Cluster)
+		p.excluded.Desire(m.Excluded)
+	}
+	if h := node.HostPort; h != nil {
+		p.hostPorts.Desire(h.Ports)
+		p.hairpins.Desire(h.Hairpins)
+	}
+	if a := node.AntiSpoof; a != nil {
+		p.sources.Desire(a.Sources)
 	}
 }
 
@@ -83,17 +97,15 @@ func (p *Plane) observe() {
 	p.routes.Observe(maps.Clone(p.kernel.routes))
 	p.pods.Observe(maps.Clone(p.kernel.pods))
 	p.cluster.Observe(maps.Clone(p.kernel.cluster))
+	p.excluded.Observe(maps.Clone(p.kernel.excluded))
+	p.hostPorts.Observe(maps.Clone(p.kernel.hostPorts))
+	p.hairpins.Observe(maps.Clone(p.kernel.hairpins))
+	p.sources.Observe(maps.Clone(p.kernel.sources))
 }
 
 // run keeps to the order of the real data planes: up from the links, then down.
 func (p *Plane) run(b *batch, node *plan.Node) {
-	if node.Masquerade != nil {
-		b.nat = true
-		put(b, &p.pods, b.pods, named[netip.Prefix]("masquerade from"), nil)
-		put(b, &p.cluster, b.cluster, named[netip.Prefix]("masquerade not to"), nil)
-		remove(b, &p.pods, b.pods, named[netip.Prefix]("masquerade from"))
-		remove(b, &p.cluster, b.cluster, named[netip.Prefix]("masquerade not to"))
-	}
+	p.runFilter(b, node)
 	if node.Route == nil {
 		return
 	}
@@ -124,6 +136,29 @@ func (p *Plane) run(b *batch, node *plan.Node) {
 			p.vxlans.Removed(name)
 		}
 	}
+}
+
+// runFilter does nothing unless all of it is known, as the table is one.
+func (p *Plane) runFilter(b *batch, node *plan.Node) {
+	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil {
+		return
+	}
+	from, notTo := named[netip.Prefix]("masquerade from"), named[netip.Prefix]("masquerade not to")
+	port, hairpin, source := named[hostport.Port]("hostport"), named[netip.Addr]("hairpin"), named[antispoof.Source]("source")
+	b.filters, b.randomPorts = true, node.Masquerade.RandomPorts
+	b.outside, b.inside = node.Masquerade.Sources, node.HostPort.Own
+	put(b, &p.pods, b.pods, from, nil)
+	put(b, &p.cluster, b.cluster, notTo, nil)
+	put(b, &p.excluded, b.excluded, notTo, nil)
+	put(b, &p.hostPorts, b.hostPorts, port, nil)
+	put(b, &p.hairpins, b.hairpins, hairpin, nil)
+	put(b, &p.sources, b.sources, source, nil)
+	remove(b, &p.sources, b.sources, source)
+	remove(b, &p.hairpins, b.hairpins, hairpin)
+	remove(b, &p.hostPorts, b.hostPorts, port)
+	remove(b, &p.excluded, b.excluded, notTo)
+	remove(b, &p.cluster, b.cluster, notTo)
+	remove(b, &p.pods, b.pods, from)
 }
 
 // putVXLANs tells whether a device that was there was changed or made anew.

@@ -11,6 +11,8 @@ import (
 	"github.com/fairlead-net/fairlead/dataplane/fake"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
@@ -32,7 +34,18 @@ func example() *plan.Node {
 		Device: "fairlead-vx4", Via: gateway, OnLink: true, Source: own.Addr(), MTU: 1450,
 	})
 	ranges := model.MapOf(map[netip.Prefix]struct{}{netip.MustParsePrefix("10.244.1.0/24"): {}})
-	return &plan.Node{Name: "node1", Route: routes, Masquerade: &masquerade.Plan{Pods: ranges, Cluster: ranges}}
+	pod := netip.MustParseAddr("10.244.1.2")
+	source := antispoof.Source{Device: "fl1", MAC: model.MAC{2, 0, 0, 0, 0, 3}, Address: pod}
+	port := hostport.Port{Protocol: model.TCP, At: netip.MustParseAddrPort("0.0.0.0:80")}
+	return &plan.Node{
+		Name: "node1", Route: routes,
+		Masquerade: &masquerade.Plan{Pods: ranges, Cluster: ranges, Sources: [2]netip.Addr{netip.MustParseAddr("192.0.2.1")}},
+		HostPort: &hostport.Plan{
+			Ports:    model.MapOf(map[hostport.Port]netip.AddrPort{port: netip.AddrPortFrom(pod, 8080)}),
+			Hairpins: model.MapOf(map[netip.Addr]struct{}{pod: {}}),
+		},
+		AntiSpoof: &antispoof.Plan{Sources: model.MapOf(map[antispoof.Source]struct{}{source: {}})},
+	}
 }
 
 func machine() *fake.Kernel {
@@ -54,6 +67,11 @@ fdb 02:00:00:00:00:02 dst 198.51.100.2 dev fairlead-vx4
 route 10.244.2.0/24 via 10.244.2.0 dev fairlead-vx4 onlink src 10.244.1.0 mtu 1450
 masquerade from 10.244.1.0/24
 masquerade not to 10.244.1.0/24
+masquerade as 192.0.2.1
+masquerade keeping ports
+hostport TCP 0.0.0.0:80 to 10.244.1.2:8080
+hairpin 10.244.1.2
+source fl1 02:00:00:00:00:03 10.244.1.2
 `
 	if got := kernel.State(); got != want || got != plan.Text(node) {
 		t.Fatalf("state\n%s", got)
@@ -66,6 +84,7 @@ func TestRefuse(t *testing.T) {
 	for _, item := range []string{
 		"sysctl net/ipv4/ip_forward", "neighbor 10.244.2.0", "fdb 02:00:00:00:00:02",
 		"route 10.244.2.0/24", "masquerade from 10.244.1.0/24", "masquerade not to 10.244.1.0/24",
+		"hostport TCP 0.0.0.0:80", "hairpin 10.244.1.2", "source fl1 02:00:00:00:00:03 10.244.1.2",
 	} {
 		kernel, node := machine(), example()
 		kernel.Refuse(item, unix.EPERM)

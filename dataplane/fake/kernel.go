@@ -19,6 +19,8 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
@@ -36,9 +38,16 @@ type Kernel struct {
 	neighbors map[route.Neighbor]model.MAC
 	fdb       map[route.Station]netip.Addr
 	routes    map[netip.Prefix]route.Route
-	nat       bool // there is a table to masquerade with
-	pods      map[netip.Prefix]struct{}
-	cluster   map[netip.Prefix]struct{}
+
+	filters         bool // there is a table that masquerades, translates and filters
+	pods            map[netip.Prefix]struct{}
+	cluster         map[netip.Prefix]struct{}
+	excluded        map[netip.Prefix]struct{}
+	hostPorts       map[hostport.Port]netip.AddrPort
+	hairpins        map[netip.Addr]struct{}
+	sources         map[antispoof.Source]struct{}
+	outside, inside [len(model.Families)]netip.Addr // that masquerade and hairpins take
+	randomPorts     bool
 
 	refusals map[string]error
 	failure  error // of the next Apply, after some more writes
@@ -54,6 +63,8 @@ func NewKernel() *Kernel {
 		addresses: map[route.Address]struct{}{}, neighbors: map[route.Neighbor]model.MAC{},
 		fdb: map[route.Station]netip.Addr{}, routes: map[netip.Prefix]route.Route{},
 		pods: map[netip.Prefix]struct{}{}, cluster: map[netip.Prefix]struct{}{},
+		excluded: map[netip.Prefix]struct{}{}, hostPorts: map[hostport.Port]netip.AddrPort{},
+		hairpins: map[netip.Addr]struct{}{}, sources: map[antispoof.Source]struct{}{},
 		refusals: map[string]error{},
 	}
 }
@@ -161,8 +172,13 @@ func (k *Kernel) Observed() *plan.Node {
 		FDB:       model.MapOf(k.fdb),
 		Routes:    model.MapOf(k.routes),
 	}}
-	if k.nat {
-		node.Masquerade = &masquerade.Plan{Pods: model.MapOf(k.pods), Cluster: model.MapOf(k.cluster)}
+	if k.filters {
+		node.Masquerade = &masquerade.Plan{
+			Pods: model.MapOf(k.pods), Cluster: model.MapOf(k.cluster), Excluded: model.MapOf(k.excluded),
+			Sources: k.outside, RandomPorts: k.randomPorts,
+		}
+		node.HostPort = &hostport.Plan{Ports: model.MapOf(k.hostPorts), Hairpins: model.MapOf(k.hairpins), Own: k.inside}
+		node.AntiSpoof = &antispoof.Plan{Sources: model.MapOf(k.sources)}
 	}
 	return node
 }

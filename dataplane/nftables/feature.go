@@ -2,11 +2,18 @@ package nftables
 
 import (
 	"errors"
+	"slices"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
+
+// feature is something that our table is made of.
+type feature struct {
+	name string // with the version that brought it
+	add  func(*batch) error
+}
 
 // missingFeature tries, in a table that is removed in the same transaction,
 // what our table is made of, and names the first feature that the kernel does
@@ -14,44 +21,60 @@ import (
 func missingFeature() string {
 	const name = "fairlead-probe"
 	table := &nft.Table{Family: nft.TableFamilyINet, Name: name}
-	set := &nft.Set{Table: table, ID: 1, Name: "probe", KeyType: nft.TypeIP6Addr, Interval: true}
-	chain := natChain(table)
-	features := []struct {
-		name string
-		add  func(*nft.Conn) error
-	}{
-		{"nftables tables of the family inet (Linux 3.14)", func(conn *nft.Conn) error {
-			conn.AddTable(table)
-			return nil
-		}},
-		{"interval sets in nftables (Linux 3.13)", func(conn *nft.Conn) error {
-			return conn.AddSet(set, nil)
-		}},
-		{"NAT in tables of the family inet (Linux 5.2)", func(conn *nft.Conn) error {
-			conn.AddChain(chain)
-			return nil
-		}},
-		{"masquerade in tables of the family inet (Linux 5.2)", func(conn *nft.Conn) error {
-			conn.AddRule(&nft.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Masq{FullyRandom: true}}})
-			return nil
-		}},
+	interval := &nft.Set{Table: table, ID: 1, Name: "interval", KeyType: nft.TypeIP6Addr, Interval: true}
+	concatenated := &nft.Set{
+		Table: table, ID: 2, Name: "concatenated",
+		KeyType: nft.MustConcatSetType(nft.TypeIFName, nft.TypeEtherAddr, nft.TypeIP6Addr),
+	}
+	mapOf := &nft.Set{
+		Table: table, ID: 3, Name: "map", IsMap: true,
+		KeyType:  nft.MustConcatSetType(nft.TypeInetProto, nft.TypeInetService),
+		DataType: nft.MustConcatSetType(nft.TypeIP6Addr, nft.TypeInetService),
+	}
+	filter := &nft.Chain{
+		Name: "filter", Table: table, Type: nft.ChainTypeFilter,
+		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
+	}
+	nat := &nft.Chain{
+		Name: "nat", Table: table, Type: nft.ChainTypeNAT,
+		Hooknum: nft.ChainHookPostrouting, Priority: nft.ChainPriorityNATSource,
+	}
+	rule := func(chain *nft.Chain, exprs ...expr.Any) func(*batch) error {
+		return func(b *batch) error { b.rule(chain, "", exprs); return nil }
+	}
+	features := []feature{
+		{"nftables tables of the family inet (Linux 3.14)", func(b *batch) error { b.AddTable(table); return nil }},
+		{"interval sets in nftables (Linux 3.13)", func(b *batch) error { return b.AddSet(interval, nil) }},
+		{"concatenations in nftables sets (Linux 4.1)", func(b *batch) error { return b.AddSet(concatenated, nil) }},
+		{"concatenations in nftables maps (Linux 4.1)", func(b *batch) error { return b.AddSet(mapOf, nil) }},
+		{"filters before connection tracking in tables of the family inet (Linux 3.14)", func(b *batch) error { b.AddChain(filter); return nil }},
+		{"groups of network interfaces in nftables (Linux 3.18)", rule(filter, fromPods()...)},
+		{"fib lookups in tables of the family inet (Linux 4.10)", rule(filter, local()...)},
+		{"NAT in tables of the family inet (Linux 5.2)", func(b *batch) error { b.AddChain(nat); return nil }},
+		{"masquerade in tables of the family inet (Linux 5.2)", rule(nat, &expr.Masq{FullyRandom: true})},
 	}
 	for most := range features {
-		conn, err := connect()
-		if err != nil {
-			return ""
-		}
-		for _, feature := range features[:most+1] {
-			if err := feature.add(conn); err != nil {
-				return ""
-			}
-		}
-		conn.DelTable(table)
-		if err := conn.Flush(); unknown(err) {
+		if refusesLast(table, features[:most+1]) {
 			return features[most].name
 		}
 	}
 	return ""
+}
+
+// refusesLast tells whether the kernel does not know the last of some features.
+func refusesLast(table *nft.Table, features []feature) bool {
+	b, err := newBatch(oneByOne)
+	if err != nil {
+		return false
+	}
+	for _, feature := range features {
+		if err := feature.add(b); err != nil {
+			return false
+		}
+	}
+	b.DelTable(table)
+	refused, err := b.send()
+	return err == nil && slices.ContainsFunc(refused, func(r refusal) bool { return unknown(r.err) })
 }
 
 // unknown tells whether the kernel does not know what it was asked for. It

@@ -1,19 +1,23 @@
-// Package nftables makes the kernel's packet filter translate addresses as a
-// plan says. It does not route and decides nothing.
+// Package nftables makes the kernel's packet filter do what a plan says: it
+// translates addresses and drops what pods may not send. It does not route and
+// decides nothing.
 //
 // What is ours: the table "inet fairlead", whole. No other table is touched.
 // The table is written for administrators to read with nft list ruleset, and
-// what nft 1.0.6 lists of it can be loaded again.
+// what nft 1.0.6 lists of it can be loaded again. Besides, connections over UDP
+// to host ports that now lead elsewhere are forgotten.
 //
-// A Plane is for one goroutine at a time.
+// A Plane is for one goroutine at a time, but for its Run.
 package nftables
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 
 	nft "github.com/google/nftables"
-	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
@@ -24,145 +28,205 @@ const TableName = "fairlead"
 
 // Schema is the version of what the table holds, written in its comments. A
 // table of any schema is replaced when a Plane first applies.
-const Schema = 1
+const Schema = 2
 
-// Plane is the part of a data plane that translates addresses.
+// Plane is the part of a data plane that translates and filters.
 type Plane struct {
-	known         bool   // the actual sides of the deltas are what the kernel holds
-	unsupported   string // what the kernel lacks, once that is known
-	pods, cluster prefixSet
+	known       bool   // the kernel holds rules and the actual sides of the mirrors
+	unsupported string // what the kernel lacks, once that is known
+
+	rules                   rules // as they are, or are about to be
+	pods, cluster, excluded prefixes
+	ports                   portMap
+	hairpins                addressPairs
+	sources                 sourceSet
+	stale                   stalePorts
+
+	lost      atomic.Bool // someone has removed the table: see Run
+	disturbed chan struct{}
 }
 
 // New returns a data plane for the network namespace of the thread that calls
 // Apply.
 func New() *Plane {
-	return &Plane{
-		pods: prefixSet{
-			name: "pods", id: 1,
-			comment: fmt.Sprintf("pods of this node (schema %d)", Schema),
-		},
-		cluster: prefixSet{
-			name: "cluster", id: 3,
-			comment: fmt.Sprintf("pods of all nodes (schema %d)", Schema),
-		},
+	p := &Plane{
+		disturbed: make(chan struct{}, 1),
+
+		pods:     newPrefixes("pods", fmt.Sprintf("pods of this node (schema %d)", Schema), "masquerade from"),
+		cluster:  newPrefixes("cluster", "pods of all nodes", "masquerade not to"),
+		excluded: newPrefixes("excluded", "destinations that see pods' own addresses", "masquerade not to"),
+		ports:    newPortMap(),
+		hairpins: newHairpins(),
+		sources:  newSources(),
 	}
+	number := uint32(0)
+	for _, mirror := range p.mirrors() {
+		for _, set := range mirror.kernel() {
+			number++
+			set.ID, set.Table = number, ourTable()
+		}
+	}
+	return p
 }
 
-// Forget makes the next Apply replace the table, and look again at what the
-// kernel supports.
-func (p *Plane) Forget() { p.known, p.unsupported = false, "" }
+func (p *Plane) mirrors() []mirror {
+	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources}
+}
 
-// Apply carries out the translation part of a plan. See dataplane.Dataplane.
-// The table is not read back but replaced, in one transaction: reading large
-// sets takes the kernel longer.
+// Apply carries out the parts of a plan that translate and filter. See
+// dataplane.Dataplane. The table is not read back but replaced, in one
+// transaction: reading large sets takes the kernel longer.
 func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
-	if node.Masquerade == nil {
+	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("apply table inet %s: %w", TableName, err)
 	}
-	p.pods.Desire(node.Masquerade.Pods)
-	p.cluster.Desire(node.Masquerade.Cluster)
 	if p.unsupported != "" {
 		return []model.Problem{p.problem(node.Name)}, nil
 	}
-	if p.known {
-		if p.pods.Pending()+p.cluster.Pending() == 0 {
-			return nil, nil
-		}
-		if p.update() == nil {
-			return nil, nil
-		}
-		// Whatever stood against the change, such as a table that someone has
-		// removed, does not stand against a new table.
-	}
-	if err := p.replace(); err != nil {
+	if p.lost.Swap(false) {
 		p.known = false
-		if p.unsupported = missingFeature(); p.unsupported != "" {
-			return []model.Problem{p.problem(node.Name)}, nil
+	}
+	same := p.desire(node)
+	if !p.known || !same || p.pending() > 0 {
+		if err := p.commit(same); err != nil {
+			p.known = false
+			if p.unsupported = missingFeature(); p.unsupported != "" {
+				return []model.Problem{p.problem(node.Name)}, nil
+			}
+			return nil, fmt.Errorf("apply table inet %s: %w", TableName, err)
 		}
-		return nil, fmt.Errorf("replace table inet %s: %w", TableName, err)
+	}
+	return append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports)...), nil
+}
+
+// desire tells whether the rules stay the same.
+func (p *Plane) desire(node *plan.Node) (same bool) {
+	p.pods.Desire(node.Masquerade.Pods)
+	p.cluster.Desire(node.Masquerade.Cluster)
+	p.excluded.Desire(node.Masquerade.Excluded)
+	p.ports.Desire(node.HostPort.Ports)
+	p.hairpins.Desire(node.HostPort.Hairpins)
+	p.sources.Desire(node.AntiSpoof.Sources)
+	p.stale.note(&p.ports)
+	before := p.rules
+	p.rules = rulesOf(node)
+	return p.rules == before
+}
+
+func (p *Plane) pending() (entries int) {
+	for _, mirror := range p.mirrors() {
+		entries += mirror.Pending()
+	}
+	return entries
+}
+
+// commit tries until the kernel takes all that it can. What it refuses is put
+// aside; what shows that the table is not as it was left, is mended by a new
+// table.
+func (p *Plane) commit(sameRules bool) error {
+	for _, mirror := range p.mirrors() {
+		mirror.retry()
+	}
+	for most := inPieces; ; most = oneByOne {
+		refused, err := p.try(most, sameRules)
+		if err != nil {
+			return err
+		}
+		if len(refused) == 0 {
+			break
+		}
+		if most == inPieces {
+			continue
+		}
+		if p.known && tampered(refused) {
+			p.known = false
+			continue
+		}
+		for _, refusal := range refused {
+			if refusal.aside == nil {
+				return refusal.err
+			}
+			refusal.aside(refusal.err)
+		}
 	}
 	p.known = true
-	return nil, nil
-}
-
-// update changes only the elements that differ.
-func (p *Plane) update() error {
-	conn, err := connect()
-	if err != nil {
-		return err
-	}
-	for _, set := range p.sets() {
-		if err := set.update(conn); err != nil {
-			return err
-		}
-	}
-	if err := conn.Flush(); err != nil {
-		return err
-	}
-	for _, set := range p.sets() {
-		set.settle()
+	for _, mirror := range p.mirrors() {
+		mirror.settle()
 	}
 	return nil
 }
 
-// replace puts a new table in the place of whatever is there.
-func (p *Plane) replace() error {
-	conn, err := connect()
-	if err != nil {
-		return err
+// tampered tells refusals of a good element from those of one that meets a
+// table, set or element that should not be as it is.
+func tampered(refused []refusal) bool {
+	for _, refusal := range refused {
+		if refusal.aside == nil || !refusal.adding ||
+			errors.Is(refusal.err, unix.ENOENT) || errors.Is(refusal.err, unix.EEXIST) {
+			return true
+		}
 	}
+	return false
+}
+
+// try sends what differs, or a new table in the place of whatever is there.
+func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
+	b, err := newBatch(most)
+	if err != nil {
+		return nil, err
+	}
+	if !p.known {
+		if err := p.replace(b); err != nil {
+			return nil, err
+		}
+		return b.send()
+	}
+	for _, mirror := range p.mirrors() {
+		if err := mirror.update(b); err != nil {
+			return nil, err
+		}
+	}
+	if !sameRules {
+		b.FlushChain(postrouting())
+		p.fillPostrouting(b)
+	}
+	return b.send()
+}
+
+func (p *Plane) replace(b *batch) error {
 	table := ourTable()
-	conn.AddTable(table) // lest there is none to delete
-	conn.DelTable(table)
-	conn.AddTable(table)
-	for _, set := range p.sets() {
-		set.Observe(nil)
-		if err := set.create(conn); err != nil {
+	b.AddTable(table) // lest there is none to delete
+	b.DelTable(table)
+	b.AddTable(table)
+	for _, mirror := range p.mirrors() {
+		mirror.forget()
+		if err := mirror.create(b); err != nil {
 			return err
 		}
 	}
-	if err := addMasquerade(conn, table, p); err != nil {
-		return err
-	}
-	if err := conn.Flush(); err != nil {
-		return err
-	}
-	for _, set := range p.sets() {
-		set.settle()
-	}
-	return nil
+	p.addHostPorts(b)
+	b.AddChain(postrouting())
+	p.fillPostrouting(b)
+	return p.addAntiSpoof(b)
 }
 
-func (p *Plane) sets() []*prefixSet { return []*prefixSet{&p.pods, &p.cluster} }
+func (p *Plane) refused(node string) (problems []model.Problem) {
+	for _, mirror := range p.mirrors() {
+		problems = append(problems, mirror.refused(node)...)
+	}
+	return problems
+}
 
 func (p *Plane) problem(node string) model.Problem {
 	return model.Problem{
-		Kind: "Node", Name: node, Field: "masquerade", Reason: "KernelUnsupported",
-		Message: "pods cannot leave the cluster with the node's address: the kernel lacks " + p.unsupported,
-		Remedy:  "use a kernel of at least that version with nf_tables and its NAT, then restart the agent",
+		Kind: "Node", Name: node, Field: "nftables", Reason: "KernelUnsupported",
+		Message: "pods cannot leave the cluster with the node's address, host ports lead nowhere, and pods may send with any address: the kernel lacks " + p.unsupported,
+		Remedy:  "use a kernel of at least that version with nf_tables, its NAT and its fib expression, then restart the agent",
 	}
 }
 
 func ourTable() *nft.Table {
 	return &nft.Table{Family: nft.TableFamilyINet, Name: TableName}
-}
-
-// connect returns a batch. Its socket is opened for one Flush, so that no answer
-// to a rejected batch is taken for one to the next.
-func connect() (*nft.Conn, error) {
-	// The kernel takes a batch as one message. The option needs CAP_NET_ADMIN,
-	// as everything here.
-	const largest = 64 << 20
-	return nft.New(nft.WithSockOptions(func(conn *netlink.Conn) error {
-		if err := conn.SetWriteBuffer(largest); err != nil {
-			return fmt.Errorf("enlarge the send buffer: %w", err)
-		}
-		if err := conn.SetReadBuffer(largest); err != nil {
-			return fmt.Errorf("enlarge the receive buffer: %w", err)
-		}
-		return nil
-	}))
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 )
 
@@ -24,16 +26,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func prefixes(texts ...string) (set model.Map[netip.Prefix, struct{}]) {
+func prefixMap(texts ...string) (set model.Map[netip.Prefix, struct{}]) {
 	for _, text := range texts {
 		set = set.With(netip.MustParsePrefix(text), struct{}{})
 	}
 	return set
 }
 
-func apply(t testing.TB, plane *Plane, wanted *masquerade.Plan) {
+func apply(t testing.TB, plane *Plane, wanted *plan.Node) {
 	t.Helper()
-	problems, err := plane.Apply(t.Context(), &plan.Node{Name: "self", Masquerade: wanted})
+	problems, err := plane.Apply(t.Context(), wanted)
 	must(t, err)
 	if len(problems) != 0 {
 		t.Fatalf("problems %v", problems)
@@ -53,8 +55,8 @@ func listed(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// elements are those of a set, as nft lists them.
-func elements(t testing.TB, set string) (found []string) {
+// listedIn are the elements of a set, as nft lists them.
+func listedIn(t testing.TB, set string) (found []string) {
 	t.Helper()
 	var list struct {
 		Nftables []struct {
@@ -80,13 +82,48 @@ func elements(t testing.TB, set string) (found []string) {
 	return found
 }
 
-func example() *masquerade.Plan {
+// masquerading is a plan that only masquerades.
+func masquerading(p *masquerade.Plan) *plan.Node {
+	return &plan.Node{Name: "self", Masquerade: p, HostPort: &hostport.Plan{}, AntiSpoof: &antispoof.Plan{}}
+}
+
+func ranges() *masquerade.Plan {
 	return &masquerade.Plan{
-		Pods: prefixes("10.244.1.0/24", "fd00:1::/64"),
+		Pods: prefixMap("10.244.1.0/24", "fd00:1::/64"),
 		// Next to each other, alone, and at both ends of the space.
-		Cluster: prefixes("0.0.0.0/8", "10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "192.0.2.7/32", "255.255.255.0/24",
+		Cluster: prefixMap("0.0.0.0/8", "10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "192.0.2.7/32", "255.255.255.0/24",
 			"::/64", "fd00:0::/64", "fd00:1::/64", "ffff:ffff:ffff:ffff::/64"),
+		Excluded:    prefixMap("169.254.0.0/16", "fe80::/10"),
+		RandomPorts: true,
 	}
+}
+
+// example has something of everything.
+func example() *plan.Node {
+	node := masquerading(ranges())
+	node.Masquerade.Sources[model.IPv4] = netip.MustParseAddr("192.0.2.1")
+	node.HostPort.Own[model.IPv6] = netip.MustParseAddr("2001:db8::1")
+	for _, pod := range []string{"10.244.1.2", "fd00:1::2"} {
+		addr := netip.MustParseAddr(pod)
+		node.HostPort.Hairpins = node.HostPort.Hairpins.With(addr, struct{}{})
+		node.AntiSpoof.Sources = node.AntiSpoof.Sources.With(podSource(addr), struct{}{})
+	}
+	node.AntiSpoof.Sources = node.AntiSpoof.Sources.With(podSource(netip.Addr{}), struct{}{})
+	for at, to := range map[string]string{
+		"0.0.0.0:80": "10.244.1.2:8080", "192.0.2.1:81": "10.244.1.2:8081",
+		"[::]:80": "[fd00:1::2]:8080", "[2001:db8::1]:81": "[fd00:1::2]:8081",
+	} {
+		node.HostPort.Ports = node.HostPort.Ports.With(port(model.TCP, at), netip.MustParseAddrPort(to))
+	}
+	return node
+}
+
+func podSource(addr netip.Addr) antispoof.Source {
+	return antispoof.Source{Device: "fl0123456789abc", MAC: model.MAC{2, 0, 0, 0, 0, 1}, Address: addr}
+}
+
+func port(protocol model.Protocol, at string) hostport.Port {
+	return hostport.Port{Protocol: protocol, At: netip.MustParseAddrPort(at)}
 }
 
 func TestListing(t *testing.T) {
@@ -96,21 +133,21 @@ func TestListing(t *testing.T) {
 	set pods4 {
 		type ipv4_addr
 		flags interval
-		comment "pods of this node (schema 1)"
+		comment "pods of this node (schema 2)"
 		elements = { 10.244.1.0/24 }
 	}
 
 	set pods6 {
 		type ipv6_addr
 		flags interval
-		comment "pods of this node (schema 1)"
+		comment "pods of this node (schema 2)"
 		elements = { fd00:1::/64 }
 	}
 
 	set cluster4 {
 		type ipv4_addr
 		flags interval
-		comment "pods of all nodes (schema 1)"
+		comment "pods of all nodes"
 		elements = { 0.0.0.0/8, 10.244.0.0/24,
 			     10.244.1.0/24, 10.244.2.0/24,
 			     192.0.2.7, 255.255.255.0/24 }
@@ -119,32 +156,120 @@ func TestListing(t *testing.T) {
 	set cluster6 {
 		type ipv6_addr
 		flags interval
-		comment "pods of all nodes (schema 1)"
+		comment "pods of all nodes"
 		elements = { ::/64,
 			     fd00::/64,
 			     fd00:1::/64,
 			     ffff:ffff:ffff:ffff::/64 }
 	}
 
-	set unforwarded4 {
+	set excluded4 {
 		type ipv4_addr
-		flags constant,interval
-		comment "link-local and multicast"
-		elements = { 169.254.0.0/16, 224.0.0.0/4 }
+		flags interval
+		comment "destinations that see pods' own addresses"
+		elements = { 169.254.0.0/16 }
 	}
 
-	set unforwarded6 {
+	set excluded6 {
 		type ipv6_addr
-		flags constant,interval
-		comment "link-local and multicast"
-		elements = { fe80::/10,
-			     ff00::/8 }
+		flags interval
+		comment "destinations that see pods' own addresses"
+		elements = { fe80::/10 }
+	}
+
+	map hostports4 {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		comment "at all addresses of the node"
+		elements = { tcp . 80 : 10.244.1.2 . 8080 }
+	}
+
+	map hostports6 {
+		type inet_proto . inet_service : ipv6_addr . inet_service
+		comment "at all addresses of the node"
+		elements = { tcp . 80 : fd00:1::2 . 8080 }
+	}
+
+	map hostip-ports4 {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		comment "at one address of the node"
+		elements = { 192.0.2.1 . tcp . 81 : 10.244.1.2 . 8081 }
+	}
+
+	map hostip-ports6 {
+		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+		comment "at one address of the node"
+		elements = { 2001:db8::1 . tcp . 81 : fd00:1::2 . 8081 }
+	}
+
+	set hairpins4 {
+		type ipv4_addr . ipv4_addr
+		comment "pods that reach themselves by a port of the node"
+		elements = { 10.244.1.2 . 10.244.1.2 }
+	}
+
+	set hairpins6 {
+		type ipv6_addr . ipv6_addr
+		comment "pods that reach themselves by a port of the node"
+		elements = { fd00:1::2 . fd00:1::2 }
+	}
+
+	set sources4 {
+		type ifname . ether_addr . ipv4_addr
+		comment "what pods send from"
+		elements = { "fl0123456789abc" . 02:00:00:00:00:01 . 10.244.1.2 }
+	}
+
+	set sources6 {
+		type ifname . ether_addr . ipv6_addr
+		comment "what pods send from"
+		elements = { "fl0123456789abc" . 02:00:00:00:00:01 . fd00:1::2 }
+	}
+
+	set discoverers {
+		type ifname . ether_addr
+		comment "pods that have IPv6 neighbours"
+		elements = { "fl0123456789abc" . 02:00:00:00:00:01 }
+	}
+
+	chain hostport {
+		dnat ip to ip daddr . meta l4proto . th dport map @hostip-ports4
+		dnat ip6 to ip6 daddr . meta l4proto . th dport map @hostip-ports6
+		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @hostports4
+		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @hostports6
+	}
+
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 127.0.0.0/8 return comment "only the node reaches its loopback interface"
+		fib daddr type local jump hostport
+	}
+
+	chain output {
+		type nat hook output priority -100; policy accept;
+		ip6 daddr ::1 return comment "which no packet from ::1 leaves"
+		fib daddr type local jump hostport
 	}
 
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr @pods4 ip daddr != @cluster4 ip daddr != @unforwarded4 counter packets 0 bytes 0 masquerade fully-random comment "from pods of this node to the outside: with the node's address"
-		ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @unforwarded6 counter packets 0 bytes 0 masquerade fully-random comment "from pods of this node to the outside: with the node's address"
+		ip saddr . ip daddr @hairpins4 counter packets 0 bytes 0 masquerade comment "pods that reach themselves"
+		ip6 saddr . ip6 daddr @hairpins6 counter packets 0 bytes 0 snat ip6 to 2001:db8::1 comment "pods that reach themselves"
+		ip saddr 127.0.0.0/8 oifgroup 175 counter packets 0 bytes 0 masquerade comment "from 127.0.0.1 to pods"
+		ip saddr @pods4 ip daddr != @cluster4 ip daddr != @excluded4 counter packets 0 bytes 0 snat ip to 192.0.2.1 fully-random comment "from pods of this node to the outside"
+		ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @excluded6 counter packets 0 bytes 0 masquerade fully-random comment "from pods of this node to the outside"
+	}
+
+	chain from-pod {
+		ip daddr 127.0.0.0/8 counter packets 0 bytes 0 drop comment "to the node's loopback interface"
+		iifname . ether saddr . ip saddr @sources4 return
+		iifname . ether saddr . ip6 saddr @sources6 return
+		ip6 saddr { ::, fe80::/10 } icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } iifname . ether saddr @discoverers return comment "neighbour and listener discovery"
+		counter packets 0 bytes 0 drop comment "another address or MAC than the pod's"
+	}
+
+	chain raw {
+		type filter hook prerouting priority raw; policy accept;
+		iifgroup 175 jump from-pod
 	}
 }
 `
@@ -154,12 +279,12 @@ func TestListing(t *testing.T) {
 }
 
 // TestListingCanBeLoaded loads what nft lists, in another namespace, and lists
-// it again.
+// it again: as text, which leaves out some, and as what the kernel was given.
 func TestListingCanBeLoaded(t *testing.T) {
 	other := netnstest.New(t)
 	netnstest.Enter(t)
 	apply(t, New(), example())
-	ruleset := listed(t, "list", "ruleset")
+	ruleset, rules := listed(t, "list", "ruleset"), expressions(listed(t, "--debug=netlink", "list", "ruleset"))
 	other.Do(func() {
 		load := exec.Command("nft", "-f", "-")
 		load.Stdin = strings.NewReader(ruleset)
@@ -170,35 +295,48 @@ func TestListingCanBeLoaded(t *testing.T) {
 		if again, err := exec.Command("nft", "list", "ruleset").Output(); err != nil || string(again) != ruleset {
 			t.Errorf("after loading, nft lists\n%s(%v)\nbefore:\n%s", again, err, ruleset)
 		}
+		if again, err := exec.Command("nft", "--debug=netlink", "list", "ruleset").Output(); err != nil || expressions(string(again)) != rules {
+			t.Errorf("after loading, the rules are\n%s(%v)\nbefore:\n%s", expressions(string(again)), err, rules)
+		}
 	})
+}
+
+// expressions are those of all rules.
+func expressions(debug string) (found string) {
+	for line := range strings.Lines(debug) {
+		if strings.HasPrefix(line, "  [ ") {
+			found += line
+		}
+	}
+	return found
 }
 
 // TestOnlyElementsChange: the table stays, and with it its handle.
 func TestOnlyElementsChange(t *testing.T) {
 	netnstest.Enter(t)
-	plane, wanted := New(), example()
+	plane, wanted := New(), masquerading(ranges())
 	apply(t, plane, wanted)
 	before := chainHandle(t)
-	changed := &masquerade.Plan{
-		Pods: wanted.Pods,
+	changed := masquerading(&masquerade.Plan{
+		Pods: wanted.Masquerade.Pods,
 		// Overlaps what it replaces, above and below.
-		Cluster: wanted.Cluster.
+		Cluster: wanted.Masquerade.Cluster.
 			Without(netip.MustParsePrefix("10.244.0.0/24")).Without(netip.MustParsePrefix("10.244.1.0/24")).
 			With(netip.MustParsePrefix("10.244.0.0/23"), struct{}{}).
 			Without(netip.MustParsePrefix("0.0.0.0/8")).With(netip.MustParsePrefix("0.0.0.0/9"), struct{}{}),
-	}
+	})
 	apply(t, plane, changed)
 	want := []string{"0.0.0.0/9", "10.244.0.0/23", "10.244.2.0/24", "192.0.2.7", "255.255.255.0/24"}
-	if got := elements(t, "cluster4"); !slices.Equal(got, want) {
+	if got := listedIn(t, "cluster4"); !slices.Equal(got, want) {
 		t.Fatalf("cluster4 has %v, want %v", got, want)
 	}
 	if now := chainHandle(t); now != before {
 		t.Fatal("the chain was replaced")
 	}
 	apply(t, plane, wanted)
-	apply(t, plane, &masquerade.Plan{Pods: prefixes("0.0.0.0/0", "::/0")})
+	apply(t, plane, masquerading(&masquerade.Plan{Pods: prefixMap("0.0.0.0/0", "::/0")}))
 	for set, want := range map[string][]string{"pods4": {"0.0.0.0/0"}, "pods6": {"::/0"}, "cluster4": nil, "cluster6": nil} {
-		if got := elements(t, set); !slices.Equal(got, want) {
+		if got := listedIn(t, set); !slices.Equal(got, want) {
 			t.Fatalf("%s has %v, want %v", set, got, want)
 		}
 	}
@@ -229,7 +367,7 @@ func TestNothingToDo(t *testing.T) {
 	plane, wanted := New(), example()
 	apply(t, plane, wanted)
 	other.Do(func() {
-		if _, err := plane.Apply(t.Context(), &plan.Node{Masquerade: wanted}); err != nil {
+		if _, err := plane.Apply(t.Context(), wanted); err != nil {
 			t.Error(err)
 		}
 		if tables, err := (&nft.Conn{}).ListTables(); err != nil || len(tables) != 0 {
@@ -257,7 +395,11 @@ func TestStart(t *testing.T) {
 		names = append(names, chain.Table.Name+" "+chain.Name)
 	}
 	slices.Sort(names)
-	if want := []string{"fairlead postrouting", "foreign theirs"}; !slices.Equal(names, want) {
+	want := []string{
+		"fairlead from-pod", "fairlead hostport", "fairlead output", "fairlead postrouting", "fairlead prerouting", "fairlead raw",
+		"foreign theirs",
+	}
+	if !slices.Equal(names, want) {
 		t.Fatalf("chains %v, want %v", names, want)
 	}
 }
@@ -270,8 +412,8 @@ func TestTableRemoved(t *testing.T) {
 	conn := &nft.Conn{}
 	conn.DelTable(ourTable())
 	must(t, conn.Flush())
-	apply(t, plane, &masquerade.Plan{Pods: example().Pods})
-	if got := elements(t, "pods4"); !slices.Equal(got, []string{"10.244.1.0/24"}) {
+	apply(t, plane, masquerading(&masquerade.Plan{Pods: ranges().Pods}))
+	if got := listedIn(t, "pods4"); !slices.Equal(got, []string{"10.244.1.0/24"}) {
 		t.Fatalf("pods4 has %v", got)
 	}
 }
@@ -282,24 +424,24 @@ func TestManyNodes(t *testing.T) {
 	wanted := many(5000)
 	plane := New()
 	apply(t, plane, wanted)
-	if n := len(elements(t, "cluster6")); n != 5000 {
+	if n := len(listedIn(t, "cluster6")); n != 5000 {
 		t.Fatalf("%d elements, want 5000", n)
 	}
-	apply(t, plane, &masquerade.Plan{})
-	if n := len(elements(t, "cluster6")); n != 0 {
+	apply(t, plane, masquerading(&masquerade.Plan{}))
+	if n := len(listedIn(t, "cluster6")); n != 0 {
 		t.Fatalf("%d elements, want none", n)
 	}
 }
 
-func many(nodes int) *masquerade.Plan {
-	wanted := example()
-	wanted.Cluster = prefixes()
+func many(nodes int) *plan.Node {
+	wanted := ranges()
+	wanted.Cluster = prefixMap()
 	for n := range nodes {
 		wanted.Cluster = wanted.Cluster.
 			With(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n), 0}), 24), struct{}{}).
 			With(netip.MustParsePrefix(fmt.Sprintf("fd00:0:0:%x::/64", n)), struct{}{})
 	}
-	return wanted
+	return masquerading(wanted)
 }
 
 // TestFeaturesOfThisKernel: what is there is not said to be missing, and the
@@ -319,31 +461,8 @@ func TestFeaturesOfThisKernel(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	plane := New()
 	plane.unsupported = "something (Linux 5.2)"
-	problems, err := plane.Apply(t.Context(), &plan.Node{Name: "self", Masquerade: example()})
+	problems, err := plane.Apply(t.Context(), example())
 	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, "Linux 5.2") {
 		t.Fatalf("problems %v, error %v", problems, err)
-	}
-}
-
-func BenchmarkFirstApply(b *testing.B) {
-	netnstest.Enter(b)
-	wanted := many(1000)
-	for b.Loop() {
-		apply(b, New(), wanted)
-	}
-}
-
-func BenchmarkOneNodeChanges(b *testing.B) {
-	netnstest.Enter(b)
-	plane, wanted := New(), many(1000)
-	extra := *wanted
-	extra.Cluster = extra.Cluster.With(netip.MustParsePrefix("10.200.0.0/24"), struct{}{})
-	apply(b, plane, wanted)
-	for i := 0; b.Loop(); i++ {
-		if i%2 == 0 {
-			apply(b, plane, &extra)
-		} else {
-			apply(b, plane, wanted)
-		}
 	}
 }

@@ -2,7 +2,7 @@ package nftables
 
 import (
 	"fmt"
-	"net/netip"
+	"slices"
 
 	nft "github.com/google/nftables"
 
@@ -10,102 +10,154 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// prefixSet is a set of prefixes that do not overlap. In the kernel it is one
-// interval set for each family, its name followed by 4 or 6.
-type prefixSet struct {
-	dataplane.Delta[netip.Prefix, struct{}]
-	name    string
-	comment string
-	id      uint32 // of the IPv4 set; the next is of the IPv6 set. A set of a batch is named by it
+// elements are the entries of a part of the plan as those of sets or maps of
+// the table.
+type elements[K, V comparable] struct {
+	dataplane.Delta[K, V]
+	sets   []*nft.Set
+	encode func(K, V) (set int, _ []nft.SetElement) // an entry: in which of the sets, and what of it
+	named  func(K) string                           // in the words of plan.Text
+	aside  map[K]error                              // what the kernel has refused during this Apply
 }
 
-func (s *prefixSet) of(family model.Family) *nft.Set {
-	set := &nft.Set{
-		Table: ourTable(), Name: s.name + "4", ID: s.id, Comment: s.comment,
-		KeyType: nft.TypeIPAddr, Interval: true,
-	}
-	if family == model.IPv6 {
-		set.Name, set.ID, set.KeyType = s.name+"6", s.id+1, nft.TypeIP6Addr
-	}
-	return set
+// mirror is elements of any type.
+type mirror interface {
+	kernel() []*nft.Set
+	create(b *batch) error
+	update(b *batch) error
+	settle()
+	forget()
+	retry()
+	refused(node string) []model.Problem
+	Pending() int
 }
+
+func (e *elements[K, V]) kernel() []*nft.Set { return e.sets }
 
 // create adds the sets with all that they should hold.
-func (s *prefixSet) create(conn *nft.Conn) error {
-	for _, family := range model.Families {
-		if err := conn.AddSet(s.of(family), nil); err != nil {
-			return fmt.Errorf("add set %s: %w", s.of(family).Name, err)
+func (e *elements[K, V]) create(b *batch) error {
+	for _, set := range e.sets {
+		if err := b.AddSet(set, nil); err != nil {
+			return fmt.Errorf("add set %s: %w", set.Name, err)
 		}
 	}
-	return s.update(conn)
+	return e.update(b)
 }
 
 // update changes the elements that differ. It deletes first, in the same
 // transaction: the kernel refuses an interval that overlaps one that it still
-// has, and packets see all or nothing anyway.
-func (s *prefixSet) update(conn *nft.Conn) error {
-	var puts, removals [len(model.Families)][]nft.SetElement
-	for prefix := range s.Removals() {
-		family := model.FamilyOf(prefix.Addr())
-		removals[family] = append(removals[family], interval(prefix)...)
+// has, and a key that has another value; and packets see all or nothing anyway.
+func (e *elements[K, V]) update(b *batch) error {
+	puts, removals := make([]pieces, len(e.sets)), make([]pieces, len(e.sets))
+	for key, value := range e.Removals() {
+		e.add(removals, key, value, true)
 	}
-	for prefix := range s.Puts() {
-		family := model.FamilyOf(prefix.Addr())
-		puts[family] = append(puts[family], interval(prefix)...)
+	for key, value := range e.Puts() {
+		if e.aside[key] != nil {
+			continue
+		}
+		if old, ok := e.Actual(key); ok {
+			e.add(removals, key, old, true)
+		}
+		e.add(puts, key, value, false)
 	}
-	for _, family := range model.Families {
-		set := s.of(family)
-		if err := inPieces(set, removals[family], conn.SetDeleteElements); err != nil {
+	for i, set := range e.sets {
+		if err := removals[i].send(b, set, b.SetDeleteElements); err != nil {
 			return fmt.Errorf("delete from set %s: %w", set.Name, err)
 		}
-		if err := inPieces(set, puts[family], conn.SetAddElements); err != nil {
+	}
+	for i, set := range e.sets {
+		if err := puts[i].send(b, set, b.SetAddElements); err != nil {
 			return fmt.Errorf("add to set %s: %w", set.Name, err)
 		}
 	}
 	return nil
 }
 
-// settle says that the kernel has taken what create or update sent.
-func (s *prefixSet) settle() {
-	for prefix := range s.Puts() {
-		s.Did(prefix, struct{}{})
+func (e *elements[K, V]) add(to []pieces, key K, value V, bare bool) {
+	set, encoded := e.encode(key, value)
+	if bare {
+		for i := range encoded {
+			encoded[i].Val = nil
+		}
 	}
-	for prefix := range s.Removals() {
-		s.Removed(prefix)
+	to[set] = append(to[set], piece{encoded, func(err error) {
+		if e.aside == nil {
+			e.aside = map[K]error{}
+		}
+		e.aside[key] = err
+	}})
+}
+
+// settle says that the kernel has taken what create or update sent.
+func (e *elements[K, V]) settle() {
+	for key, value := range e.Puts() {
+		if e.aside[key] == nil {
+			e.Did(key, value)
+		}
+	}
+	for key := range e.Removals() {
+		e.Removed(key)
 	}
 }
 
-// inPieces keeps each list below the 64 KiB that the length of a netlink
-// attribute can say.
-func inPieces(set *nft.Set, elements []nft.SetElement, send func(*nft.Set, []nft.SetElement) error) error {
-	const most = 512
-	for len(elements) > 0 {
-		n := min(most, len(elements))
-		if err := send(set, elements[:n]); err != nil {
+// forget says that the kernel holds nothing.
+func (e *elements[K, V]) forget() { e.Observe(nil) }
+
+// retry gives what was put aside another chance.
+func (e *elements[K, V]) retry() { e.aside = nil }
+
+func (e *elements[K, V]) refused(node string) (problems []model.Problem) {
+	for key, err := range e.aside {
+		if _, wanted := e.Wanted(key); wanted {
+			problems = append(problems, model.Problem{
+				Kind: "Node", Name: node, Field: e.named(key), Reason: "KernelRefused",
+				Message: fmt.Sprintf("the kernel refused it as an element of its nftables set: %v", err),
+				Remedy:  "see nft list table inet fairlead on the node, and report it with the output of fairlead status",
+			})
+		}
+	}
+	return problems
+}
+
+// literal adds a set that one rule has to itself.
+func (b *batch) literal(of nft.SetDatatype, interval bool, values ...nft.SetElement) (*nft.Set, error) {
+	const first = 1000 // above the numbers of other sets
+	b.literals++
+	set := &nft.Set{
+		Table: ourTable(), ID: first + b.literals, Name: "__set%d", Anonymous: true, Constant: true,
+		KeyType: of, Interval: interval,
+	}
+	b.elements = append(b.elements, nil)
+	if err := b.AddSet(set, values); err != nil {
+		return nil, fmt.Errorf("add a set of values: %w", err)
+	}
+	return set, nil
+}
+
+// piece is an entry, and what puts it aside.
+type piece struct {
+	encoded []nft.SetElement
+	aside   func(error)
+}
+
+type pieces []piece
+
+// send packs as many entries into a message as the batch says.
+func (p pieces) send(b *batch, set *nft.Set, send func(*nft.Set, []nft.SetElement) error) error {
+	for part := range slices.Chunk(p, b.most) {
+		var encoded []nft.SetElement
+		for _, piece := range part {
+			encoded = append(encoded, piece.encoded...)
+		}
+		var aside func(error)
+		if b.most == oneByOne {
+			aside = part[0].aside
+		}
+		b.elements = append(b.elements, aside)
+		if err := send(set, encoded); err != nil {
 			return err
 		}
-		elements = elements[n:]
 	}
 	return nil
-}
-
-// interval is a prefix as elements of an interval set: its first address and
-// the first one after it, unless it reaches the end of the address space.
-func interval(prefix netip.Prefix) []nft.SetElement {
-	prefix = prefix.Masked()
-	elements := []nft.SetElement{{Key: prefix.Addr().AsSlice()}}
-	if end := after(prefix); end.IsValid() {
-		elements = append(elements, nft.SetElement{Key: end.AsSlice(), IntervalEnd: true})
-	}
-	return elements
-}
-
-// after is the first address above a prefix, invalid if there is none.
-func after(prefix netip.Prefix) netip.Addr {
-	last := prefix.Addr().AsSlice()
-	for bit := prefix.Bits(); bit < len(last)*8; bit++ {
-		last[bit/8] |= 0x80 >> (bit % 8)
-	}
-	addr, _ := netip.AddrFromSlice(last)
-	return addr.Next()
 }

@@ -1,11 +1,12 @@
 // Package masquerade plans which packets of pods leave with their node's
-// address: those from a pod of this node to an address that is no pod's. That
-// includes other nodes: the network between them need not know pods. It is
-// pure.
+// address: those from a pod of this node to an address that is no pod's, unless
+// the configuration excludes it. That includes other nodes: the network between
+// them need not know pods. It is pure.
 package masquerade
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -14,10 +15,14 @@ import (
 
 // Plan says what to masquerade. It is immutable.
 type Plan struct {
-	Pods    model.Map[netip.Prefix, struct{}] // sources: the pods of this node; empty: masquerade nothing
-	Cluster model.Map[netip.Prefix, struct{}] // destinations that are left alone: all pods; no two overlap
+	Pods        model.Map[netip.Prefix, struct{}] // sources: the pods of this node; empty: masquerade nothing
+	Cluster     model.Map[netip.Prefix, struct{}] // destinations that are left alone: all pods; no two overlap
+	Excluded    model.Map[netip.Prefix, struct{}] // and these, which are outside of the cluster; no two overlap
+	Sources     [len(model.Families)]netip.Addr   // packets leave with these; invalid: with that of the interface
+	RandomPorts bool                              // else a packet's port is kept if it is free
 
 	// What the next plan is made from.
+	exclude []netip.Prefix // as configured
 	nodes   model.Map[string, *model.Node]
 	holders model.Map[netip.Prefix, int] // how many nodes have this range
 	lengths model.Map[length, int]       // how many ranges have this length
@@ -30,22 +35,23 @@ type length struct {
 	bits   int
 }
 
-// Compute plans masquerading on one node. prev is the last plan or nil, and is
-// returned if the snapshot does not say enough for another.
-func Compute(prev *Plan, snapshot *model.Snapshot, name string) *Plan {
+// Compute plans masquerading on one node and says what is wrong with the
+// configuration there. prev is the last plan or nil, and is returned if the
+// snapshot does not say enough for another.
+func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.Problem) {
 	self, ok := snapshot.Nodes.Get(name)
 	if !ok || snapshot.Network == nil {
-		return prev
+		return prev, nil
 	}
 	next := &Plan{}
 	if prev != nil {
 		*next = *prev
 	}
-	next.Pods = model.Map[netip.Prefix, struct{}]{}
-	for _, prefix := range self.PodCIDRs {
-		if snapshot.Network.Masquerade.On[model.FamilyOf(prefix.Addr())] {
-			next.Pods = next.Pods.With(prefix, struct{}{})
-		}
+	config := &snapshot.Network.Masquerade
+	problems := next.configure(config, self, snapshot.Links)
+	if prev == nil || !slices.Equal(next.exclude, config.Exclude) {
+		next.exclude = config.Exclude
+		next.Excluded = cover(slices.Concat(unforwarded[:], config.Exclude))
 	}
 	overlaps := false
 	for change := range model.Diff(next.nodes, snapshot.Nodes) {
@@ -57,10 +63,75 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) *Plan {
 		}
 	}
 	if overlaps {
-		next.Cluster = cover(next.holders)
+		next.Cluster = cover(next.ranges())
 	}
 	next.nodes = snapshot.Nodes
-	return next
+	return next, problems
+}
+
+// unforwarded are destinations that no router passes on, so that a packet to
+// them does not leave the link: link-local (RFC 3927, RFC 4291 section 2.5.6)
+// and multicast.
+var unforwarded = [...]netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+// configure plans what depends neither on other nodes nor on destinations.
+func (p *Plan) configure(config *model.Masquerade, self *model.Node, links model.Map[string, *model.Link]) (problems []model.Problem) {
+	p.RandomPorts = config.RandomPorts
+	p.Pods = model.Map[netip.Prefix, struct{}]{}
+	p.Sources = [len(model.Families)]netip.Addr{}
+	for _, prefix := range self.PodCIDRs {
+		if config.On[model.FamilyOf(prefix.Addr())] {
+			p.Pods = p.Pods.With(prefix, struct{}{})
+		}
+	}
+	own := addresses(self, links)
+	for _, family := range model.Families {
+		if !config.On[family] || !self.PodCIDR(family).IsValid() {
+			continue
+		}
+		from := slices.DeleteFunc(slices.Clone(config.From), func(prefix netip.Prefix) bool {
+			return model.FamilyOf(prefix.Addr()) != family
+		})
+		p.Sources[family] = first(own, from)
+		if len(from) > 0 && !p.Sources[family].IsValid() {
+			problems = append(problems, model.Problem{
+				Kind: "Node", Name: self.Name, Field: "masquerade", Reason: "NoMasqueradeAddress",
+				Message: fmt.Sprintf("no interface of the node that is up has an address in %s, so pods leave the cluster with that of the interface they leave by", from),
+				Remedy:  "give the node an address in one of those ranges, or take them out of spec.masquerade of the Network default",
+			})
+		}
+	}
+	return problems
+}
+
+// addresses are those that the node has now, its InternalIPs first.
+func addresses(self *model.Node, links model.Map[string, *model.Link]) (all []netip.Addr) {
+	for _, link := range links.All() {
+		for _, prefix := range link.Addresses {
+			all = append(all, prefix.Addr())
+		}
+	}
+	rank := func(addr netip.Addr) int {
+		if at := slices.Index(self.Addresses, addr); at >= 0 {
+			return at
+		}
+		return len(self.Addresses)
+	}
+	slices.SortFunc(all, func(a, b netip.Addr) int { return cmp.Or(rank(a)-rank(b), a.Compare(b)) })
+	return all
+}
+
+// first is the first address in one of the ranges; invalid if there is none.
+func first(of []netip.Addr, in []netip.Prefix) netip.Addr {
+	for _, addr := range of {
+		if slices.ContainsFunc(in, func(prefix netip.Prefix) bool { return prefix.Contains(addr) }) {
+			return addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // add and remove tell whether the ranges may overlap, so that Cluster has to be
@@ -112,15 +183,17 @@ func (p *Plan) distinct(family model.Family) (lengths int) {
 	return lengths
 }
 
-// cover is the ranges that lie in no other.
-func cover(holders model.Map[netip.Prefix, int]) model.Map[netip.Prefix, struct{}] {
-	var prefixes []netip.Prefix
-	for prefix := range holders.All() {
-		prefixes = append(prefixes, prefix)
+// ranges are those of all nodes.
+func (p *Plan) ranges() (all []netip.Prefix) {
+	for prefix := range p.holders.All() {
+		all = append(all, prefix)
 	}
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
-	})
+	return all
+}
+
+// cover is the ranges that lie in no other.
+func cover(prefixes []netip.Prefix) model.Map[netip.Prefix, struct{}] {
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	var cover model.Map[netip.Prefix, struct{}]
 	var last netip.Prefix
 	for _, prefix := range prefixes {

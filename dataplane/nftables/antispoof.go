@@ -1,0 +1,92 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	nft "github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/antispoof"
+)
+
+// sourceSet is what pods may send: a set for each family, and one of those
+// that speak IPv6 and so have to discover neighbours.
+type sourceSet = elements[antispoof.Source, struct{}]
+
+func newSources() sourceSet {
+	own := perFamily("sources", "what pods send from", func(set *nft.Set, address nft.SetDatatype) {
+		set.KeyType = nft.MustConcatSetType(nft.TypeIFName, nft.TypeEtherAddr, address)
+	})
+	discovery := &nft.Set{
+		Name: "discoverers", Comment: "pods that have IPv6 neighbours",
+		KeyType: nft.MustConcatSetType(nft.TypeIFName, nft.TypeEtherAddr),
+	}
+	return sourceSet{
+		sets: append(own, discovery),
+		encode: func(source antispoof.Source, _ struct{}) (int, []nft.SetElement) {
+			key := make([]byte, unix.IFNAMSIZ, unix.IFNAMSIZ+8+16)
+			copy(key, source.Device)
+			key = append(append(key, source.MAC[:]...), 0, 0)
+			if !source.Address.IsValid() {
+				return len(model.Families), []nft.SetElement{{Key: key}}
+			}
+			return int(model.FamilyOf(source.Address)), []nft.SetElement{{Key: append(key, source.Address.AsSlice()...)}}
+		},
+		named: func(source antispoof.Source) string { return fmt.Sprintf("source %s", source) },
+	}
+}
+
+// addAntiSpoof adds the chains that drop what pods may not send, before a
+// connection is made of it. What comes from a pod that is not known yet is
+// dropped, too.
+func (p *Plane) addAntiSpoof(b *batch) error {
+	table := ourTable()
+	check := b.AddChain(&nft.Chain{Table: table, Name: "from-pod"})
+	prerouting := b.AddChain(&nft.Chain{
+		Name: "raw", Table: table, Type: nft.ChainTypeFilter,
+		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
+	})
+	b.rule(prerouting, "", fromPods(), then(expr.VerdictJump, check.Name))
+	// Pods that have host ports could else reach servers that trust 127.0.0.1:
+	// see hostport.Plan.Sysctls.
+	b.rule(check, "to the node's loopback interface", loopback(headers[model.IPv4].dest), counted(then(expr.VerdictDrop, "")...))
+	for _, family := range model.Families {
+		b.rule(check, "", ethernet(family), []expr.Any{
+			meta(expr.MetaKeyIIFNAME, word0), etherSource(word4), source(family, word6), in(p.sources.sets[family]),
+		}, then(expr.VerdictReturn, ""))
+	}
+	if err := addDiscovery(b, check, p.sources.sets[len(model.Families)]); err != nil {
+		return err
+	}
+	b.rule(check, "another address or MAC than the pod's", counted(then(expr.VerdictDrop, "")...))
+	return nil
+}
+
+// addDiscovery lets pods discover neighbours and join multicast groups with
+// link-local addresses and without one (RFC 4861, RFC 4862, RFC 3810).
+func addDiscovery(b *batch, chain *nft.Chain, pods *nft.Set) error {
+	linkLocal, err := b.literal(nft.TypeIP6Addr, true, slices.Concat(
+		interval(model.HostPrefix(netip.IPv6Unspecified())), interval(netip.MustParsePrefix("fe80::/10")))...)
+	if err != nil {
+		return err
+	}
+	var messages []nft.SetElement
+	for _, icmpType := range []byte{131, 132, 133, 135, 136, 143} {
+		messages = append(messages, nft.SetElement{Key: []byte{icmpType}})
+	}
+	types, err := b.literal(nft.TypeICMP6Type, false, messages...)
+	if err != nil {
+		return err
+	}
+	b.rule(chain, "neighbour and listener discovery",
+		of(model.IPv6), []expr.Any{source(model.IPv6, word0), in(linkLocal)},
+		[]expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_ICMPV6)},
+		[]expr.Any{&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseTransportHeader, Len: 1}, in(types)},
+		overEthernet(), []expr.Any{meta(expr.MetaKeyIIFNAME, word0), etherSource(word4), in(pods)},
+		then(expr.VerdictReturn, ""))
+	return nil
+}

@@ -1,0 +1,145 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	nft "github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// batch is one transaction: all of it or nothing. The library encodes it. It is
+// sent here, because the library does not tell which of its messages the kernel
+// refused.
+type batch struct {
+	*nft.Conn
+	most     int               // elements in one message
+	elements []func(error)     // for each message of elements in turn, puts aside the one that it holds
+	literals uint32            // how many sets there are without a name
+	messages []netlink.Message // all, once they are encoded
+}
+
+// Elements in one message: as many as surely fit into the 64 KiB that the
+// length of an attribute can say, or one, so that a refusal names it.
+const (
+	inPieces = 512
+	oneByOne = 1
+)
+
+func newBatch(most int) (*batch, error) {
+	b := &batch{most: most}
+	capture := func(messages []netlink.Message) ([]netlink.Message, error) {
+		b.messages = append(b.messages, messages...)
+		return nil, os.ErrPermission // ends Flush: there are no answers to wait for
+	}
+	var err error
+	if b.Conn, err = nft.New(nft.WithTestDial(capture)); err != nil {
+		return nil, fmt.Errorf("begin a batch: %w", err)
+	}
+	return b, nil
+}
+
+// refusal is what the kernel said of one message.
+type refusal struct {
+	err    error
+	adding bool        // elements
+	aside  func(error) // see batch.elements; nil of a message that holds no element, or several
+}
+
+// send returns what was refused of a batch, of which nothing was applied then.
+// An error says that the batch as a whole failed.
+func (b *batch) send() ([]refusal, error) {
+	if err := b.Flush(); len(b.messages) == 0 {
+		return nil, err // nothing to send, or nothing that could be encoded
+	}
+	// The first and the last message only frame the others; the last of those
+	// is answered even if all is well.
+	last := len(b.messages) - 2
+	var request []byte
+	for i, message := range b.messages {
+		message.Header.Sequence = uint32(i)
+		message.Header.Flags &^= netlink.Acknowledge
+		if i == last {
+			message.Header.Flags |= netlink.Acknowledge
+		}
+		encoded, err := message.MarshalBinary()
+		if err != nil {
+			return nil, fmt.Errorf("encode a batch: %w", err)
+		}
+		request = append(request, encoded...)
+	}
+	errnos, err := exchange(request, uint32(last))
+	if err != nil {
+		return nil, err
+	}
+	return b.refusals(errnos), nil
+}
+
+func (b *batch) refusals(errnos map[uint32]error) (refused []refusal) {
+	next := 0
+	for i, message := range b.messages {
+		verb := message.Header.Type & 0xff
+		var aside func(error)
+		if verb == unix.NFT_MSG_NEWSETELEM || verb == unix.NFT_MSG_DELSETELEM {
+			aside = b.elements[next]
+			next++
+		}
+		if err := errnos[uint32(i)]; err != nil {
+			refused = append(refused, refusal{err, verb == unix.NFT_MSG_NEWSETELEM, aside})
+		}
+	}
+	return refused
+}
+
+// exchange sends a batch and returns the errors of its messages by their
+// sequence number. It does not wait: the kernel has carried out a batch, and
+// answered, when the call that sends it returns.
+func exchange(request []byte, last uint32) (map[uint32]error, error) {
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("open a netfilter netlink socket: %w", err)
+	}
+	defer unix.Close(socket)
+	const largest = 64 << 20 // the kernel takes a batch as one message
+	err = errors.Join(
+		unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, largest),
+		unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, largest),
+		unix.SetsockoptInt(socket, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1), // errors do not repeat the request
+	)
+	if err != nil {
+		return nil, fmt.Errorf("configure a netfilter netlink socket: %w", err)
+	}
+	if err := unix.Sendto(socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("send a batch: %w", err)
+	}
+	errnos, buffer := map[uint32]error{}, make([]byte, 8<<10)
+	for {
+		n, _, err := unix.Recvfrom(socket, buffer, unix.MSG_DONTWAIT)
+		if err != nil {
+			return nil, fmt.Errorf("receive the answer to a batch: %w", err)
+		}
+		answers, err := syscall.ParseNetlinkMessage(buffer[:n])
+		if err != nil {
+			return nil, fmt.Errorf("read the answer to a batch: %w", err)
+		}
+		for _, answer := range answers {
+			if answer.Header.Type != unix.NLMSG_ERROR || len(answer.Data) < 4 {
+				continue
+			}
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(answer.Data)))
+			if errno != 0 && answer.Header.Seq == 0 {
+				return nil, fmt.Errorf("carry out a batch: %w", errno)
+			}
+			if errno != 0 {
+				errnos[answer.Header.Seq] = errno
+			}
+			if answer.Header.Seq == last {
+				return errnos, nil
+			}
+		}
+	}
+}
