@@ -56,6 +56,8 @@ test-kernels: deps
 
 bench:
 	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
+	go run ./bench/cni
+	go run ./bench/path
 
 generate:
 	go generate ./...

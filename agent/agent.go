@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
@@ -21,9 +23,11 @@ type Config struct {
 	Version    string // of this build, for the status
 	Source     Source
 	Publisher  Publisher
-	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for the first, which routes
+	Servers    []Server              // that run beside; may be none
+	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for all
 
-	RunDir        string // for the socket of the CNI plugin; made if missing
+	RunDir        string // for the socket of the CNI plugin, on a tmpfs; made if missing
+	StateDir      string // for what the agent must not forget; made if missing
 	Plugin        string // the CNI plugin to install; empty: it is installed already
 	CNIBinDir     string // to which
 	CNIConfDir    string // where the container runtime looks for configurations
@@ -31,17 +35,22 @@ type Config struct {
 	Log           *slog.Logger
 }
 
+// Server is a part that serves until its context ends.
+type Server interface {
+	Run(ctx context.Context) error
+}
+
 // Source tells the feed what the cluster is; kube.Source is one.
 type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
-	Synced() <-chan struct{}   // closed once a plan can be made
-	Problems() []model.Problem // of objects that were not understood
-	Changed() <-chan struct{}  // closed when Problems has changed
+	Synced() <-chan struct{} // closed once a plan can be made: all nodes, all pods and the Network are known
+	troubled                 // of objects that were not understood
 }
 
 // Publisher tells the cluster what this node is; kube.Client is one.
 type Publisher interface {
 	PublishNode(ctx context.Context, status kube.NodeStatus) error
+	WriteEvent(ctx context.Context, event kube.Event) error
 }
 
 // socketName is that of the CNI plugin's socket, in Config.RunDir.
@@ -50,13 +59,9 @@ const socketName = "cni.sock"
 // Run is the agent, until the context ends or a part of it fails for good. All
 // that it has programmed stays.
 func Run(ctx context.Context, c Config) error {
-	if c.Node == "" {
-		return fmt.Errorf("the name of the node is missing (--node-name or NODE_NAME)")
-	}
-	for _, dir := range []string{c.RunDir, c.CNIBinDir, c.CNIConfDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("prepare the node: %w", err)
-		}
+	socket := filepath.Join(c.RunDir, socketName)
+	if err := c.prepare(socket); err != nil {
+		return err
 	}
 	node, err := nodeNetns()
 	if err != nil {
@@ -65,11 +70,14 @@ func Run(ctx context.Context, c Config) error {
 	feed := &model.Feed{}
 	links := newLinks(feed, c.Log)
 	loop := newLoop(&c, feed, c.Source.Synced(), links.known)
-	attacher := &attacher{node: c.Node, feed: feed, loop: loop, able: make(chan struct{}), log: c.Log}
-	if err := attacher.takeOver(); err != nil {
+	notices, metrics := &notices{}, newMetrics()
+	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), notices: notices, reserved: make(chan struct{})}
+	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)
+	foreign.attacher = attacher
+	if err := attacher.takeOver(time.Now()); err != nil {
 		return err
 	}
-	server := &server{path: filepath.Join(c.RunDir, socketName), listening: make(chan struct{}), log: c.Log}
+	server := &server{path: socket, listening: make(chan struct{}), log: c.Log}
 	checks := checks{
 		{"apiserver", c.Source.Synced(), func() string { return unread(c.Source) }},
 		{"links", links.known, func() string { return "the interfaces of the node have not been read yet" }},
@@ -77,24 +85,50 @@ func Run(ctx context.Context, c Config) error {
 		{"kernel", loop.began, func() string { return "the plan has not been applied yet" }},
 		{"cni", server.listening, func() string { return "the socket of the CNI plugin is not open yet" }},
 	}
-	server.answer = (&verbs{attacher: attacher, node: node, starting: checks.missing, log: c.Log}).Answer
+	server.answer = (&verbs{attacher: attacher, node: node, starting: checks.missing, metrics: metrics, log: c.Log}).Answer
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.Source.Run(ctx, feed) })
-	for _, part := range []interface{ Run(context.Context) error }{
-		links, loop, attacher, server,
+	for _, server := range c.Servers {
+		group.Go(func() error {
+			// The rest goes on without it.
+			if err := server.Run(ctx); err != nil {
+				c.Log.Error("a part of the agent ended", "error", err)
+			}
+			return nil
+		})
+	}
+	for _, part := range []Server{
+		links, loop, attacher, foreign, server, &transition{feed},
 		&install{
-			plugin: c.Plugin, binDir: c.CNIBinDir, conDir: c.CNIConfDir,
-			socket: server.path, checks: checks, log: c.Log,
+			node: c.Node, plugin: c.Plugin, binDir: c.CNIBinDir, conDir: c.CNIConfDir,
+			socket: socket, copy: filepath.Join(c.StateDir, conflist),
+			feed: feed, checks: checks, notices: notices, log: c.Log,
 		},
 		&status{
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
-			source: c.Source, publisher: c.Publisher, checks: checks, log: c.Log,
+			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, log: c.Log,
 		},
-		&troubles{source: c.Source, log: c.Log},
-		&health{address: c.HealthAddress, checks: checks, loop: loop, feed: feed, log: c.Log},
+		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
+		&health{address: c.HealthAddress, checks: checks, loop: loop, feed: feed, metrics: metrics, log: c.Log},
 	} {
 		group.Go(func() error { return part.Run(ctx) })
 	}
 	return group.Wait()
+}
+
+// prepare makes the directories.
+func (c *Config) prepare(socket string) error {
+	if c.Node == "" {
+		return fmt.Errorf("the name of the node is missing (--node-name or NODE_NAME)")
+	}
+	for _, dir := range []string{c.RunDir, c.StateDir, c.CNIBinDir, c.CNIConfDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("prepare the node: %w", err)
+		}
+	}
+	if err := os.MkdirAll(cni.SpoolDir(socket), 0o700); err != nil {
+		return fmt.Errorf("prepare the node: %w", err)
+	}
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/vishvananda/netlink"
 
+	"github.com/fairlead-net/fairlead/bench/cni/reference"
 	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane"
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
@@ -25,24 +26,62 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
+// What the tests' process is told by its environment.
+const (
+	inNode      = "FAIRLEAD_TEST_NODE"   // the directory of what was built
+	agentInNode = "FAIRLEAD_TEST_AGENT"  // it is an agent, with these directories
+	dialInNode  = "FAIRLEAD_TEST_SOCKET" // it speaks on this socket, and ends
+)
+
 // TestMain runs the tests as a node: the whole process is in a network
 // namespace of its own.
 func TestMain(m *testing.M) {
-	const inNode = "FAIRLEAD_TEST_NODE"
-	if os.Geteuid() != 0 || os.Getenv(inNode) != "" {
+	switch {
+	case os.Getenv(agentInNode) != "":
+		os.Exit(agentMain(os.Getenv(agentInNode)))
+	case os.Getenv(dialInNode) != "":
+		os.Exit(dialMain(os.Getenv(dialInNode)))
+	case os.Geteuid() != 0 || os.Getenv(inNode) != "":
 		// The first thread is kept from tests that leave theirs in another
 		// namespace: /proc/self/ns/net is its.
 		runtime.LockOSThread()
 		os.Exit(m.Run())
 	}
+	code, err := runInNode()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runInNode() (code int, err error) {
+	dir, err := os.MkdirTemp("", "fairlead-agent-test-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, pluginName), "../cmd/fairlead-cni")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("build the plugin: %w\n%s", err, out)
+	}
+	if err := reference.Build(context.Background(), dir, "meta/bandwidth", "meta/tuning"); err != nil {
+		fmt.Fprintln(os.Stderr, err) // one test needs them
+	}
 	command := exec.Command("/proc/self/exe", os.Args[1:]...)
-	command.Env = append(os.Environ(), inNode+"=1")
+	command.Env = append(os.Environ(), inNode+"="+dir)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // Pdeathsig is of the thread
 	if err := command.Run(); err != nil {
-		os.Exit(1)
+		return 1, nil
 	}
+	return 0, nil
 }
+
+// plugin is the CNI plugin as it was built for the tests.
+func plugin() string { return filepath.Join(os.Getenv(inNode), pluginName) }
 
 const testNode = "node1"
 
@@ -53,14 +92,16 @@ type testCluster struct {
 	never  chan struct{}
 	node   *model.Node
 	peers  []*model.Node
+	pods   []*model.Pod
 
 	mu        sync.Mutex
 	published []kube.NodeStatus
+	events    []kube.Event
 }
 
 func newCluster(cidrs ...string) *testCluster {
 	c := &testCluster{synced: make(chan struct{}), never: make(chan struct{})}
-	c.node = &model.Node{Name: testNode, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
+	c.node = &model.Node{Name: testNode, UID: "uid-of-" + testNode, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	for _, cidr := range cidrs {
 		c.node.PodCIDRs = append(c.node.PodCIDRs, netip.MustParsePrefix(cidr))
 	}
@@ -72,6 +113,9 @@ func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 		s.Network = model.DefaultNetwork()
 		for _, node := range append(c.peers, c.node) {
 			s.Nodes = s.Nodes.With(node.Name, node)
+		}
+		for _, pod := range c.pods {
+			s.Pods = s.Pods.With(pod.PodKey, pod)
 		}
 	})
 	c.feed = feed
@@ -89,6 +133,31 @@ func (c *testCluster) PublishNode(_ context.Context, status kube.NodeStatus) err
 	defer c.mu.Unlock()
 	c.published = append(c.published, status)
 	return nil
+}
+
+func (c *testCluster) WriteEvent(_ context.Context, event kube.Event) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, event)
+	return nil
+}
+
+func (c *testCluster) latest() *model.Snapshot {
+	<-c.synced
+	s, _ := c.feed.Latest()
+	return s
+}
+
+// problems are those that the node has published last, as text.
+func (c *testCluster) problems() (texts []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.published) > 0 {
+		for _, problem := range c.published[len(c.published)-1].Problems {
+			texts = append(texts, problem.String())
+		}
+	}
+	return texts
 }
 
 // testAgent is an agent that runs, and the runtime that uses it.
@@ -117,18 +186,6 @@ func (a *testAgent) list(t testing.TB, version string) *libcni.NetworkConfigList
 		t.Fatal(err)
 	}
 	return list
-}
-
-// plugin builds the CNI plugin, which the build cache makes quick.
-func plugin(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), pluginName)
-	build := exec.Command("go", "build", "-o", path, "../cmd/fairlead-cni")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the plugin: %v\n%s", err, out)
-	}
-	return path
 }
 
 // needNode makes the uplink that the node has.
@@ -173,14 +230,23 @@ func must(t testing.TB, err error) {
 // start runs an agent on the kernel until stop, or the test's end.
 func start(t testing.TB, cluster *testCluster, runDir string) *testAgent {
 	t.Helper()
+	return startIn(t, cluster, runDir, t.TempDir())
+}
+
+// startIn is start with the directory of the runtime's configuration.
+func startIn(t testing.TB, cluster *testCluster, runDir, confDir string) *testAgent {
+	t.Helper()
 	routes, err := planenetlink.New()
 	must(t, err)
+	if _, err := os.Stat(filepath.Join(runDir, "state")); err != nil {
+		eventually(t, "the pods of another test to be gone", func() bool { return len(podDevices(t)) == 0 })
+	}
 	bin := t.TempDir()
 	a := &testAgent{
 		config: Config{
 			Node: testNode, Version: "test", Source: cluster, Publisher: cluster,
 			Dataplanes: []dataplane.Dataplane{routes},
-			Plugin:     plugin(t), RunDir: runDir, CNIBinDir: bin, CNIConfDir: t.TempDir(),
+			Plugin:     plugin(), RunDir: runDir, StateDir: filepath.Join(runDir, "state"), CNIBinDir: bin, CNIConfDir: confDir,
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		},
 		cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil),

@@ -19,10 +19,15 @@ func TestAliasTellsAll(t *testing.T) {
 			Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00:1234:1234:1234:1234:1234:1234:1234")},
 		}
 		a.Device = deviceName(a.AttachmentKey)
-		text := alias(a)
-		parsed, err := parseAlias(a.Device, text)
-		if err != nil || !parsed.Equal(a) || len(text) > maxAlias {
-			t.Errorf("%q is read as %+v, %v", text, parsed, err)
+		_, a.MAC = hardware(a.AttachmentKey)
+		for _, ports := range [][]model.HostPort{nil, {{Port: 80}}} {
+			of := *a
+			of.HostPorts = ports
+			text := alias(&of)
+			parsed, has, err := parseAlias(a.Device, text)
+			if err != nil || has != (ports != nil) || !parsed.Equal(a) || len(text) > maxAlias {
+				t.Errorf("%q is read as %+v, %v, %v", text, parsed, has, err)
+			}
 		}
 	}
 }
@@ -40,7 +45,7 @@ func TestAliasLeavesOutLongNames(t *testing.T) {
 func TestForeignAliases(t *testing.T) {
 	device := deviceName(keyOf("c"))
 	for _, text := range []string{"", "fairlead", "uplink to rack 7", "fairlead c eth0 10.0.0", "fairlead d eth0 10.0.0.1", "fairlead c eth0 "} {
-		if a, err := parseAlias(device, text); err == nil {
+		if a, _, err := parseAlias(device, text); err == nil {
 			t.Errorf("%q is read as %+v", text, a)
 		}
 	}

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/ipam"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -18,59 +23,58 @@ import (
 // attacher connects pods and disconnects them. Its methods may be called
 // concurrently; those for the same attachment wait for each other.
 type attacher struct {
-	node string
-	feed *model.Feed
-	loop *loop
-	able chan struct{} // closed when it knows what a pod of this node gets
-	log  *slog.Logger
-	busy locks
+	node       string
+	feed       *model.Feed
+	loop       *loop
+	reserved   <-chan struct{} // closed when no address of others is handed out
+	able       chan struct{}   // closed when it knows what a pod of this node gets
+	bootMarker string          // file that tells of a reboot by not being there
+	spool      *spool
+	notices    *notices
+	publisher  Publisher
+	log        *slog.Logger
+	busy       locks
+	wake       chan struct{} // has an element when Run has to look at what fails
 
 	mu        sync.Mutex // guards what is below
 	addresses ipam.Allocator
-	owners    map[model.AttachmentKey]struct{} // of addresses
+	journal   *journal
+	full      error // of the last pod that got no address; nil if one would by now
+	unwritten error // of the journal
+
+	// Of the start.
+	strange  []strange           // used by foreign alone
+	portless []*model.Attachment // adopted without their host ports; guarded by mu
 }
 
-// takeOver makes its own the pods that an earlier agent has connected, before
-// any other is. What cannot be taken over is left as it is.
-func (a *attacher) takeOver() error {
-	remains, err := findRemains()
-	if err != nil {
-		return err
+func newAttacher(c *Config, feed *model.Feed, loop *loop, reserved <-chan struct{}, notices *notices) *attacher {
+	a := &attacher{
+		node: c.Node, feed: feed, loop: loop, reserved: reserved, notices: notices, log: c.Log,
+		able: make(chan struct{}), wake: make(chan struct{}, 1), publisher: c.Publisher,
+		bootMarker: filepath.Join(c.RunDir, "boot"),
+		spool:      &spool{cni.SpoolDir(filepath.Join(c.RunDir, socketName)), c.Log},
 	}
-	for _, device := range remains.unlabelled {
-		a.log.Warn("removing a link of no pod", "device", device)
-		if err := removeDevice(device); err != nil {
-			return err
-		}
+	a.journal = &journal{
+		path:    filepath.Join(c.StateDir, "addresses.journal"),
+		records: func() []ipam.Record { return a.addresses.Records(time.Now()) },
+		failing: func(err error) { a.unwritten = err; a.look() },
 	}
-	for _, attachment := range remains.attachments {
-		if err := a.addresses.Restore(attachment.AttachmentKey, attachment.Addresses); err != nil {
-			remains.strange = append(remains.strange, fmt.Errorf("%s: %w", attachment.Device, err))
-			continue
-		}
-		a.own(attachment.AttachmentKey)
-		a.feed.Edit(func(s *model.Snapshot) {
-			s.Attachments = s.Attachments.With(attachment.AttachmentKey, attachment)
-		})
-	}
-	for _, err := range remains.strange {
-		a.log.Warn("a link that looks like a pod's is left alone; restart its pod", "error", err)
-	}
-	return nil
+	return a
 }
 
-// Run ends when the node can give its pods addresses, and says so to able.
-func (a *attacher) Run(ctx context.Context) error {
-	if _, err := a.await(ctx); err == nil {
-		close(a.able)
+// look makes Run look at what fails.
+func (a *attacher) look() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
 	}
-	return nil
 }
 
 // wanted is a pod to connect.
 type wanted struct {
 	model.AttachmentKey
 	pod   model.PodKey
+	ports []model.HostPort
 	netns *os.File
 }
 
@@ -84,10 +88,19 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 	if err != nil {
 		return nil, err
 	}
-	mtu := podMTU(snapshot, a.node)
+	// An older DEL of the same name must not come later.
+	if a.spool.has(w.AttachmentKey) {
+		if err := a.carryOutOne(w.AttachmentKey); err != nil {
+			return nil, err
+		}
+	}
+	v := &veth{netns: w.netns, mtu: podMTU(snapshot, a.node)}
 	if held, ok := snapshot.Attachments.Get(w.AttachmentKey); ok {
-		v := &veth{Attachment: held, netns: w.netns, mtu: mtu}
+		v.Attachment = held
 		err := v.verify()
+		if err == nil && !slices.Equal(held.HostPorts, w.ports) {
+			err = differs("it has the host ports %v, not %v", held.HostPorts, w.ports)
+		}
 		if err == nil {
 			return v, a.waitRoutes(ctx, held, snapshot.Revision)
 		}
@@ -100,13 +113,9 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 		}
 	}
 	node, _ := snapshot.Nodes.Get(a.node)
-	addrs, err := a.allocate(w.AttachmentKey, node.PodCIDRs)
-	if err != nil {
+	if v.Attachment, err = a.allocate(w, node.PodCIDRs); err != nil {
 		return nil, err
 	}
-	v := &veth{netns: w.netns, mtu: mtu, Attachment: &model.Attachment{
-		AttachmentKey: w.AttachmentKey, Pod: w.pod, Device: deviceName(w.AttachmentKey), Addresses: addrs,
-	}}
 	if err := a.connect(ctx, v); err != nil {
 		return nil, errors.Join(err, a.remove(w.AttachmentKey))
 	}
@@ -114,17 +123,27 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 }
 
 func (a *attacher) connect(ctx context.Context, v *veth) error {
-	// Of an earlier attempt, perhaps; never of another pod.
-	if err := removeDevice(v.Device); err != nil {
-		return err
+	err := v.create()
+	if errors.Is(err, unix.EEXIST) {
+		// Of an earlier attempt, perhaps; never of another pod.
+		if err = removeDevice(v.Device); err == nil {
+			err = v.create()
+		}
 	}
-	if err := v.create(); err != nil {
+	if err != nil {
 		return err
 	}
 	revision := a.feed.Edit(func(s *model.Snapshot) {
 		s.Attachments = s.Attachments.With(v.AttachmentKey, v.Attachment)
 	})
-	return a.waitRoutes(ctx, v.Attachment, revision)
+	// While the data planes apply it.
+	if err := inside(v.netns, v.configurePod); err != nil {
+		return err
+	}
+	if err := a.waitRoutes(ctx, v.Attachment, revision); err != nil {
+		return err
+	}
+	return v.waitCarrier(ctx)
 }
 
 // waitRoutes waits until the kernel has the routes to the pod.
@@ -165,7 +184,6 @@ func (a *attacher) remove(key model.AttachmentKey) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.addresses.Release(key, time.Now())
-	delete(a.owners, key)
 	return nil
 }
 
@@ -174,51 +192,84 @@ func (a *attacher) del(key model.AttachmentKey) error {
 	return a.remove(key)
 }
 
-func (a *attacher) check(key model.AttachmentKey, netns *os.File) error {
+// carryOut carries out the DELs that wait.
+func (a *attacher) carryOut() error {
+	var failed []error
+	for _, key := range a.spool.pending() {
+		a.log.Info("carrying out a DEL that waited", "container", key.ContainerID)
+		unlock := a.busy.lock(key)
+		if a.spool.has(key) { // not carried out meanwhile by an ADD
+			failed = append(failed, a.carryOutOne(key))
+		}
+		unlock()
+	}
+	return errors.Join(failed...)
+}
+
+// carryOutOne is for who has the attachment's turn.
+func (a *attacher) carryOutOne(key model.AttachmentKey) error {
+	if err := a.remove(key); err != nil {
+		return err
+	}
+	return a.spool.done(key)
+}
+
+// check returns a difference if a connected pod is not as it was made, which
+// includes what the runtime was told of it.
+func (a *attacher) check(key model.AttachmentKey, netns *os.File, told *types100.Result) error {
 	defer a.busy.lock(key)()
 	snapshot, _ := a.feed.Latest()
 	held, ok := snapshot.Attachments.Get(key)
 	if !ok {
 		return differs("%s of container %s is not connected", key.Interface, key.ContainerID)
 	}
-	return (&veth{Attachment: held, netns: netns}).verify()
+	v := &veth{Attachment: held, netns: netns}
+	if err := v.verifyTold(told); err != nil {
+		return err
+	}
+	if err := v.verify(); err != nil {
+		return err
+	}
+	return v.verifyRoutes()
 }
 
 // collect disconnects all pods but these. The runtime adds none meanwhile (CNI
 // specification, section 2, GC).
 func (a *attacher) collect(valid map[model.AttachmentKey]bool) error {
+	failed := []error{a.carryOut()}
 	a.mu.Lock()
-	owners := maps.Clone(a.owners) // also pods whose link is gone
-	a.mu.Unlock()
-	var failed []error
-	for key := range owners {
-		if valid[key] {
-			continue
+	var stale []model.AttachmentKey
+	for held := range a.addresses.All() { // also pods whose link is gone
+		if !valid[held.AttachmentKey] {
+			stale = append(stale, held.AttachmentKey)
 		}
+	}
+	a.mu.Unlock()
+	for _, key := range stale {
 		a.log.Info("removing a pod that is no more", "container", key.ContainerID)
 		failed = append(failed, a.del(key))
 	}
 	return errors.Join(failed...)
 }
 
-// own notes an owner of addresses. The caller holds the lock, or is alone.
-func (a *attacher) own(key model.AttachmentKey) {
-	if a.owners == nil {
-		a.owners = map[model.AttachmentKey]struct{}{}
-	}
-	a.owners[key] = struct{}{}
-}
-
-func (a *attacher) allocate(key model.AttachmentKey, ranges []netip.Prefix) ([]netip.Addr, error) {
+func (a *attacher) allocate(w wanted, ranges []netip.Prefix) (*model.Attachment, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.claimPorts(w.AttachmentKey, w.ports); err != nil {
+		return nil, err
+	}
 	a.addresses.SetRanges(ranges)
-	addrs, err := a.addresses.Allocate(key, time.Now())
-	if err != nil {
+	_, mac := hardware(w.AttachmentKey)
+	held, err := a.addresses.Allocate(model.Attachment{
+		AttachmentKey: w.AttachmentKey, Pod: w.pod, Device: deviceName(w.AttachmentKey), MAC: mac, HostPorts: w.ports,
+	}, time.Now())
+	if (err != nil) != (a.full != nil) {
+		a.look()
+	}
+	if a.full = err; err != nil {
 		return nil, fmt.Errorf("allocate an address: %w", err)
 	}
-	a.own(key)
-	return addrs, nil
+	return held, nil
 }
 
 // errNotReady says what an ADD waited for in vain.
@@ -228,13 +279,17 @@ var errNotReady = errors.New("the node is not ready for pods")
 // range; the kubelet tries again.
 const readyTimeout = 10 * time.Second
 
-// await waits until the snapshot says what a pod of this node gets.
+// await waits until the snapshot says what a pod of this node gets, and no
+// address of others can be handed out.
 func (a *attacher) await(ctx context.Context) (*model.Snapshot, error) {
 	for {
 		snapshot, changed := a.feed.Latest()
 		missing := a.missing(snapshot)
-		if missing == "" {
+		if missing == "" && isDone(a.reserved) {
 			return snapshot, nil
+		}
+		if missing == "" {
+			missing, changed = unreserved, a.reserved
 		}
 		select {
 		case <-ctx.Done():
@@ -247,8 +302,14 @@ func (a *attacher) await(ctx context.Context) (*model.Snapshot, error) {
 // why is what await waits for now.
 func (a *attacher) why() string {
 	snapshot, _ := a.feed.Latest()
-	return a.missing(snapshot)
+	if missing := a.missing(snapshot); missing != "" {
+		return missing
+	}
+	return unreserved
 }
+
+// unreserved is what is missing when the snapshot lacks nothing.
+const unreserved = "the pods of the node have not been read from the API server yet"
 
 func (a *attacher) missing(s *model.Snapshot) string {
 	node, ok := s.Nodes.Get(a.node)

@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
 	"github.com/vishvananda/netlink"
 
 	"github.com/fairlead-net/fairlead/cni"
@@ -118,9 +119,12 @@ func TestVerbs(t *testing.T) {
 	cluster := newCluster("10.244.1.0/24", "fd00:10:244:1::/64")
 	a := start(t, cluster, t.TempDir())
 	ctx := context.Background()
-	for _, version := range []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+	for _, version := range version.All.SupportedVersions() {
 		t.Run(version, func(t *testing.T) {
 			list := a.list(t, version)
+			if err := a.cni.GetStatusNetworkList(ctx, list); err != nil {
+				t.Errorf("STATUS: %v", err)
+			}
 			one, other := newPod(t, "one"+version), newPod(t, "other"+version)
 			result, err := a.cni.AddNetworkList(ctx, list, one.conf)
 			must(t, err)
@@ -136,8 +140,17 @@ func TestVerbs(t *testing.T) {
 			for _, addr := range addrs {
 				reach(t, a, list, other, one, addr)
 			}
-			if err := a.cni.CheckNetworkList(ctx, list, one.conf); err != nil && version >= "0.4.0" {
+			if err := a.cni.CheckNetworkList(ctx, list, one.conf); (err != nil) == (version >= "0.4.0") {
 				t.Errorf("CHECK: %v", err)
+			}
+			stale := newPod(t, "stale"+version)
+			_, err = a.cni.AddNetworkList(ctx, list, stale.conf)
+			must(t, err)
+			must(t, a.cni.GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: []types.GCAttachment{
+				{ContainerID: one.conf.ContainerID, IfName: "eth0"}, {ContainerID: other.conf.ContainerID, IfName: "eth0"},
+			}}))
+			if devices := podDevices(t); len(devices) != 2 {
+				t.Errorf("after GC there are %v", devices)
 			}
 			verifyMTU(t, one, 1400)
 			verifyNeighbors(t, one)
@@ -215,7 +228,7 @@ func TestCheckGCStatus(t *testing.T) {
 		return netlink.AddrDel(link, address(netip.MustParsePrefix("10.244.1.1/32")))
 	}))
 	err := a.cni.CheckNetworkList(ctx, list, kept.conf)
-	if err == nil || !strings.Contains(err.Error(), "eth0 in the pod lacks the address 10.244.1.1") {
+	if err == nil || !strings.Contains(err.Error(), "in the pod: eth0 lacks the address 10.244.1.1") {
 		t.Errorf("CHECK of a pod without its address: %v", err)
 	}
 	if err := a.cni.CheckNetworkList(ctx, list, stale.conf); err == nil {
@@ -275,7 +288,8 @@ func TestRefusals(t *testing.T) {
 		{"range exhausted", []string{"10.244.1.0/31"}, "", types.ErrTryAgainLater, "no address is left in [10.244.1.0/31]"},
 		{"no namespace there", []string{"10.244.1.0/24"}, "/run/netns/nowhere", types.ErrInvalidNetNS, "cannot open"},
 		{"the node's own namespace", []string{"10.244.1.0/24"}, fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), types.ErrInvalidNetNS, "the node's own"},
-		{"not a namespace", []string{"10.244.1.0/24"}, "/etc/hostname", types.ErrInternal, ""},
+		{"not a namespace", []string{"10.244.1.0/24"}, "/etc/hostname", types.ErrInvalidNetNS, "no network namespace"},
+		{"another kind of namespace", []string{"10.244.1.0/24"}, "/proc/self/ns/uts", types.ErrInvalidNetNS, "no network namespace"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := start(t, newCluster(test.cidrs...), t.TempDir())
@@ -469,28 +483,4 @@ func TestParallel(t *testing.T) {
 		}
 		return true
 	})
-}
-
-// The configuration appears when pods can be connected, and not before.
-func TestInstall(t *testing.T) {
-	needNode(t)
-	cluster := newCluster("10.244.1.0/24")
-	a := start(t, cluster, t.TempDir())
-	path := filepath.Join(a.config.CNIConfDir, conflist)
-	eventually(t, path, func() bool { _, err := os.Stat(path); return err == nil })
-	list, err := libcni.ConfListFromFile(path)
-	must(t, err)
-	if list.CNIVersion != "1.1.0" || list.Plugins[0].Network.Type != pluginName {
-		t.Errorf("got %+v", list)
-	}
-	must(t, a.cni.GetStatusNetworkList(context.Background(), list))
-	eventually(t, "status to be published", func() bool {
-		cluster.mu.Lock()
-		defer cluster.mu.Unlock()
-		last := len(cluster.published) - 1
-		return last >= 0 && cluster.published[last].Ready && cluster.published[last].Uplink == "uplink" && cluster.published[last].MTU == 1400
-	})
-	if left, _ := filepath.Glob(filepath.Join(a.config.CNIConfDir, ".*")); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
 }

@@ -19,6 +19,7 @@ type health struct {
 	checks  checks
 	loop    *loop
 	feed    *model.Feed
+	metrics *metrics
 	log     *slog.Logger
 }
 
@@ -75,6 +76,7 @@ func (h *health) mux() *http.ServeMux {
 		}
 		fmt.Fprint(w, text)
 	})
+	mux.Handle("GET /metrics", h.metrics.handler())
 	mux.HandleFunc("GET /debug/snapshot", h.snapshot)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

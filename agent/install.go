@@ -1,8 +1,8 @@
 package agent
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,26 +10,47 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/cni"
+	"github.com/fairlead-net/fairlead/model"
 )
 
 // install makes the container runtime use Fairlead: the plugin first, and once
 // pods can be connected the configuration that names it and the file that says
-// so. All stay when the agent ends, so that the node stays ready while it
-// restarts; the file is gone after a reboot.
+// so. It keeps the configuration as the Network wants it. All stay when the
+// agent ends, so that the node stays ready while it restarts; the file is gone
+// after a reboot.
 type install struct {
+	node           string
 	plugin         string // what is installed
 	binDir, conDir string
 	socket         string
+	copy           string // file that has the configuration as it was written last
+	feed           *model.Feed
 	checks         checks
+	notices        *notices
 	log            *slog.Logger
+
+	binaries binaries
+	written  []byte // nil: not known
 }
 
 const (
 	pluginName = "fairlead-cni"
 	conflist   = "05-fairlead.conflist"
+	// editedEnding is of what somebody made of it. Runtimes do not read it.
+	editedEnding = ".edited"
 )
+
+// edits are the changes in the directories that matter.
+const edits = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
+
+// lookTime is how often the files are looked at where nothing is told of them,
+// and after a failure.
+const lookTime = 30 * time.Second
 
 func (i *install) Run(ctx context.Context) error {
 	if i.plugin != "" {
@@ -49,35 +70,100 @@ func (i *install) Run(ctx context.Context) error {
 		case <-check.done:
 		}
 	}
-	config, err := configuration(i.socket)
+	i.written, _ = os.ReadFile(i.copy)
+	i.binaries.dir = i.binDir
+	return watch(edits, []string{i.conDir, i.binDir}, func(edited <-chan struct{}) error { return i.keep(ctx, edited) })
+}
+
+func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
+	look := time.NewTicker(lookTime)
+	defer look.Stop()
+	ready := false
+	for {
+		snapshot, changed := i.feed.Latest()
+		network := snapshot.Network
+		chain := newChain(i.node, i.socket, network.Plugins, func(name string) ([]string, error) {
+			return i.binaries.versions(ctx, name)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		err := i.write(chain)
+		if err == nil && !ready {
+			err = os.WriteFile(cni.ReadyFile(i.socket), nil, 0o644)
+		}
+		if err == nil && !ready {
+			ready = true
+			i.log.Info("pods can be connected", "configuration", i.path())
+		}
+		i.tell(chain, err)
+		for unchanged := true; unchanged; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-edited:
+				unchanged = false
+			case <-look.C:
+				unchanged = false
+			case <-changed:
+				snapshot, changed = i.feed.Latest()
+				unchanged = snapshot.Network == network
+			}
+		}
+	}
+}
+
+func (i *install) path() string { return filepath.Join(i.conDir, conflist) }
+
+// write makes the configuration that of the chain. What somebody else made of
+// it is kept beside.
+func (i *install) write(chain *chain) error {
+	config, err := chain.config()
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(i.conDir, conflist)
-	if err := replace(path, 0o644, func(file *os.File) error { _, err := file.Write(config); return err }); err != nil {
+	current, err := os.ReadFile(i.path())
+	switch {
+	case err == nil && bytes.Equal(current, config):
+		return nil
+	case err == nil && i.written != nil && !bytes.Equal(current, i.written):
+		i.log.Warn("the CNI configuration was edited; it is put back", "edited", i.path()+editedEnding)
+		err = replace(i.path()+editedEnding, 0o644, func(file *os.File) error { _, err := file.Write(current); return err })
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	}
+	for _, path := range []string{i.path(), i.copy} {
+		if err == nil {
+			err = replace(path, 0o644, func(file *os.File) error { _, err := file.Write(config); return err })
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("install the CNI configuration: %w", err)
 	}
-	if err := os.WriteFile(cni.ReadyFile(i.socket), nil, 0o644); err != nil {
-		return fmt.Errorf("mark the node as ready: %w", err)
-	}
-	i.log.Info("pods can be connected", "configuration", path)
+	i.written = config
 	return nil
 }
 
-// configuration offers the newest version of the specification to runtimes that
-// know cniVersions, which came with 1.1, and 1.0.0 to others: they fail on one
-// that they do not know.
-func configuration(socket string) ([]byte, error) {
-	text, err := json.MarshalIndent(map[string]any{
-		"cniVersion":  "1.0.0",
-		"cniVersions": []string{"1.0.0", "1.1.0"},
-		"name":        "fairlead",
-		"plugins":     []any{map[string]any{"type": pluginName, "socket": socket}},
-	}, "", "  ")
+// tell says what has become of the chain, and of the edits of others until they
+// are taken away.
+func (i *install) tell(chain *chain, err error) {
+	problems := chain.problems
 	if err != nil {
-		return nil, fmt.Errorf("write the CNI configuration: %w", err)
+		problems = append(problems, model.Problem{
+			Kind: "Node", Name: i.node, Reason: "ConfigurationNotWritten",
+			Message: "the container runtime is not told how to connect pods: " + err.Error(),
+			Remedy:  "make room on the disk of the node, or make it writable",
+		})
 	}
-	return append(text, '\n'), nil
+	if _, err := os.Stat(i.path() + editedEnding); err == nil {
+		problems = append(problems, model.Problem{
+			Kind: "Node", Name: i.node, Field: i.path(), Reason: "ConfigurationEdited",
+			Message: "the CNI configuration was edited by hand and has been put back",
+			Remedy:  "configure plugins in spec.cni.plugins of Network/default, then delete the edited file " + i.path() + editedEnding,
+		})
+	}
+	i.notices.set("cni", problems...)
+	i.notices.remark(chain.cost())
 }
 
 func copyFile(to, from string) error {

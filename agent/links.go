@@ -225,8 +225,8 @@ func (l *links) lost(device string) {
 	}
 }
 
-// drop leaves alone one that was connected anew meanwhile. Its addresses stay
-// its own until the runtime says that it is no more.
+// drop leaves alone one that was connected anew meanwhile. The attacher frees its
+// addresses.
 func (l *links) drop(attachment *model.Attachment) {
 	l.feed.Edit(func(s *model.Snapshot) {
 		if current, _ := s.Attachments.Get(attachment.AttachmentKey); current == attachment {
@@ -251,6 +251,9 @@ const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_TEMPOR
 func (l *links) add(index int, network net.IPNet, scope, flags int) {
 	l.remove(index, network)
 	prefix := prefixOf(network)
+	if prefix.Addr().Is4() {
+		flags &^= unix.IFA_F_SECONDARY // the same bit as IFA_F_TEMPORARY
+	}
 	if scope >= unix.RT_SCOPE_LINK || flags&unusable != 0 || !prefix.IsValid() {
 		return
 	}

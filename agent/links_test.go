@@ -86,3 +86,17 @@ func TestLinksAreFollowed(t *testing.T) {
 	want.Addresses = prefixes("192.0.2.1/24")
 	is(&want)
 }
+
+// TestSecondaryAddresses: a further IPv4 address of a network counts; one of
+// IPv6 that is made to be forgotten, for which the kernel has the same bit, does
+// not.
+func TestSecondaryAddresses(t *testing.T) {
+	l := newLinks(&model.Feed{}, slog.New(slog.DiscardHandler))
+	l.interfaces = map[int]*iface{}
+	for _, text := range []string{"192.0.2.2/24", "2001:db8::2/64"} {
+		l.add(7, *network(netip.MustParsePrefix(text)), unix.RT_SCOPE_UNIVERSE, unix.IFA_F_SECONDARY)
+	}
+	if got := l.iface(7).addresses; len(got) != 1 || !got[0].Addr().Is4() {
+		t.Errorf("addresses %v, want the one of IPv4", got)
+	}
+}

@@ -23,6 +23,8 @@ type loop struct {
 	known   []<-chan struct{} // closed when the snapshot says enough to begin
 	log     *slog.Logger
 
+	disturbed <-chan struct{} // somebody has changed what was applied; nil if none can tell
+
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
 	busy    atomic.Int64  // when the apply in progress began, Unix nanoseconds; 0 between them
@@ -39,11 +41,10 @@ type target struct {
 
 // outcome is that of the last turn. It is immutable.
 type outcome struct {
-	plan     *plan.Node      // what was applied, or should have been; nil before the first turn
-	refused  []model.Problem // what the kernel refused of it, all of it
-	shown    []model.Problem // of those, what people are told
-	err      error           // of a data plane, which is tried again; of it nothing is certain
-	unrouted error           // the same, if it is of the data plane that routes
+	plan    *plan.Node      // what was applied, or should have been; nil before the first turn
+	refused []model.Problem // what the kernel refused of it, all of it
+	shown   []model.Problem // of those, what people are told
+	err     error           // of a data plane, which is tried again; of it nothing is certain
 }
 
 // problems are those of the plan and of the kernel.
@@ -59,6 +60,9 @@ func newLoop(c *Config, feed *model.Feed, known ...<-chan struct{}) *loop {
 	for _, d := range c.Dataplanes {
 		again := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
 		l.targets = append(l.targets, &target{Dataplane: d, failed: again})
+		if disturber, ok := d.(dataplane.Disturber); ok {
+			l.disturbed = disturber.Disturbed() // nftables; no other can tell yet
+		}
 	}
 	return l
 }
@@ -105,6 +109,7 @@ func (l *loop) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-l.disturbed:
 		case <-retry:
 			retried = true
 		case <-l.repair():
@@ -133,9 +138,7 @@ func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
 		failed = append(failed, t.err)
 	}
 	result.shown = condense(result.refused)
-	if result.err = errors.Join(failed...); len(failed) > 0 {
-		result.unrouted = failed[0]
-	}
+	result.err = errors.Join(failed...)
 	return result
 }
 
@@ -206,17 +209,17 @@ func condense(problems []model.Problem) []model.Problem {
 }
 
 // waitApplied returns the outcome of the first turn in which this revision or a
-// newer one was routed. What of it was refused, the outcome tells.
+// newer one was applied. What of it was refused, the outcome tells.
 func (l *loop) waitApplied(ctx context.Context, revision uint64) (outcome, error) {
 	for {
 		result, changed := l.outcome.get()
-		if result.plan != nil && result.unrouted == nil && result.plan.Revision >= revision {
+		if result.plan != nil && result.err == nil && result.plan.Revision >= revision {
 			return result, nil
 		}
 		select {
 		case <-ctx.Done():
-			if result.unrouted != nil {
-				return result, fmt.Errorf("wait for the kernel: %w", result.unrouted)
+			if result.err != nil {
+				return result, fmt.Errorf("wait for the kernel: %w", result.err)
 			}
 			return result, fmt.Errorf("wait for the kernel: %w", ctx.Err())
 		case <-changed:

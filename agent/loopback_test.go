@@ -49,8 +49,10 @@ func TestLoopback(t *testing.T) {
 
 	own := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(own, cni.LoopbackName), []byte("its own"), 0o755))
-	again := install{plugin: plugin(t), binDir: own, conDir: t.TempDir(), socket: a.socket(), log: a.config.Log}
-	must(t, again.Run(context.Background()))
+	ended, end := context.WithCancel(context.Background())
+	end()
+	again := install{plugin: plugin(), binDir: own, checks: checks{{"never", make(chan struct{}), nil}}}
+	must(t, again.Run(ended))
 	if content, err := os.ReadFile(filepath.Join(own, cni.LoopbackName)); err != nil || string(content) != "its own" {
 		t.Errorf("the node's own loopback is %q, %v", content, err)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -45,7 +46,12 @@ const currentNetns = "/proc/thread-self/ns/net"
 // netnsID tells namespaces apart.
 type netnsID struct{ device, inode uint64 }
 
+// identify refuses what is not a network namespace.
 func identify(netns *os.File) (netnsID, error) {
+	kind, err := unix.IoctlRetInt(int(netns.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		return netnsID{}, errors.New("the file is none of a network namespace")
+	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(netns.Fd()), &stat); err != nil {
 		return netnsID{}, fmt.Errorf("look at network namespace: %w", err)

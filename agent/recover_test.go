@@ -113,8 +113,8 @@ func TestUplinkComesBack(t *testing.T) {
 	}
 }
 
-// A pod whose link vanished does not make the node fail. Its address is kept
-// from others until the runtime says that it is no more.
+// A pod whose link vanished does not make the node fail. Its address is free
+// again, although no DEL comes, but not soon.
 func TestPodLinkVanishes(t *testing.T) {
 	needNode(t)
 	cluster := newCluster("10.244.1.0/30")
@@ -137,21 +137,7 @@ func TestPodLinkVanishes(t *testing.T) {
 	if got := add("other"); got != "10.244.1.2/32" {
 		t.Error(got)
 	}
-	if got := add("third"); !strings.Contains(got, "2 in use") {
-		t.Error(got)
-	}
-	if got := add("lost"); got != "10.244.1.1/32" {
-		t.Errorf("the pod that is connected again gets %s", got)
-	}
-	must(t, netlink.LinkDel(linkOf(t, deviceName(keyOf("lost")))))
-	gc := request("GC", "")
-	gc.Config = []byte(`{"cni.dev/valid-attachments": [{"containerID": "other", "ifname": "eth0"}]}`)
-	if reply := a.ask(t, gc, nil); reply.Error != nil {
-		t.Error(reply.Error)
-	}
-	if got := add("third"); !strings.Contains(got, "1 in use, 1 freed") {
-		t.Error(got)
-	}
+	eventually(t, "the address to be freed", func() bool { return strings.Contains(add("third"), "1 in use, 1 freed") })
 	// Whatever is read back now, nothing is refused.
 	must(t, netlink.LinkSetMTU(linkOf(t, "uplink"), 1300))
 	eventually(t, "the status of the new MTU", func() bool {

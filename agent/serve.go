@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,8 +23,12 @@ type server struct {
 	log       *slog.Logger
 }
 
-// longest is the most that any request may take, whatever it asks for.
-const longest = time.Minute
+const (
+	// longest is the most that any request may take, whatever it asks for.
+	longest = time.Minute
+	// requestTime is for a request to arrive: the plugin has all of it.
+	requestTime = 5 * time.Second
+)
 
 // Run serves until the context ends, and then until the last answer is given.
 func (s *server) Run(ctx context.Context) error {
@@ -77,19 +82,19 @@ func (s *server) serve(ctx context.Context, conn *net.UnixConn) {
 }
 
 func (s *server) exchange(ctx context.Context, conn *net.UnixConn) error {
-	if err := conn.SetDeadline(time.Now().Add(longest)); err != nil {
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(longest)), conn.SetReadDeadline(time.Now().Add(requestTime))); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
+	}
+	request, netns, err := cni.ReadRequest(conn)
+	if netns != nil {
+		defer netns.Close()
 	}
 	// Between its making and its chmod, others could connect.
 	if err := fromRoot(conn); err != nil {
-		return err
+		return errors.Join(err, cni.WriteReply(conn, refusal(err)))
 	}
-	request, netns, err := cni.ReadRequest(conn)
 	if err != nil {
 		return cni.WriteReply(conn, refusal(err))
-	}
-	if netns != nil {
-		defer netns.Close()
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(request.Timeout, longest))
 	defer cancel()

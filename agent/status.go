@@ -17,6 +17,7 @@ type status struct {
 	feed          *model.Feed
 	loop          *loop
 	source        Source
+	notices       *notices
 	publisher     Publisher
 	checks        checks
 	log           *slog.Logger
@@ -60,7 +61,7 @@ func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
 	due := time.After(jitter(longestPause))
 	for {
 		_, applied := s.loop.outcome.get()
-		troubled, step := s.source.Changed(), s.checks.next()
+		troubled, noticed, step := s.source.Changed(), s.notices.Changed(), s.checks.next()
 		if urgent(then, s.now()) {
 			return true
 		}
@@ -71,6 +72,7 @@ func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
 			return true
 		case <-applied:
 		case <-troubled:
+		case <-noticed:
 		case <-step:
 		}
 	}
@@ -97,7 +99,7 @@ func (s *status) now() kube.NodeStatus {
 	status := kube.NodeStatus{
 		Node: s.node, Version: s.version,
 		Ready: true, Reason: "Applied", Message: "the network is as planned",
-		Problems: append(result.problems(), s.source.Problems()...),
+		Problems: slices.Concat(result.problems(), s.source.Problems(), s.notices.Problems()),
 		Attached: snapshot.Attachments.Len(),
 	}
 	switch missing := s.checks.missing(); {
@@ -107,6 +109,8 @@ func (s *status) now() kube.NodeStatus {
 		status.Ready, status.Reason, status.Message = false, "Starting", missing
 	case len(result.shown) > 0:
 		status.Ready, status.Reason, status.Message = false, "Refused", result.shown[0].String()
+	case s.notices.remarks() != "":
+		status.Message += "; " + s.notices.remarks()
 	}
 	if link := uplink(snapshot, s.node); link != nil {
 		status.Uplink, status.MTU = link.Name, link.MTU

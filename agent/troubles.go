@@ -7,11 +7,18 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// troubles logs what the source does not understand or cannot reach: without
-// the API server, the log is the only place to learn of it.
+// troubles logs what a part of the agent cannot do by itself, such as what the
+// source does not understand or cannot reach: without the API server, the log is
+// the only place to learn of it.
 type troubles struct {
-	source Source
+	source troubled
 	log    *slog.Logger
+}
+
+// troubled has problems to tell of.
+type troubled interface {
+	Problems() []model.Problem
+	Changed() <-chan struct{} // closed when Problems has changed
 }
 
 // Run logs each trouble when it begins, however its message changes meanwhile.
@@ -24,7 +31,7 @@ func (t *troubles) Run(ctx context.Context) error {
 			kind := problem
 			kind.Message, kind.Remedy = "", ""
 			if now[kind] = true; !logged[kind] {
-				t.log.Warn("trouble with the cluster's objects", "problem", problem.String())
+				t.log.Warn("something needs to be mended", "problem", problem.String())
 			}
 		}
 		logged = now

@@ -9,9 +9,11 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/ipam"
@@ -23,6 +25,7 @@ type verbs struct {
 	attacher *attacher
 	node     netnsID       // the node's own namespace
 	starting func() string // what is missing until pods can be connected, "" if nothing
+	metrics  *metrics
 	log      *slog.Logger
 }
 
@@ -34,6 +37,7 @@ const notAsAdded uint = 100
 func (v *verbs) Answer(ctx context.Context, request *cni.Request, netns *os.File) *cni.Reply {
 	began := time.Now()
 	result, err := v.dispatch(ctx, request, netns)
+	v.metrics.answered(request.Command, err, time.Since(began))
 	log := v.log.With("command", request.Command, "container", request.ContainerID,
 		"args", request.Args, "took", time.Since(began).Round(10*time.Microsecond))
 	if err != nil {
@@ -54,14 +58,7 @@ func (v *verbs) dispatch(ctx context.Context, request *cni.Request, netns *os.Fi
 	case "DEL":
 		return nil, v.attacher.del(key)
 	case "CHECK":
-		if netns == nil {
-			return nil, types.NewError(types.ErrInvalidNetNS, "CHECK came without a network namespace", "")
-		}
-		err := v.attacher.check(key, netns)
-		if errors.As(err, new(difference)) {
-			err = types.NewError(notAsAdded, "the pod's network is not as it was made", err.Error())
-		}
-		return nil, err
+		return nil, v.check(request, key, netns)
 	case "GC":
 		return nil, v.collect(request)
 	case "STATUS":
@@ -75,30 +72,64 @@ func (v *verbs) dispatch(ctx context.Context, request *cni.Request, netns *os.Fi
 }
 
 func (v *verbs) add(ctx context.Context, request *cni.Request, key model.AttachmentKey, netns *os.File) (*types100.Result, error) {
-	if err := v.validate(key, netns); err != nil {
+	if err := v.validate(request, netns); err != nil {
 		return nil, err
 	}
-	connected, err := v.attacher.add(ctx, wanted{AttachmentKey: key, pod: podOf(request.Args), netns: netns})
+	ports, err := hostPorts(request.Config)
+	if err != nil {
+		return nil, err
+	}
+	connected, err := v.attacher.add(ctx, wanted{AttachmentKey: key, pod: podOf(request.Args), ports: ports, netns: netns})
 	if err != nil {
 		return nil, err
 	}
 	return connected.result(request.Netns), nil
 }
 
-func (v *verbs) validate(key model.AttachmentKey, netns *os.File) error {
-	switch {
-	case key.ContainerID == "" || key.Interface == "" || strings.ContainsAny(key.ContainerID+key.Interface, " \t\n"):
-		return types.NewError(types.ErrInvalidEnvironmentVariables, "container ID and interface must be given, without spaces", "")
-	case len(key.ContainerID) > maxContainerID:
-		return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("the container ID is longer than %d bytes", maxContainerID), "")
-	case netns == nil:
-		return types.NewError(types.ErrInvalidNetNS, "ADD came without a network namespace", "")
+func (v *verbs) check(request *cni.Request, key model.AttachmentKey, netns *os.File) error {
+	if err := v.validate(request, netns); err != nil {
+		return err
 	}
-	id, err := identify(netns)
-	if err == nil && id == v.node {
-		err = types.NewError(types.ErrInvalidNetNS, "the pod's network namespace is the node's own", "")
+	var conf types.PluginConf
+	err := json.Unmarshal(request.Config, &conf)
+	if err == nil {
+		err = version.ParsePrevResult(&conf)
+	}
+	if err == nil && conf.PrevResult == nil {
+		err = errors.New("there is none")
+	}
+	var told *types100.Result
+	if err == nil {
+		told, err = types100.NewResultFromResult(conf.PrevResult)
+	}
+	if err != nil {
+		return types.NewError(types.ErrDecodingFailure, "cannot read prevResult, the result of ADD", err.Error())
+	}
+	err = v.attacher.check(key, netns, told)
+	if errors.As(err, new(difference)) {
+		err = types.NewError(notAsAdded, "the pod's network is not as it was made", err.Error())
 	}
 	return err
+}
+
+// validate is for the verbs that need a pod with a namespace.
+func (v *verbs) validate(request *cni.Request, netns *os.File) error {
+	switch names := request.ContainerID + request.Interface; {
+	case request.ContainerID == "" || request.Interface == "" || strings.ContainsFunc(names, unicode.IsSpace):
+		return types.NewError(types.ErrInvalidEnvironmentVariables, "container ID and interface must be given, without spaces", "")
+	case len(request.ContainerID) > maxContainerID:
+		return types.NewError(types.ErrInvalidEnvironmentVariables, fmt.Sprintf("the container ID is longer than %d bytes", maxContainerID), "")
+	case netns == nil:
+		return types.NewError(types.ErrInvalidNetNS, request.Command+" came without a network namespace", "")
+	}
+	id, err := identify(netns)
+	switch {
+	case err != nil:
+		return types.NewError(types.ErrInvalidNetNS, "what came with "+request.Command+" is no network namespace", err.Error())
+	case id == v.node:
+		return types.NewError(types.ErrInvalidNetNS, "the pod's network namespace is the node's own", "")
+	}
+	return nil
 }
 
 // podOf reads the pod's name from CNI_ARGS; zero if it is not there.
@@ -134,7 +165,7 @@ func (v *verbs) collect(request *cni.Request) error {
 
 // result describes a connected pod as the CNI specification wants it, section 5.
 func (v *veth) result(netns string) *types100.Result {
-	host, pod := v.hardware()
+	host, pod := hardware(v.AttachmentKey)
 	result := &types100.Result{
 		CNIVersion: types100.ImplementedSpecVersion,
 		Interfaces: []*types100.Interface{
@@ -160,12 +191,15 @@ func (v *veth) result(netns string) *types100.Result {
 // upon which runtimes try again.
 func refusal(err error) *cni.Reply {
 	var exhausted *ipam.ExhaustedError
+	var taken portTaken
 	var said *types.Error
 	switch {
 	case errors.As(err, &said):
 	case errors.As(err, &exhausted):
+		said = types.NewError(types.ErrTryAgainLater, err.Error(), exhaustedRemedy)
+	case errors.As(err, &taken):
 		said = types.NewError(types.ErrTryAgainLater, err.Error(),
-			"run fewer pods on this node (kubelet --max-pods), or give nodes larger ranges (kube-controller-manager --node-cidr-mask-size)")
+			"delete that pod, or give this one another hostPort, another hostIP or none")
 	case errors.Is(err, errNotReady), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		said = types.NewError(types.ErrTryAgainLater, err.Error(), "")
 	default:

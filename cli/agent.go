@@ -59,8 +59,8 @@ func runAgent(command *cobra.Command, config agent.Config, api kube.Options) err
 	}
 	config.Plugin = filepath.Join(filepath.Dir(executable), "fairlead-cni")
 	config.Source, config.Publisher = client.Source(), client
-	tunnel := udptunnel.New(config.Log)
-	config.Servers = []agent.Server{tunnel}
-	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), nftables.New()}
+	tunnel, filter := udptunnel.New(config.Log), nftables.New()
+	config.Servers = []agent.Server{tunnel, filter}
+	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter}
 	return agent.Run(command.Context(), config)
 }

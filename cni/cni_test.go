@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -107,6 +108,20 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 }
 
+// A request that is cut off by a deadline is an error like others.
+func TestHalfRequest(t *testing.T) {
+	here, there := pair(t)
+	if _, err := here.Write([]byte(`{"version": 1, "comm`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := there.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if request, _, err := ReadRequest(there); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %+v, %v", request, err)
+	}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
@@ -201,13 +216,48 @@ func TestAskWaitsForTheAgent(t *testing.T) {
 	}
 }
 
+// A DEL that no agent takes waits for one, but not any number of them.
+func TestSpool(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "run", "cni.sock")
+	del := func(container string) error {
+		args := arguments(socket)
+		args.ContainerID = container
+		return discard(args, "DEL", 20*time.Millisecond)
+	}
+	for range 2 {
+		if err := del("c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := SpoolDir(socket)
+	request, err := ReadSpooled(filepath.Join(dir, SpoolName("c", "eth0")))
+	if err != nil || request.ContainerID != "c" || request.Interface != "eth0" || request.Config != nil {
+		t.Errorf("got %+v, %v", request, err)
+	}
+	if stat, err := os.Stat(dir); err != nil || stat.Mode().Perm() != 0o700 {
+		t.Errorf("the directory has %v, %v", stat.Mode(), err)
+	}
+	for n := 1; n < maxSpooled; n++ {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said *types.Error
+	if err := del("d"); !errors.As(err, &said) || said.Code != types.ErrTryAgainLater || !strings.Contains(said.Details, "4096 wait") {
+		t.Errorf("one too many: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != maxSpooled {
+		t.Errorf("%d wait, %v", len(left), err)
+	}
+}
+
 // Errors keep the agent's code; an agent that is not there has one as well.
 func TestErrors(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "cni.sock")
 	for _, test := range []struct {
 		command string
 		code    uint
-	}{{"DEL", types.ErrTryAgainLater}, {"STATUS", types.ErrPluginNotAvailable}} {
+	}{{"CHECK", types.ErrTryAgainLater}, {"STATUS", types.ErrPluginNotAvailable}} {
 		err := discard(arguments(socket), test.command, 20*time.Millisecond)
 		var said *types.Error
 		if !errors.As(err, &said) || said.Code != test.code || !strings.Contains(said.Details, "kubectl") {

@@ -106,7 +106,7 @@ func readAll(conn *net.UnixConn) (message []byte, netns *os.File, err error) {
 				_ = file.Close()
 			}
 		}
-		message = append(message, buffer[:n]...)
+		message = append(message, buffer[:max(n, 0)]...) // it is -1 with some errors
 		switch {
 		case errors.Is(err, io.EOF), err == nil && n == 0:
 			return message, netns, nil

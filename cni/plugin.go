@@ -2,8 +2,8 @@ package cni
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,11 +17,14 @@ import (
 const DefaultSocket = "/run/fairlead/cni.sock"
 
 // How long the plugin waits for the agent. For ADD the agent may have to learn
-// its node's range first; runtimes give a pod minutes. DEL is tried again by
-// the kubelet, and the others soon by those who ask.
+// its node's range first; runtimes give a pod minutes. DEL is put down after
+// that, and the others are tried again by those who ask.
 const (
 	addTimeout   = 29 * time.Second
+	delTimeout   = 5 * time.Second
 	otherTimeout = 10 * time.Second
+	// dialTimeout is for an agent that is not there; one that restarts is soon.
+	dialTimeout = time.Second
 	// Of these, the agent gets less, so that its reason arrives.
 	answerTime = time.Second
 )
@@ -31,7 +34,7 @@ const (
 func Plugin() skel.CNIFuncs {
 	return skel.CNIFuncs{
 		Add:    add,
-		Del:    func(args *skel.CmdArgs) error { return discard(args, "DEL", otherTimeout) },
+		Del:    func(args *skel.CmdArgs) error { return discard(args, "DEL", delTimeout) },
 		Check:  func(args *skel.CmdArgs) error { return discard(args, "CHECK", otherTimeout) },
 		GC:     func(args *skel.CmdArgs) error { return discard(args, "GC", otherTimeout) },
 		Status: status,
@@ -104,27 +107,37 @@ func ask(args *skel.CmdArgs, command string, timeout time.Duration) (*types100.R
 	if netns != nil {
 		defer netns.Close()
 	}
-	conn, dialErr := dial(conf.Socket, deadline)
-	if dialErr != nil {
-		return nil, unreachable(command, dialErr)
-	}
-	defer conn.Close()
 	request := &Request{
 		Version: Version, Command: command,
 		ContainerID: args.ContainerID, Interface: args.IfName, Netns: args.Netns, Args: args.Args,
-		Config: args.StdinData, Timeout: time.Until(deadline) - answerTime,
+		Config: args.StdinData,
 	}
-	reply, askErr := exchange(conn, request, netns, deadline)
-	if askErr != nil {
-		return nil, unreachable(command, askErr)
-	}
-	if reply.Error != nil {
+	reply, err := exchange(conf.Socket, request, netns, deadline)
+	switch {
+	case err != nil && command == "DEL":
+		if spoolErr := spool(conf.Socket, request); spoolErr != nil {
+			return nil, unreachable(command, errors.Join(err, spoolErr))
+		}
+		return nil, nil
+	case err != nil:
+		return nil, unreachable(command, err)
+	case reply.Error != nil:
 		return nil, reply.Error
 	}
 	return reply.Result, nil
 }
 
-func exchange(conn *net.UnixConn, request *Request, netns *os.File, deadline time.Time) (*Reply, error) {
+func exchange(socket string, request *Request, netns *os.File, deadline time.Time) (*Reply, error) {
+	appears := deadline
+	if request.Command != "ADD" {
+		appears = time.Now().Add(min(dialTimeout, time.Until(deadline)))
+	}
+	conn, err := dial(socket, appears)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	request.Timeout = time.Until(deadline) - answerTime
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}

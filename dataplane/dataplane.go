@@ -34,3 +34,9 @@ type Dataplane interface {
 type Forgetter interface {
 	Forget()
 }
+
+// Disturber is a Dataplane that notices when somebody else changes what it has
+// applied. A value of Disturbed means that Apply has something to mend.
+type Disturber interface {
+	Disturbed() <-chan struct{}
+}

@@ -1,13 +1,14 @@
 // Package ipam hands out the addresses of pods from the ranges of one node: one
 // for each family, none twice, and freed ones not soon again. It is pure: time
-// is passed in and nothing is stored, so whoever owns an Allocator records what
-// it must not forget and restores it.
+// is passed in, and what must not be forgotten goes to a Journal, which others
+// keep and restore from.
 //
 // An Allocator is not safe for concurrent use.
 package ipam
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,17 +20,23 @@ import (
 // and connection tracking to forget the pod that had it.
 const Cooldown = 30 * time.Second
 
-// Allocator knows which address is whose. The zero value has no ranges.
+// Allocator knows which address is whose. The zero value has no ranges and
+// records nothing.
 type Allocator struct {
-	pools   []*pool
-	holders map[netip.Addr]model.AttachmentKey
-	held    map[model.AttachmentKey][]netip.Addr
+	Journal Journal // may be nil
+
+	pools    []*pool
+	homeless []rest // freed addresses that no range has, or none that is known yet
+	holders  map[netip.Addr]model.AttachmentKey
+	claims   map[model.AttachmentKey]Record
 }
 
+// others is the owner of reserved addresses. No attachment has this key.
+var others = model.AttachmentKey{}
+
 // SetRanges says which ranges addresses are taken from, in order of preference.
-// Addresses that are held stay so, also outside of all ranges; those that rest
-// in a range that goes are forgotten. A range that overlaps an earlier one is
-// ignored.
+// Addresses that are held stay so, also outside of all ranges. A range that
+// overlaps an earlier one is ignored.
 func (a *Allocator) SetRanges(ranges []netip.Prefix) {
 	var pools []*pool
 	for _, prefix := range ranges {
@@ -44,19 +51,48 @@ func (a *Allocator) SetRanges(ranges []netip.Prefix) {
 			pools = append(pools, a.pools[at])
 		}
 	}
-	a.pools = pools
+	resting := a.homeless
+	for _, p := range a.pools {
+		if !slices.Contains(pools, p) {
+			resting = append(resting, p.freed...)
+		}
+	}
+	a.pools, a.homeless = pools, nil
+	for _, r := range resting {
+		a.rest(r.addr, r.at)
+	}
 }
 
-// Allocate returns one address of each family that there are ranges of. An
-// owner that holds addresses already gets the same again. The error, if any, is
-// an *ExhaustedError, and then nothing was allocated.
-func (a *Allocator) Allocate(owner model.AttachmentKey, now time.Time) ([]netip.Addr, error) {
-	if held := a.held[owner]; len(held) > 0 {
-		return slices.Clone(held), nil
+// Allocate gives the owner one address of each family that there are ranges of,
+// or those that it holds already, and records it with all that is said of it.
+// The error, if any, is an *ExhaustedError, and then nothing was allocated.
+func (a *Allocator) Allocate(owner model.Attachment, now time.Time) (*model.Attachment, error) {
+	owner.Addresses = slices.Clone(a.claims[owner.AttachmentKey].Attachment.Addresses)
+	if len(owner.Addresses) == 0 {
+		from, err := a.choose(now)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range from {
+			owner.Addresses = append(owner.Addresses, p.take())
+		}
 	}
-	var from []*pool
+	record := Record{Attachment: owner, At: now}
+	a.hold(record)
+	a.append(record)
+	return &owner, nil
+}
+
+// Available is the error that Allocate would return to a new owner.
+func (a *Allocator) Available(now time.Time) error {
+	_, err := a.choose(now)
+	return err
+}
+
+// choose returns a pool of each family, ready to take from.
+func (a *Allocator) choose(now time.Time) (from []*pool, err error) {
 	for _, family := range model.Families {
-		switch p := a.free(family, now); {
+		switch p := a.ready(family, now); {
 		case p != nil:
 			from = append(from, p)
 		case a.has(family):
@@ -66,59 +102,126 @@ func (a *Allocator) Allocate(owner model.AttachmentKey, now time.Time) ([]netip.
 	if len(from) == 0 {
 		return nil, &ExhaustedError{}
 	}
-	addrs := make([]netip.Addr, len(from))
-	for i, p := range from {
-		addrs[i] = p.take()
-	}
-	a.hold(owner, addrs)
-	return slices.Clone(addrs), nil
+	return from, nil
 }
 
 // Release frees what the owner holds; nothing is fine.
 func (a *Allocator) Release(owner model.AttachmentKey, now time.Time) {
-	for _, addr := range a.held[owner] {
-		delete(a.holders, addr)
-		if p := a.poolOf(addr); p != nil {
-			p.release(addr, now)
-		}
+	held, ok := a.claims[owner]
+	if !ok {
+		return
 	}
-	delete(a.held, owner)
+	a.free(owner, now)
+	a.append(Record{At: now, Released: true, Attachment: model.Attachment{
+		AttachmentKey: owner, Addresses: held.Attachment.Addresses,
+	}})
 }
 
-// Restore says what an owner was given in an earlier life. It refuses, and
-// changes nothing, if another owner holds one of the addresses.
-func (a *Allocator) Restore(owner model.AttachmentKey, addrs []netip.Addr) error {
-	for _, addr := range addrs {
-		if holder, ok := a.holders[addr]; ok && holder != owner {
-			return fmt.Errorf("restore %s to %s/%s: %s/%s holds it", addr,
-				owner.ContainerID, owner.Interface, holder.ContainerID, holder.Interface)
+// Reserve says which addresses others use: none of them is handed out. Those
+// that were reserved before, and are no more, rest. It is not recorded.
+func (a *Allocator) Reserve(addrs []netip.Addr, now time.Time) {
+	for addr, holder := range a.holders {
+		if holder == others && !slices.Contains(addrs, addr) {
+			delete(a.holders, addr)
+			a.rest(addr, now)
 		}
 	}
-	for _, addr := range a.held[owner] {
-		delete(a.holders, addr)
-	}
 	for _, addr := range addrs {
-		if p := a.poolOf(addr); p != nil {
-			p.forget(addr)
+		if _, ok := a.holders[addr]; ok {
+			continue
 		}
+		a.forget(addr)
+		a.setHolder(addr, others)
 	}
-	a.hold(owner, slices.Clone(addrs))
+}
+
+// Known tells whether an address was handed out here, as far as is remembered.
+func (a *Allocator) Known(addr netip.Addr) bool {
+	if holder, ok := a.holders[addr]; ok {
+		return holder != others
+	}
+	if p := a.poolOf(addr); p != nil && p.usable(addr) {
+		return p.known(addr)
+	}
+	return slices.ContainsFunc(a.homeless, func(r rest) bool { return r.addr == addr })
+}
+
+// Held returns what an owner holds; nil if nothing. It is not to be changed.
+func (a *Allocator) Held(owner model.AttachmentKey) *model.Attachment {
+	if r, ok := a.claims[owner]; ok {
+		return &r.Attachment
+	}
 	return nil
 }
 
-func (a *Allocator) hold(owner model.AttachmentKey, addrs []netip.Addr) {
-	if a.held == nil {
-		a.held = map[model.AttachmentKey][]netip.Addr{}
-		a.holders = map[netip.Addr]model.AttachmentKey{}
-	}
-	a.held[owner] = addrs
-	for _, addr := range addrs {
-		a.holders[addr] = owner
+// All iterates over all that hold addresses.
+func (a *Allocator) All() iter.Seq[*model.Attachment] {
+	return func(yield func(*model.Attachment) bool) {
+		for _, r := range a.claims {
+			if !yield(&r.Attachment) {
+				return
+			}
+		}
 	}
 }
 
-// free returns a pool of the family that has an address to take.
-func (a *Allocator) free(family model.Family, now time.Time) *pool {
+func (a *Allocator) append(r Record) {
+	if a.Journal != nil {
+		a.Journal.Append(r)
+	}
+}
+
+func (a *Allocator) hold(r Record) {
+	if a.claims == nil {
+		a.claims = map[model.AttachmentKey]Record{}
+	}
+	a.claims[r.Attachment.AttachmentKey] = r
+	for _, addr := range r.Attachment.Addresses {
+		a.setHolder(addr, r.Attachment.AttachmentKey)
+	}
+}
+
+func (a *Allocator) setHolder(addr netip.Addr, owner model.AttachmentKey) {
+	if a.holders == nil {
+		a.holders = map[netip.Addr]model.AttachmentKey{}
+	}
+	a.holders[addr] = owner
+}
+
+// free makes what an owner holds rest.
+func (a *Allocator) free(owner model.AttachmentKey, at time.Time) {
+	held := a.claims[owner].Attachment.Addresses
+	a.drop(owner)
+	for _, addr := range held {
+		a.rest(addr, at)
+	}
+}
+
+func (a *Allocator) drop(owner model.AttachmentKey) {
+	for _, addr := range a.claims[owner].Attachment.Addresses {
+		delete(a.holders, addr)
+	}
+	delete(a.claims, owner)
+}
+
+func (a *Allocator) rest(addr netip.Addr, at time.Time) {
+	if p := a.poolOf(addr); p != nil && p.usable(addr) {
+		p.release(addr, at)
+		return
+	}
+	a.homeless = append(a.homeless, rest{addr, at})
+}
+
+// forget takes an address out of those that rest.
+func (a *Allocator) forget(addr netip.Addr) {
+	if p := a.poolOf(addr); p != nil {
+		p.forget(addr)
+	}
+	a.homeless = slices.DeleteFunc(a.homeless, func(r rest) bool { return r.addr == addr })
+}
+
+// ready returns a pool of the family that has an address to take.
+func (a *Allocator) ready(family model.Family, now time.Time) *pool {
 	for _, p := range a.pools {
 		if model.FamilyOf(p.prefix.Addr()) == family && p.ready(a.holders, now) {
 			return p

@@ -18,6 +18,15 @@ func owner(n int) model.AttachmentKey {
 	return model.AttachmentKey{ContainerID: fmt.Sprint("c", n), Interface: "eth0"}
 }
 
+// take is Allocate for an owner of whom nothing else is known.
+func take(a *Allocator, n int, now time.Time) ([]netip.Addr, error) {
+	held, err := a.Allocate(model.Attachment{AttachmentKey: owner(n)}, now)
+	if err != nil {
+		return nil, err
+	}
+	return held.Addresses, nil
+}
+
 func prefixes(texts ...string) (all []netip.Prefix) {
 	for _, text := range texts {
 		all = append(all, netip.MustParsePrefix(text))
@@ -43,7 +52,7 @@ func TestFirstAddresses(t *testing.T) {
 	} {
 		var a Allocator
 		a.SetRanges(prefixes(test.ranges...))
-		addrs, err := a.Allocate(owner(1), start)
+		addrs, err := take(&a, 1, start)
 		got := fmt.Sprint(addrs)
 		if err != nil {
 			got = err.Error()
@@ -58,17 +67,17 @@ func TestExhaustedSaysWhatAndUntilWhen(t *testing.T) {
 	var a Allocator
 	a.SetRanges(prefixes("10.0.0.0/29"))
 	for n := range 6 {
-		if _, err := a.Allocate(owner(n), start); err != nil {
+		if _, err := take(&a, n, start); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a.Release(owner(3), start)
-	_, err := a.Allocate(owner(9), start.Add(10*time.Second))
+	_, err := take(&a, 9, start.Add(10*time.Second))
 	var exhausted *ExhaustedError
 	if !errors.As(err, &exhausted) || exhausted.InUse != 5 || exhausted.Cooling != 1 || exhausted.Wait != 20*time.Second {
 		t.Fatalf("got %#v", err)
 	}
-	addrs, err := a.Allocate(owner(9), start.Add(Cooldown))
+	addrs, err := take(&a, 9, start.Add(Cooldown))
 	if err != nil || addrs[0] != netip.MustParseAddr("10.0.0.4") {
 		t.Fatalf("after the cooldown: %v, %v", addrs, err)
 	}
@@ -78,30 +87,30 @@ func TestExhaustedSaysWhatAndUntilWhen(t *testing.T) {
 func TestAllOrNothing(t *testing.T) {
 	var a Allocator
 	a.SetRanges(prefixes("10.0.0.0/24", "fd00::/127"))
-	if _, err := a.Allocate(owner(1), start); err != nil {
+	if _, err := take(&a, 1, start); err != nil {
 		t.Fatal(err)
 	}
-	if addrs, err := a.Allocate(owner(2), start); err == nil {
+	if addrs, err := take(&a, 2, start); err == nil {
 		t.Fatalf("got %v", addrs)
 	}
 	a.SetRanges(prefixes("10.0.0.0/24", "fd00::/64"))
-	if addrs, err := a.Allocate(owner(2), start); err != nil || fmt.Sprint(addrs) != "[10.0.0.2 fd00::2]" {
+	if addrs, err := take(&a, 2, start); err != nil || fmt.Sprint(addrs) != "[10.0.0.2 fd00::2]" {
 		t.Fatalf("got %v, %v", addrs, err)
 	}
 }
 
-func TestRestoreRefusesWhatAnotherHolds(t *testing.T) {
+func TestAdoptRefusesWhatAnotherHolds(t *testing.T) {
 	var a Allocator
 	a.SetRanges(prefixes("10.0.0.0/24"))
-	addr := []netip.Addr{netip.MustParseAddr("10.0.0.9")}
-	if err := a.Restore(owner(1), addr); err != nil {
+	seen := &model.Attachment{AttachmentKey: owner(1), Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}
+	if err := a.Adopt(seen, start); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Restore(owner(2), addr); err == nil {
+	if err := a.Adopt(&model.Attachment{AttachmentKey: owner(2), Addresses: seen.Addresses}, start); err == nil {
 		t.Fatal("two owners hold one address")
 	}
-	if err := a.Restore(owner(1), addr); err != nil {
-		t.Fatalf("restoring again: %v", err)
+	if err := a.Adopt(seen, start); err != nil {
+		t.Fatalf("adopting again: %v", err)
 	}
 }
 
@@ -134,6 +143,11 @@ func (o *oracle) check(t *testing.T, ranges []netip.Prefix, who model.Attachment
 	}
 }
 
+// memory is a journal that is never lost.
+type memory struct{ records []Record }
+
+func (m *memory) Append(r Record) { m.records = append(m.records, r) }
+
 func TestProperties(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -142,59 +156,122 @@ func TestProperties(t *testing.T) {
 			prefixes("10.0.0.0/29", "10.1.0.0/29"), prefixes("10.1.0.0/28", "fd00::/125"),
 		}
 		ranges := choices[random.IntN(len(choices))]
-		var a Allocator
+		journal := &memory{}
+		a := Allocator{Journal: journal}
 		a.SetRanges(ranges)
 		truth := oracle{map[netip.Addr]model.AttachmentKey{}, map[netip.Addr]time.Time{}}
-		held := map[model.AttachmentKey][]netip.Addr{}
+		held := map[int][]netip.Addr{}
 		now := start
 		for range 400 {
 			now = now.Add(time.Duration(random.IntN(8)) * time.Second)
-			who := owner(random.IntN(20))
+			who := random.IntN(20)
 			switch random.IntN(8) {
 			case 0, 1, 2:
-				addrs, err := a.Allocate(who, now)
+				addrs, err := take(&a, who, now)
 				if before, ok := held[who]; ok {
 					if err != nil || !slices.Equal(before, addrs) {
 						t.Fatalf("allocating again: %v, %v, not %v", addrs, err, before)
 					}
 				} else if err == nil {
-					truth.check(t, ranges, who, addrs, now)
+					truth.check(t, ranges, owner(who), addrs, now)
 					held[who] = addrs
 				} else if free := truth.free(ranges, now); free {
 					t.Fatalf("seed %d: %v although every family has a free address", seed, err)
 				}
 			case 3, 4, 5:
-				a.Release(who, now)
+				a.Release(owner(who), now)
 				for _, addr := range held[who] {
 					delete(truth.holder, addr)
-					if rangeOf(ranges, addr).IsValid() {
-						truth.freed[addr] = now
-					}
+					truth.freed[addr] = now
 				}
 				delete(held, who)
 			case 6:
-				// A restart: what was freed is forgotten, what is held is not.
-				a = Allocator{}
-				for who, addrs := range held {
-					if err := a.Restore(who, addrs); err != nil {
-						t.Fatal(err)
-					}
+				// A restart, with the journal as it was written or the fewest records.
+				if random.IntN(2) == 0 {
+					journal.records = a.Records(now)
 				}
-				ranges = choices[random.IntN(len(choices))]
-				a.SetRanges(ranges)
-				truth.freed = map[netip.Addr]time.Time{}
+				a = Allocator{Journal: journal}
+				for _, r := range journal.records {
+					a.Restore(r, now)
+				}
+				fallthrough
 			case 7:
-				// The node's ranges change; what rests in one that goes is forgotten.
-				before := ranges
+				// The node's ranges change.
 				ranges = choices[random.IntN(len(choices))]
 				a.SetRanges(ranges)
-				for addr := range truth.freed {
-					if rangeOf(before, addr) != rangeOf(ranges, addr) {
-						delete(truth.freed, addr)
-					}
+			}
+			for addr := range truth.freed {
+				if !a.Known(addr) {
+					t.Fatalf("seed %d: %s was handed out and is not known", seed, addr)
 				}
 			}
 		}
+	}
+}
+
+// Steps of an earlier life are as old as they were, but none is in the future:
+// the clock may have been set.
+func TestRestoredCooldown(t *testing.T) {
+	addrs := []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	for _, test := range []struct {
+		at   time.Time
+		want time.Duration
+	}{{start.Add(-10 * time.Second), 20 * time.Second}, {start.Add(time.Hour), Cooldown}} {
+		var a Allocator
+		a.Restore(Record{At: test.at, Released: true, Attachment: model.Attachment{Addresses: addrs}}, start)
+		a.SetRanges(prefixes("10.0.0.0/30"))
+		a.Reserve([]netip.Addr{netip.MustParseAddr("10.0.0.2")}, start)
+		var exhausted *ExhaustedError
+		if err := a.Available(start); !errors.As(err, &exhausted) || exhausted.Wait != test.want {
+			t.Errorf("freed at %v: %v", test.at, err)
+		}
+		if err := a.Available(start.Add(test.want)); err != nil {
+			t.Errorf("after that: %v", err)
+		}
+	}
+}
+
+// A journal that lost the release of an address: its last owner has it.
+func TestLostRelease(t *testing.T) {
+	var a Allocator
+	addr := netip.MustParseAddr("10.0.0.1")
+	for n := range 2 {
+		a.Restore(Record{At: start, Attachment: model.Attachment{AttachmentKey: owner(n), Addresses: []netip.Addr{addr}}}, start)
+	}
+	if a.Held(owner(0)) != nil || a.Held(owner(1)) == nil {
+		t.Error("the first owner has the address")
+	}
+	a.Restore(Record{At: start, Released: true, Attachment: model.Attachment{AttachmentKey: owner(0), Addresses: []netip.Addr{addr}}}, start)
+	if a.Held(owner(1)) == nil {
+		t.Error("an owner that held nothing more has freed it")
+	}
+}
+
+// What others use is not handed out, nor is it known as ours.
+func TestReserve(t *testing.T) {
+	var a Allocator
+	a.SetRanges(prefixes("10.0.0.0/29"))
+	foreign := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.9.9.9")}
+	a.Reserve(foreign, start)
+	for n, want := range []string{"10.0.0.2", "10.0.0.4"} {
+		if addrs, err := take(&a, n, start); err != nil || addrs[0].String() != want {
+			t.Fatalf("got %v, %v, not %s", addrs, err, want)
+		}
+	}
+	a.Reserve(append(foreign, netip.MustParseAddr("10.0.0.2")), start) // one that is held is not touched
+	a.Release(owner(0), start)
+	if a.Known(foreign[0]) || !a.Known(netip.MustParseAddr("10.0.0.2")) {
+		t.Error("it is not known what was handed out")
+	}
+	a.Reserve(nil, start)
+	given := map[string]bool{}
+	for n := range 5 {
+		if addrs, err := take(&a, 10+n, start.Add(Cooldown)); err == nil {
+			given[addrs[0].String()] = true
+		}
+	}
+	if len(given) != 5 || !given["10.0.0.1"] || !given["10.0.0.3"] {
+		t.Errorf("after that there are %v", given)
 	}
 }
 
@@ -235,7 +312,7 @@ func BenchmarkAllocate(b *testing.B) {
 	a.SetRanges(prefixes("10.0.0.0/16", "fd00::/64"))
 	now := start
 	for n := range 1<<16 - 2 {
-		if _, err := a.Allocate(owner(n), now); err != nil {
+		if _, err := take(&a, n, now); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -244,7 +321,7 @@ func BenchmarkAllocate(b *testing.B) {
 		now = now.Add(Cooldown)
 		a.Release(owner(n%1000), now)
 		now = now.Add(Cooldown)
-		if _, err := a.Allocate(owner(n%1000), now); err != nil {
+		if _, err := take(&a, n%1000, now); err != nil {
 			b.Fatal(err)
 		}
 		n++

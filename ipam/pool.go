@@ -66,18 +66,26 @@ func (p *pool) take() netip.Addr {
 	return addr
 }
 
-// release notes a freed address. One from an earlier life may be ahead of next.
+// release notes a freed address that is usable. One from an earlier life may be
+// ahead of next.
 func (p *pool) release(addr netip.Addr, now time.Time) {
-	if !p.usable(addr) {
-		return
-	}
 	if p.usable(p.next) && !addr.Less(p.next) {
 		if p.early == nil {
 			p.early = map[netip.Addr]struct{}{}
 		}
 		p.early[addr] = struct{}{}
 	}
-	p.freed = append(p.freed, rest{addr, now})
+	at := len(p.freed)
+	for at > 0 && p.freed[at-1].at.After(now) { // of an earlier life, or the clock was set
+		at--
+	}
+	p.freed = slices.Insert(p.freed, at, rest{addr, now})
+}
+
+// known tells whether a usable address that nobody holds was handed out or freed.
+func (p *pool) known(addr netip.Addr) bool {
+	_, early := p.early[addr]
+	return early || !p.usable(p.next) || addr.Less(p.next)
 }
 
 // forget takes an address out of those that were freed.

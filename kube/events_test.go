@@ -32,7 +32,6 @@ func TestWriteEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if written := s.list(eventsPath); len(written) != 2 {
 		t.Errorf("there are %v", written)
 	}
@@ -48,6 +47,7 @@ func TestWriteEvent(t *testing.T) {
 		}
 	}
 	s.missing[eventsPath] = true
+	s.mu.Unlock()
 	if err := client.WriteEvent(t.Context(), event); err == nil || !strings.Contains(err.Error(), "writing an Event of Node/Node.a") {
 		t.Errorf("got %v", err)
 	}

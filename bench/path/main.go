@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -20,8 +21,9 @@ func main() {
 	runtime.LockOSThread() // what /proc/self shows stays what it is
 	pairs := flag.Int("pairs", 15, "pairs of each comparison")
 	duration := flag.Duration("time", time.Second, "of each run")
+	only := flag.String("only", "", "the comparisons whose name holds this text")
 	flag.Parse()
-	if err := run(context.Background(), *pairs, *duration); err != nil {
+	if err := run(context.Background(), *only, *pairs, *duration); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -34,16 +36,22 @@ type comparison struct {
 	theirs recipe
 }
 
-func run(ctx context.Context, pairs int, duration time.Duration) error {
+func run(ctx context.Context, only string, pairs int, duration time.Duration) error {
 	comparisons := []comparison{
+		{"plain routing / itself", byHand(false), byHand(false)},
 		{"direct / plain routing", fairlead("vxlan", true), byHand(false)},
+		{"direct / plain routing that tracks connections", fairlead("vxlan", true), tracking(byHand(false))},
 		{"vxlan / plain vxlan device", fairlead("vxlan", false), byHand(true)},
+		{"vxlan / plain vxlan device that tracks connections", fairlead("vxlan", false), tracking(byHand(true))},
 		{"ipip / vxlan", fairlead("ipip", false), fairlead("vxlan", false)},
 		{"udp / vxlan", fairlead("udp", false), fairlead("vxlan", false)},
 	}
 	fmt.Printf("%d pairs of %s each, pod to pod; median ratio and its 95 %% interval\n\n", pairs, duration)
 	fmt.Printf("| comparison | one TCP stream | TCP request/response | medians |\n|---|---|---|---|\n")
 	for _, c := range comparisons {
+		if !strings.Contains(c.name, only) {
+			continue
+		}
 		if err := c.run(ctx, pairs, duration); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -123,6 +124,26 @@ func byHand(tunnel bool) recipe {
 			return err
 		}
 		return way("vx0", podRange(peer), podRange(peer).Addr(), 1450)
+	}
+}
+
+// tracking adds what every cluster has that translates addresses, as all with
+// Services or masquerade do: connection tracking.
+func tracking(join recipe) recipe {
+	return func(ctx context.Context, w *world, node int) error {
+		if err := join(ctx, w, node); err != nil {
+			return err
+		}
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "hand"})
+		conn.AddChain(&nftables.Chain{
+			Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
+			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+		})
+		return conn.Flush()
 	}
 }
 
