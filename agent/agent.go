@@ -68,6 +68,8 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	feed := &model.Feed{}
+	transition := &transition{feed: feed, path: filepath.Join(c.StateDir, "routing.json"), log: c.Log}
+	transition.recall()
 	links := newLinks(feed, c.Log)
 	loop := newLoop(&c, feed, c.Source.Synced(), links.known)
 	notices, metrics := &notices{}, newMetrics()
@@ -99,7 +101,7 @@ func Run(ctx context.Context, c Config) error {
 		})
 	}
 	for _, part := range []Server{
-		links, loop, attacher, foreign, server, &transition{feed},
+		links, loop, attacher, foreign, server, transition,
 		&install{
 			node: c.Node, plugin: c.Plugin, binDir: c.CNIBinDir, conDir: c.CNIConfDir,
 			socket: socket, copy: filepath.Join(c.StateDir, conflist),

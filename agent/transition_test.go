@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"log/slog"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,8 +13,9 @@ import (
 // TestTransition: tunnels are there, then used, then those of before go.
 func TestTransition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		feed := &model.Feed{}
-		go func() { _ = (&transition{feed}).Run(t.Context()) }()
+		feed, path := &model.Feed{}, filepath.Join(t.TempDir(), "routing.json")
+		log := slog.New(slog.DiscardHandler)
+		go func() { _ = (&transition{feed, path, log}).Run(t.Context()) }()
 		follow := func(backend model.Backend) {
 			feed.Edit(func(s *model.Snapshot) {
 				network := model.DefaultNetwork()
@@ -44,5 +47,12 @@ func TestTransition(t *testing.T) {
 		expect(model.BackendUDP, true, false)
 		sleep(2 * time.Second)
 		expect(model.BackendUDP, false, false)
+
+		// The next process receives by it, should it be otherwise by then.
+		next := &model.Feed{}
+		(&transition{next, path, log}).recall()
+		if now, _ := next.Latest(); now.Former == nil || now.Former.Backend != model.BackendUDP {
+			t.Errorf("the next process recalls %+v", now.Former)
+		}
 	})
 }

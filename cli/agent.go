@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fairlead-net/fairlead/agent"
 	"github.com/fairlead-net/fairlead/dataplane"
@@ -30,37 +31,51 @@ func agentCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
+	directories(flags, &config)
 	flags.StringVar(&config.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object")
-	flags.StringVar(&config.CNIBinDir, "cni-bin-dir", "/opt/cni/bin", "where the container runtime looks for CNI plugins")
-	flags.StringVar(&config.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
-	flags.StringVar(&api.StateDir, "state-dir", "/var/lib/fairlead", "what is kept over reboots")
-	flags.StringVar(&config.RunDir, "run-dir", "/run/fairlead", "sockets, gone with a reboot")
 	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot and /debug/pprof; empty: not at all")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
 }
 
+// directories are where an agent has its files on the node.
+func directories(flags *pflag.FlagSet, config *agent.Config) {
+	flags.StringVar(&config.CNIBinDir, "cni-bin-dir", "/opt/cni/bin", "where the container runtime looks for CNI plugins")
+	flags.StringVar(&config.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "where the container runtime looks for CNI configurations")
+	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/fairlead", "what is kept over reboots")
+	flags.StringVar(&config.RunDir, "run-dir", "/run/fairlead", "sockets, gone with a reboot")
+}
+
+// dataplanes gives an agent all that there are, and what they serve with.
+func dataplanes(config *agent.Config) (closeAll func(), err error) {
+	routes, err := netlink.New()
+	if err != nil {
+		return nil, err
+	}
+	tunnel, filter := udptunnel.New(config.Log), nftables.New()
+	config.Servers = []agent.Server{tunnel, filter}
+	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter}
+	return routes.Close, nil
+}
+
 func runAgent(command *cobra.Command, config agent.Config, api kube.Options) error {
 	api.UserAgent = "fairlead-agent/" + config.Version
-	config.StateDir = api.StateDir
+	api.StateDir = config.StateDir
 	client, err := kube.Connect(api)
 	if err != nil {
 		return err
 	}
-	routes, err := netlink.New()
+	closePlanes, err := dataplanes(&config)
 	if err != nil {
 		return err
 	}
-	defer routes.Close()
+	defer closePlanes()
 	executable, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the CNI plugin: %w", err)
 	}
 	config.Plugin = filepath.Join(filepath.Dir(executable), "fairlead-cni")
 	config.Source, config.Publisher = client.Source(), client
-	tunnel, filter := udptunnel.New(config.Log), nftables.New()
-	config.Servers = []agent.Server{tunnel, filter}
-	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter}
 	return agent.Run(command.Context(), config)
 }

@@ -56,6 +56,7 @@ func root() *cobra.Command {
 		labCommand(),
 		planCommand(),
 		statusCommand(),
+		uninstallCommand(),
 		versionCommand(),
 	)
 	return command

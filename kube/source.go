@@ -162,6 +162,14 @@ func follow(snapshot *model.Snapshot, object networkObject) {
 	if snapshot.Network != nil && (!object.valid || snapshot.Follows(object.network)) {
 		return
 	}
+	if !object.valid {
+		// Not the half of it that was understood: nodes that saw a good one go on
+		// with that. So did this one, before it was started again.
+		object.network = model.DefaultNetwork()
+		if snapshot.Former != nil {
+			object.network.Routing = *snapshot.Former
+		}
+	}
 	snapshot.Follow(object.network)
 }
 

@@ -128,6 +128,19 @@ func TestSourceWithoutCRD(t *testing.T) {
 	until(t, feed, "the Network", func(s *model.Snapshot) bool { return s.Network.MTU == 1400 })
 }
 
+// TestInvalidNetworkAtStart: of a Network that is partly wrong nothing is used,
+// lest a node that starts is routed otherwise than those that run.
+func TestInvalidNetworkAtStart(t *testing.T) {
+	s := newStub(t)
+	s.put(networksPath, stubNetwork(`"mtu": 12, "backend": "ipip"`))
+	source := s.client(Options{}).Source()
+	feed := start(t, source)
+	synced(t, source)
+	if now, _ := feed.Latest(); !now.Network.Equal(model.DefaultNetwork()) {
+		t.Errorf("the network is %+v", now.Network)
+	}
+}
+
 func TestInvalidNetworkIsNotFollowed(t *testing.T) {
 	s := newStub(t)
 	s.put(networksPath, stubNetwork(`"mtu": 1400`))

@@ -7,6 +7,9 @@ package model
 // Follow makes the configuration that of the cluster. What tunnels it changes
 // are Coming, and in use after Arrive.
 func (s *Snapshot) Follow(network *Network) {
+	if s.Network == nil && s.Former != nil && !s.Former.changesTunnels(&network.Routing) {
+		s.Former = nil // of an earlier process, and the same
+	}
 	if s.Network == nil || !s.Network.changesTunnels(&network.Routing) {
 		s.Network, s.Coming = network, nil
 		return

@@ -2,6 +2,23 @@ package model
 
 import "testing"
 
+// TestFollowAfterRestart: what an earlier process used is Former, unless it is the
+// same.
+func TestFollowAfterRestart(t *testing.T) {
+	s := &Snapshot{Former: &DefaultNetwork().Routing}
+	s.Follow(DefaultNetwork())
+	if s.Former != nil {
+		t.Errorf("the same routing is former: %+v", s.Former)
+	}
+	s = &Snapshot{Former: &DefaultNetwork().Routing}
+	other := DefaultNetwork()
+	other.Backend = BackendUDP
+	s.Follow(other)
+	if s.Former == nil || s.Former.Backend != BackendVXLAN || s.Network.Backend != BackendUDP {
+		t.Errorf("the network is %+v, former %+v", s.Network, s.Former)
+	}
+}
+
 func TestFollow(t *testing.T) {
 	s := &Snapshot{}
 	first := DefaultNetwork()

@@ -33,12 +33,12 @@ func (b *batch) putIPIPs() (disturbed bool, err error) {
 			return b.addIPIP(want)
 		}
 		disturbed = true
+		if b.programmed(name) {
+			return attachIPIP(want) // in place, also if the programs are of another version
+		}
 		if have.Local.IsValid() { // one of use
-			if b.programmed(name) {
-				return attachIPIP(want)
-			}
 			mended := have
-			mended.MTU, mended.Pods = want.MTU, want.Pods
+			mended.MTU, mended.Device, mended.Pods = want.MTU, want.Device, want.Pods
 			if mended == want {
 				return b.mendIPIP(want)
 			}
@@ -66,17 +66,15 @@ const (
 
 func (b *batch) addIPIP(want route.IPIP) error {
 	b.pair = nil
-	uplink, err := b.index(want.Device)
-	if err != nil {
-		return err
-	}
+	// Not bound to the uplink: where the node's address is on another interface
+	// than its routes, those decide.
 	attrs := rtnl.NewLinkAttrs()
 	attrs.Name, attrs.MTU = want.Name, want.MTU
 	device := &rtnl.Iptun{
-		LinkAttrs: attrs, Link: uint32(uplink), Local: want.Local.AsSlice(),
+		LinkAttrs: attrs, Local: want.Local.AsSlice(),
 		PMtuDisc: 1, Ttl: ipipTTL, Tos: inheritTOS,
 	}
-	err = b.handle.LinkAdd(device)
+	err := b.handle.LinkAdd(device)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return attachIPIP(want)
 	}
@@ -144,12 +142,12 @@ func (b *batch) programmed(name string) bool {
 	return *b.pair
 }
 
-// observeIPIPs reads back our device. names are of all network interfaces.
-func (b *batch) observeIPIPs(links []rtnl.Link, names map[int]string) error {
+// observeIPIPs reads back our device.
+func (b *batch) observeIPIPs(links []rtnl.Link) error {
 	found := map[string]route.IPIP{}
 	for _, link := range links {
 		if name := link.Attrs().Name; name == route.IPIPDevice {
-			seen, err := b.seenIPIP(link, names)
+			seen, err := b.seenIPIP(link)
 			if err != nil {
 				return err
 			}
@@ -161,7 +159,7 @@ func (b *batch) observeIPIPs(links []rtnl.Link, names map[int]string) error {
 }
 
 // seenIPIP is a device as it is; one of no use has only its name.
-func (b *batch) seenIPIP(link rtnl.Link, names map[int]string) (route.IPIP, error) {
+func (b *batch) seenIPIP(link rtnl.Link) (route.IPIP, error) {
 	attrs := link.Attrs()
 	seen := route.IPIP{Name: attrs.Name}
 	if link.Type() == "veth" {
@@ -177,9 +175,9 @@ func (b *batch) seenIPIP(link rtnl.Link, names map[int]string) (route.IPIP, erro
 		return seen, nil
 	}
 	local, _ := netip.AddrFromSlice(device.Local)
-	seen.Local, seen.Device, seen.MTU = local.Unmap(), names[attrs.ParentIndex], attrs.MTU
-	if want, ok := b.ipips.Wanted(attrs.Name); ok {
-		seen.Pods = want.Pods // nothing of it is in the kernel's device
+	seen.Local, seen.MTU = local.Unmap(), attrs.MTU
+	if want, ok := b.ipips.Wanted(attrs.Name); ok && attrs.ParentIndex == 0 {
+		seen.Device, seen.Pods = want.Device, want.Pods // nothing of these is in the kernel's device
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		seen.MTU = 0 // never what is wanted, so that it is mended

@@ -33,7 +33,7 @@ func (b *batch) observe() error {
 		}
 	}
 	b.observeVXLANs(links, names)
-	if err := b.observeIPIPs(links, names); err != nil {
+	if err := b.observeIPIPs(links); err != nil {
 		return err
 	}
 	if err := b.observeAddresses(ours); err != nil {

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	nft "github.com/google/nftables"
@@ -216,6 +217,7 @@ func (p *Plane) refused(node string) (problems []model.Problem) {
 	for _, mirror := range p.mirrors() {
 		problems = append(problems, mirror.refused(node)...)
 	}
+	slices.SortFunc(problems, model.Problem.Compare) // equal ones are to be equal
 	return problems
 }
 

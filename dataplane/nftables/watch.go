@@ -28,6 +28,9 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 }
 
+// largestBurst in bytes is that of a table for some ten thousand nodes.
+const largestBurst = 64 << 20
+
 func (p *Plane) disturb() {
 	p.lost.Store(true)
 	select {
@@ -45,6 +48,11 @@ func (p *Plane) watch(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
+	// A transaction is notified of in one burst. Our own must fit, or we would
+	// take it for a loss, replace the table, and so for ever.
+	if err := conn.SetReadBuffer(largestBurst); err != nil {
+		return err
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	gone := false

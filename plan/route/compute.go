@@ -241,7 +241,7 @@ func (p *Plan) planSelf() {
 	for _, prefix := range in.self.PodCIDRs {
 		// Addresses that no pod has: refused here, lest the default route sends
 		// them round in circles. A network that is on a link stays as it is.
-		if _, ok := p.collides(prefix); ok {
+		if segment, ok := p.collides(prefix); ok && takesAway(prefix, segment) {
 			continue
 		}
 		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})

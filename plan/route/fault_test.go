@@ -96,3 +96,39 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestWideNetwork: another link with a wide network, such as a VPN's, takes no
+// route of pods away; one that lies in a range of pods is not taken away either.
+func TestWideNetwork(t *testing.T) {
+	s := world(model.BackendVXLAN, peer("b", []string{"198.51.100.2"}, "10.244.1.0/24"))
+	before, _ := Compute(nil, s, "self")
+	s.Links = s.Links.With("tun0", link("tun0", 1400, "10.8.0.6/8"))
+	after, problems := Compute(before, s, "self")
+	if differences := diff("route", before.Routes, after.Routes); differences != nil {
+		t.Errorf("a VPN changed routes: %v", differences)
+	}
+	if len(problems) != 2 {
+		t.Errorf("problems: %v", problems)
+	}
+	s.Links = s.Links.With("tun0", link("tun0", 1400, "10.244.1.129/25"))
+	after, _ = Compute(after, s, "self")
+	if _, ok := after.Routes.Get(netip.MustParsePrefix("10.244.1.0/24")); ok {
+		t.Error("a network of a link is routed to another node")
+	}
+}
+
+// TestNamesOfTunnelsCollide: with two settings of one name, the device is of
+// those in use.
+func TestNamesOfTunnelsCollide(t *testing.T) {
+	used := model.DefaultNetwork().Routing
+	used.VXLANVNI = 1
+	former := used
+	for former.VXLANVNI++; vxlanDevice(&former, model.IPv4) != vxlanDevice(&used, model.IPv4); former.VXLANVNI++ {
+	}
+	s := world(model.BackendVXLAN)
+	s.Network.Routing, s.Former = used, &former
+	plan, _ := Compute(nil, s, "self")
+	if device, _ := plan.VXLANs.Get(vxlanDevice(&used, model.IPv4)); device.VNI != 1 {
+		t.Errorf("the device in use has the identifier %d", device.VNI)
+	}
+}

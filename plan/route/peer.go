@@ -27,7 +27,14 @@ func (p *Plan) changePeer(old, new *model.Node) {
 		p.planWay(new)
 	}
 	for _, prefix := range touched {
-		p.planRange(prefix)
+		// Ranges that begin with one address share a neighbour (planGateway): the
+		// longest that needs it has it, so it comes last.
+		p.removeGateway(prefix)
+		for bits := range prefix.Addr().BitLen() + 1 {
+			if at := netip.PrefixFrom(prefix.Addr(), bits); at == prefix || p.claims.first(at) != "" {
+				p.planRange(at)
+			}
+		}
 	}
 	p.changeAddresses(old, new)
 }
@@ -65,7 +72,6 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 	if slices.Contains(p.input.self.PodCIDRs, prefix) {
 		return
 	}
-	p.removeGateway(prefix)
 	p.UDPPeers = p.UDPPeers.Without(prefix)
 	p.collisions = p.collisions.Without(prefix)
 	owner, ok := p.nodes.Get(p.claims.first(prefix))
@@ -74,9 +80,11 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 		return
 	}
 	if segment, ok := p.collides(prefix); ok {
-		p.Routes = p.Routes.Without(prefix)
 		p.collisions = p.collisions.With(prefix, collision(owner.Name, prefix, segment))
-		return
+		if takesAway(prefix, segment) {
+			p.Routes = p.Routes.Without(prefix)
+			return
+		}
 	}
 	p.planUDPPeer(prefix, owner)
 	switch p.input.way(owner, model.FamilyOf(prefix.Addr())) {
@@ -136,20 +144,29 @@ func (in *input) way(peer *model.Node, family model.Family) Way {
 	}
 }
 
-// collides finds the network of a link of this node that a range of pods
-// overlaps.
+// collides finds the smallest network of a link of this node that a range of
+// pods overlaps.
 func (p *Plan) collides(prefix netip.Prefix) (segment netip.Prefix, ok bool) {
-	at := slices.IndexFunc(p.segments, prefix.Overlaps)
-	if at < 0 {
-		return netip.Prefix{}, false
+	for _, candidate := range p.segments {
+		if prefix.Overlaps(candidate) && (!ok || candidate.Bits() > segment.Bits()) {
+			segment, ok = candidate, true
+		}
 	}
-	return p.segments[at], true
+	return segment, ok
 }
 
+// takesAway tells whether a route to the range would take all of the network
+// away from its link. A wider network only misses what is in the range.
+func takesAway(prefix, segment netip.Prefix) bool { return segment.Bits() >= prefix.Bits() }
+
 func collision(node string, prefix, segment netip.Prefix) model.Problem {
+	consequence := "whose addresses in it are not reached from there"
+	if takesAway(prefix, segment) {
+		consequence = "and is not routed there"
+	}
 	return model.Problem{
 		Kind: "Node", Name: node, Field: "spec.podCIDRs", Reason: "PodCIDROnLink",
-		Message: fmt.Sprintf("%s, the range of its pods, overlaps %s, a network that other nodes are on, and is not routed there", prefix, segment),
+		Message: fmt.Sprintf("%s, the range of its pods, overlaps %s, a network that other nodes are on, %s", prefix, segment, consequence),
 		Remedy:  "give kube-controller-manager a --cluster-cidr that is nobody else's, delete the Node and let its kubelet register it again",
 	}
 }

@@ -136,7 +136,7 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 		}
 		var ranges []string
 		if random.IntN(5) > 0 {
-			ranges = append(ranges, fmt.Sprintf("10.244.%d.0/24", random.IntN(4)))
+			ranges = append(ranges, fmt.Sprintf("10.244.%d.0/%d", random.IntN(4), []int{24, 24, 24, 25}[random.IntN(4)]))
 		}
 		if random.IntN(2) > 0 {
 			ranges = append(ranges, fmt.Sprintf("fd00:0:0:%d::/64", random.IntN(4)))

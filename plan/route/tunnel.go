@@ -40,7 +40,9 @@ func (p *Plan) planTunnels() {
 	}
 	for i := range in.beside {
 		for _, outer := range model.Families {
-			if in.carriesVXLAN(&in.beside[i]) && in.has(outer) {
+			// What is in use wins if the names are the same.
+			used := vxlanDevice(&in.beside[i], outer) == vxlanDevice(&in.network, outer) && in.carriesVXLAN(&in.network)
+			if in.carriesVXLAN(&in.beside[i]) && in.has(outer) && !(used && !in.sameVXLAN(&in.beside[i])) {
 				p.planVXLAN(&in.beside[i], outer)
 			}
 		}

@@ -24,7 +24,7 @@ func vxlanDevice(network *model.Routing, outer model.Family) string {
 		return name
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d", network.VXLANVNI, network.VXLANPort))
-	return fmt.Sprintf("%s-%02x", name, sum[0])
+	return fmt.Sprintf("%s%03x", name, (int(sum[0])<<8|int(sum[1]))&0xfff)
 }
 
 // vxlanHeaders in bytes: UDP 8, VXLAN 8 (RFC 7348 section 5) and the inner
@@ -136,6 +136,11 @@ func (in *input) keepsVXLAN(outer model.Family) bool {
 		}
 	}
 	return outer == in.preferred() && in.carriesVXLAN(&in.network)
+}
+
+// sameVXLAN tells whether other settings make the same device.
+func (in *input) sameVXLAN(other *model.Routing) bool {
+	return in.network.VXLANVNI == other.VXLANVNI && in.network.VXLANPort == other.VXLANPort
 }
 
 // carriesVXLAN tells whether the backend uses VXLAN on this node.
