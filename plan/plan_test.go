@@ -154,7 +154,6 @@ masquerade not to 10.244.2.0/24
 masquerade not to fd00:0:0:1::/64
 masquerade not to fd00:0:0:2::/64
 masquerade not to fd00::/64
-masquerade not to 169.254.0.0/16
 masquerade not to 224.0.0.0/4
 masquerade not to fe80::/10
 masquerade not to ff00::/8

@@ -51,6 +51,12 @@ func masqueradeText(p *masquerade.Plan) []string {
 	if !p.RandomPorts {
 		text = append(text, "masquerade keeping ports\n")
 	}
+	first, last := p.Tunnels.Others()
+	for _, port := range p.Tunnels {
+		if port != 0 {
+			text = append(text, fmt.Sprintf("masquerade to UDP port %d from ports %d-%d\n", port, first, last))
+		}
+	}
 	return text
 }
 

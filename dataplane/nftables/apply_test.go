@@ -106,20 +106,18 @@ func TestRulesChange(t *testing.T) {
 	plane, wanted := New(), example()
 	apply(t, plane, wanted)
 	before := chainHandle(t)
-	next, changed := *wanted, *wanted.Masquerade
-	changed.Sources = [...]netip.Addr{{}, netip.MustParseAddr("2001:db8::7")}
-	changed.RandomPorts = false
-	next.Masquerade = &changed
-	apply(t, plane, &next)
+	apply(t, plane, otherwise(wanted))
 	list := listed(t, "list", "chain", "inet", TableName, "postrouting")
 	for _, want := range []string{
 		"@excluded4 counter packets 0 bytes 0 masquerade comment", "@excluded6 counter packets 0 bytes 0 snat ip6 to 2001:db8::7 comment",
+		"@excluded4 udp dport 2000 counter packets 0 bytes 0 masquerade to :2001-65534 comment",
+		"@excluded6 udp dport 65535 counter packets 0 bytes 0 snat ip6 to [2001:db8::7]:2001-65534 comment",
 	} {
 		if strings.Count(list, want) != 1 {
 			t.Errorf("no %q in\n%s", want, list)
 		}
 	}
-	if strings.Contains(list, "192.0.2.1") || strings.Contains(list, "random") || strings.Count(list, "\n") != 10 {
+	if strings.Contains(list, "192.0.2.1") || strings.Contains(list, "random") || strings.Contains(list, "8285") || strings.Count(list, "\n") != 14 {
 		t.Errorf("something is left of the old rules:\n%s", list)
 	}
 	if now := chainHandle(t); now != before {
@@ -190,5 +188,27 @@ func told(plane *Plane, patience time.Duration) bool {
 		return true
 	case <-time.After(patience):
 		return false
+	}
+}
+
+// TestRemove: only what is ours goes, whether it is there or not, and the plane
+// can begin again.
+func TestRemove(t *testing.T) {
+	netnstest.Enter(t)
+	conn, plane := &nft.Conn{}, New()
+	must(t, plane.Remove())
+	conn.AddTable(&nft.Table{Family: nft.TableFamilyINet, Name: "foreign"})
+	must(t, conn.Flush())
+	for range 2 {
+		apply(t, plane, example())
+		if got := listedIn(t, "cluster4"); len(got) != 6 {
+			t.Fatalf("cluster4 has %v", got)
+		}
+		must(t, plane.Remove())
+		must(t, plane.Remove())
+		tables, err := conn.ListTables()
+		if err != nil || len(tables) != 1 || tables[0].Name != "foreign" {
+			t.Fatalf("there are tables %v (%v)", tables, err)
+		}
 	}
 }

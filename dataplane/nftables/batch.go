@@ -61,6 +61,12 @@ func (b *batch) send() ([]refusal, error) {
 	last := len(b.messages) - 2
 	var request []byte
 	for i, message := range b.messages {
+		if message.Header.Type&0xff == unix.NFT_MSG_NEWRULE {
+			var err error
+			if message.Data, err = fixMasquerade(message.Data); err != nil {
+				return nil, err
+			}
+		}
 		message.Header.Sequence = uint32(i)
 		message.Header.Flags &^= netlink.Acknowledge
 		if i == last {

@@ -11,24 +11,27 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/hostport"
+	"github.com/fairlead-net/fairlead/plan/masquerade"
 )
 
-// stalePorts are host ports of UDP that lead elsewhere than before, until their
-// connections are forgotten. UDP has no end that the kernel could see: while a
-// client goes on sending, its packets go where the first one went, to a pod that
-// is gone or to nobody.
-type stalePorts map[hostport.Port]struct{}
+// stale is what connections of UDP may be older than, until those are
+// forgotten. UDP has no end that the kernel could see: while somebody goes on
+// sending, his packets are translated as the first one was.
+type stale struct {
+	ports   map[hostport.Port]struct{} // that lead elsewhere than before: to a pod that is gone, or to nobody
+	tunnels masquerade.Tunnels         // that pods' packets could look like packets of
+}
 
 // note takes in what is about to change.
-func (s *stalePorts) note(ports *portMap) {
+func (s *stale) note(ports *portMap) {
 	add := func(port hostport.Port) {
 		if port.Protocol != model.UDP {
 			return
 		}
-		if *s == nil {
-			*s = stalePorts{}
+		if s.ports == nil {
+			s.ports = map[hostport.Port]struct{}{}
 		}
-		(*s)[port] = struct{}{}
+		s.ports[port] = struct{}{}
 	}
 	for port := range ports.Puts() {
 		add(port)
@@ -38,28 +41,29 @@ func (s *stalePorts) note(ports *portMap) {
 	}
 }
 
-// forget removes the connections that go elsewhere than the ports say.
-func (s *stalePorts) forget(node string, ports *portMap) []model.Problem {
-	if len(*s) == 0 {
+// forget removes the connections that go elsewhere than the ports say, or look
+// like those of tunnels.
+func (s *stale) forget(node string, ports *portMap) []model.Problem {
+	if len(s.ports) == 0 && s.tunnels == (masquerade.Tunnels{}) {
 		return nil
 	}
 	if err := s.deleteFlows(ports); err != nil {
 		return []model.Problem{{
 			Kind: "Node", Name: node, Field: "hostport", Reason: "StaleConnections",
-			Message: fmt.Sprintf("clients of changed UDP host ports may go on talking to pods that are gone: %v", err),
+			Message: fmt.Sprintf("clients of changed UDP host ports may go on talking to pods that are gone, and pods to other nodes' tunnels: %v", err),
 			Remedy:  "it is tried again; if it stays so, load the kernel's module nf_conntrack_netlink",
 		}}
 	}
-	*s = nil
+	*s = stale{}
 	return nil
 }
 
-func (s *stalePorts) deleteFlows(ports *portMap) error {
+func (s *stale) deleteFlows(ports *portMap) error {
 	addresses, err := rtnl.AddrList(nil, rtnl.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
-	filter := staleFlows{ports: ports, stale: *s, local: map[netip.Addr]bool{}}
+	filter := staleFlows{ports: ports, stale: s, local: map[netip.Addr]bool{}}
 	for _, address := range addresses {
 		filter.local[addrOf(address.IP)] = true
 	}
@@ -79,10 +83,10 @@ func (s *stalePorts) deleteFlows(ports *portMap) error {
 }
 
 // staleFlows matches connections to stale ports that were led elsewhere than
-// the ports now say.
+// the ports now say, and those that look like a tunnel's.
 type staleFlows struct {
 	ports *portMap
-	stale stalePorts
+	stale *stale
 	local map[netip.Addr]bool // the node's own addresses
 }
 
@@ -93,6 +97,9 @@ func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
 	}
 	to := netip.AddrPortFrom(addrOf(flow.Forward.DstIP), flow.Forward.DstPort)
 	led := netip.AddrPortFrom(addrOf(flow.Reverse.SrcIP), flow.Reverse.SrcPort)
+	if f.stale.tunnels.Has(led.Port()) && f.looksLikeTunnel(flow) {
+		return true
+	}
 	if led == to {
 		led = netip.AddrPort{} // to no pod
 	}
@@ -100,8 +107,8 @@ func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
 	if to.Addr().Is6() {
 		any = netip.AddrPortFrom(netip.IPv6Unspecified(), to.Port())
 	}
-	_, stale := f.stale[hostport.Port{Protocol: model.UDP, At: to}]
-	if _, all := f.stale[hostport.Port{Protocol: model.UDP, At: any}]; all {
+	_, stale := f.stale.ports[hostport.Port{Protocol: model.UDP, At: to}]
+	if _, all := f.stale.ports[hostport.Port{Protocol: model.UDP, At: any}]; all {
 		stale = stale || f.local[to.Addr()] || to.Addr().IsLoopback()
 	}
 	want, ok := f.ports.Wanted(hostport.Port{Protocol: model.UDP, At: to})
@@ -109,6 +116,14 @@ func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
 		want, _ = f.ports.Wanted(hostport.Port{Protocol: model.UDP, At: any})
 	}
 	return stale && led != want
+}
+
+// looksLikeTunnel tells whether the source was translated to a tunnel's port,
+// or is a tunnel's own that had to take another port because of such a one.
+func (f staleFlows) looksLikeTunnel(flow *rtnl.ConntrackFlow) bool {
+	from := netip.AddrPortFrom(addrOf(flow.Forward.SrcIP), flow.Forward.SrcPort)
+	as := netip.AddrPortFrom(addrOf(flow.Reverse.DstIP), flow.Reverse.DstPort)
+	return from != as && (f.stale.tunnels.Has(as.Port()) || from.Addr() == as.Addr())
 }
 
 func addrOf(ip net.IP) netip.Addr {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/masquerade"
 )
 
 // rules is what the rules that give packets an address of the node depend on.
@@ -15,10 +16,11 @@ import (
 type rules struct {
 	outside, inside [len(model.Families)]netip.Addr // sources of what leaves the cluster, and of hairpins; invalid: the interface's
 	randomPorts     bool
+	tunnels         masquerade.Tunnels
 }
 
 func rulesOf(node *plan.Node) rules {
-	return rules{node.Masquerade.Sources, node.HostPort.Own, node.Masquerade.RandomPorts}
+	return rules{node.Masquerade.Sources, node.HostPort.Own, node.Masquerade.RandomPorts, node.Masquerade.Tunnels}
 }
 
 // own gives packets between the node and its pods an address of the node.
@@ -50,14 +52,20 @@ func postrouting() *nft.Chain {
 // fillPostrouting adds the rules to the empty chain. What others decided for a
 // connection before stays: the kernel asks them only for its first packet.
 func (p *Plane) fillPostrouting(b *batch) {
-	chain := postrouting()
+	chain, r := postrouting(), &p.rules
 	p.addHairpins(b, chain)
 	for _, family := range model.Families {
-		b.rule(chain, "from pods of this node to the outside",
-			of(family), []expr.Any{
-				source(family, word0), in(p.pods.sets[family]),
-				destination(family, word0), notIn(p.cluster.sets[family]),
-				destination(family, word0), notIn(p.excluded.sets[family]),
-			}, counted(translate(family, p.rules.outside[family], p.rules.randomPorts)...))
+		outwards := append(of(family),
+			source(family, word0), in(p.pods.sets[family]),
+			destination(family, word0), notIn(p.cluster.sets[family]),
+			destination(family, word0), notIn(p.excluded.sets[family]))
+		for _, port := range r.tunnels {
+			if port != 0 {
+				b.rule(chain, "no pod's packet looks like one of a tunnel", outwards, toUDP(port),
+					counted(translateBeside(r.tunnels, family, r.outside[family], r.randomPorts)...))
+			}
+		}
+		b.rule(chain, "from pods of this node to the outside", outwards,
+			counted(translate(family, r.outside[family], r.randomPorts)...))
 	}
 }

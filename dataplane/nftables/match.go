@@ -21,6 +21,7 @@ const (
 	word4 = word0 + 4
 	word5 = word0 + 5
 	word6 = word0 + 6
+	word8 = word0 + 8
 )
 
 // rule appends a rule to a chain.
@@ -89,6 +90,14 @@ func source(family model.Family, register uint32) expr.Any {
 
 func destination(family model.Family, register uint32) expr.Any {
 	return address(headers[family].dest, headers[family].length, register)
+}
+
+// toUDP matches packets to a port of UDP.
+func toUDP(port uint16) []expr.Any {
+	return []expr.Any{
+		meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_UDP),
+		destinationPort(word0), equal(binary.BigEndian.AppendUint16(nil, port)...),
+	}
 }
 
 func destinationPort(register uint32) expr.Any {

@@ -5,7 +5,8 @@
 // What is ours: the table "inet fairlead", whole. No other table is touched.
 // The table is written for administrators to read with nft list ruleset, and
 // what nft 1.0.6 lists of it can be loaded again. Besides, connections over UDP
-// to host ports that now lead elsewhere are forgotten.
+// are forgotten: those to host ports that now lead elsewhere, and pods' that
+// look like those of a tunnel.
 //
 // A Plane is for one goroutine at a time, but for its Run.
 package nftables
@@ -41,7 +42,7 @@ type Plane struct {
 	ports                   portMap
 	hairpins                addressPairs
 	sources                 sourceSet
-	stale                   stalePorts
+	stale                   stale
 
 	lost      atomic.Bool // someone has removed the table: see Run
 	disturbed chan struct{}
@@ -72,6 +73,26 @@ func New() *Plane {
 
 func (p *Plane) mirrors() []mirror {
 	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources}
+}
+
+// Remove removes the table from the network namespace of the calling thread. It
+// is no error if there is none, or a kernel without nftables. An Apply that
+// follows starts anew.
+func (p *Plane) Remove() error {
+	p.known, p.rules, p.stale = false, rules{}, stale{}
+	b, err := newBatch(inPieces)
+	if err != nil {
+		return fmt.Errorf("remove table inet %s: %w", TableName, err)
+	}
+	b.DelTable(ourTable())
+	refused, err := b.send()
+	for _, refusal := range refused {
+		err = refusal.err
+	}
+	if err != nil && !unknown(err) {
+		return fmt.Errorf("remove table inet %s: %w", TableName, err)
+	}
+	return nil
 }
 
 // Apply carries out the parts of a plan that translate and filter. See
@@ -111,9 +132,12 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 	p.ports.Desire(node.HostPort.Ports)
 	p.hairpins.Desire(node.HostPort.Hairpins)
 	p.sources.Desire(node.AntiSpoof.Sources)
-	p.stale.note(&p.ports)
 	before := p.rules
 	p.rules = rulesOf(node)
+	p.stale.note(&p.ports)
+	if p.rules.tunnels != before.tunnels {
+		p.stale.tunnels = p.rules.tunnels
+	}
 	return p.rules == before
 }
 

@@ -102,6 +102,7 @@ func ranges() *masquerade.Plan {
 func example() *plan.Node {
 	node := masquerading(ranges())
 	node.Masquerade.Sources[model.IPv4] = netip.MustParseAddr("192.0.2.1")
+	node.Masquerade.Tunnels = masquerade.Tunnels{8285}
 	node.HostPort.Own[model.IPv6] = netip.MustParseAddr("2001:db8::1")
 	for _, pod := range []string{"10.244.1.2", "fd00:1::2"} {
 		addr := netip.MustParseAddr(pod)
@@ -255,7 +256,9 @@ func TestListing(t *testing.T) {
 		ip saddr . ip daddr @hairpins4 counter packets 0 bytes 0 masquerade comment "pods that reach themselves"
 		ip6 saddr . ip6 daddr @hairpins6 counter packets 0 bytes 0 snat ip6 to 2001:db8::1 comment "pods that reach themselves"
 		ip saddr 127.0.0.0/8 oifgroup 175 counter packets 0 bytes 0 masquerade comment "from 127.0.0.1 to pods"
+		ip saddr @pods4 ip daddr != @cluster4 ip daddr != @excluded4 udp dport 8285 counter packets 0 bytes 0 snat ip to 192.0.2.1:8286-65535 fully-random comment "no pod's packet looks like one of a tunnel"
 		ip saddr @pods4 ip daddr != @cluster4 ip daddr != @excluded4 counter packets 0 bytes 0 snat ip to 192.0.2.1 fully-random comment "from pods of this node to the outside"
+		ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @excluded6 udp dport 8285 counter packets 0 bytes 0 masquerade to :8286-65535 fully-random comment "no pod's packet looks like one of a tunnel"
 		ip6 saddr @pods6 ip6 daddr != @cluster6 ip6 daddr != @excluded6 counter packets 0 bytes 0 masquerade fully-random comment "from pods of this node to the outside"
 	}
 
@@ -281,9 +284,24 @@ func TestListing(t *testing.T) {
 // TestListingCanBeLoaded loads what nft lists, in another namespace, and lists
 // it again: as text, which leaves out some, and as what the kernel was given.
 func TestListingCanBeLoaded(t *testing.T) {
+	t.Run("example", func(t *testing.T) { testLoading(t, example()) })
+	t.Run("settings", func(t *testing.T) { testLoading(t, otherwise(example())) })
+}
+
+// otherwise is a plan with the same elements and other settings.
+func otherwise(node *plan.Node) *plan.Node {
+	next, changed := *node, *node.Masquerade
+	changed.Sources = [...]netip.Addr{{}, netip.MustParseAddr("2001:db8::7")}
+	changed.RandomPorts = false
+	changed.Tunnels = masquerade.Tunnels{2000, 65535}
+	next.Masquerade = &changed
+	return &next
+}
+
+func testLoading(t *testing.T, node *plan.Node) {
 	other := netnstest.New(t)
 	netnstest.Enter(t)
-	apply(t, New(), example())
+	apply(t, New(), node)
 	ruleset, rules := listed(t, "list", "ruleset"), expressions(listed(t, "--debug=netlink", "list", "ruleset"))
 	other.Do(func() {
 		load := exec.Command("nft", "-f", "-")

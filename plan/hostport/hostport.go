@@ -23,6 +23,7 @@ type Plan struct {
 	Own      [len(model.Families)]netip.Addr // source of hairpins and of loopback's packets; invalid: the kernel chooses
 
 	problems    []model.Problem
+	reserved    [6]uint16                                         // UDP ports of tunnels
 	attachments model.Map[model.AttachmentKey, *model.Attachment] // that it was made from
 }
 
@@ -45,14 +46,35 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		}
 		return prev, prev.problems
 	}
-	next := &Plan{}
-	if prev != nil && !changed(prev.attachments, snapshot.Attachments) {
+	next := &Plan{reserved: reserved(snapshot)}
+	if prev != nil && prev.reserved == next.reserved && !changed(prev.attachments, snapshot.Attachments) {
 		*next = *prev
 	} else {
 		next.planPorts(snapshot.Attachments)
 	}
 	next.attachments, next.Own = snapshot.Attachments, own(self, snapshot.Links)
 	return next, next.problems
+}
+
+// reserved are the UDP ports of the tunnels in use, of the former and of the
+// coming ones. A pod that had one would speak as its node.
+func reserved(s *model.Snapshot) (ports [6]uint16) {
+	var routings []*model.Routing
+	if s.Network != nil {
+		routings = append(routings, &s.Network.Routing)
+	}
+	for i, routing := range append(routings, s.Former, s.Coming) {
+		if routing == nil {
+			continue
+		}
+		switch routing.Backend {
+		case model.BackendUDP:
+			ports[2*i] = routing.UDPPort
+		case model.BackendVXLAN, model.BackendIPIP:
+			ports[2*i+1] = routing.VXLANPort
+		}
+	}
+	return ports
 }
 
 // changed tells whether an attachment with host ports differs. Few have some.
@@ -101,6 +123,12 @@ func (p *Plan) planPorts(attachments model.Map[model.AttachmentKey, *model.Attac
 }
 
 func (p *Plan) planPort(of *model.Attachment, wanted model.HostPort, owners map[Port]*model.Attachment) {
+	if wanted.Protocol == model.UDP && slices.Contains(p.reserved[:], wanted.Port) {
+		p.problems = append(p.problems, problem(of, "HostPortReserved",
+			fmt.Sprintf("host port %s is that of the tunnels between nodes", wanted),
+			"choose another hostPort, or another spec.vxlan.port or spec.udp.port of networks.fairlead.io default"))
+		return
+	}
 	planned := false
 	for _, addr := range of.Addresses {
 		family := model.FamilyOf(addr)

@@ -22,6 +22,7 @@ func attachment(name string, ports ...model.HostPort) *model.Attachment {
 func snapshotOf(attachments ...*model.Attachment) *model.Snapshot {
 	own := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
 	snapshot := &model.Snapshot{
+		Network: model.DefaultNetwork(),
 		Nodes: model.MapOf(map[string]*model.Node{"self": {
 			Name: "self", Addresses: []netip.Addr{own[0].Addr(), netip.MustParseAddr("2001:db8::1")},
 		}}),
@@ -73,6 +74,13 @@ func TestCompute(t *testing.T) {
 			},
 			want:     []string{"TCP 0.0.0.0:80 to 10.0.0.1:8081", "TCP [::]:80 to [fd00::1]:8081"},
 			problems: []string{"2 HostPortTaken"},
+		},
+		"of a tunnel": {
+			attachments: []*model.Attachment{attachment("1",
+				model.HostPort{Protocol: model.UDP, Port: 4789, PodPort: 1},
+				model.HostPort{Protocol: model.TCP, HostIP: addr("192.0.2.1"), Port: 4789, PodPort: 1})},
+			want:     []string{"TCP 192.0.2.1:4789 to 10.0.0.1:1"},
+			problems: []string{"1 HostPortReserved"},
 		},
 		"of another family than the pod": {attachments: []*model.Attachment{only4}, problems: []string{"3 HostPortFamily"}},
 	}

@@ -20,6 +20,7 @@ type Plan struct {
 	Excluded    model.Map[netip.Prefix, struct{}] // and these, which are outside of the cluster; no two overlap
 	Sources     [len(model.Families)]netip.Addr   // packets leave with these; invalid: with that of the interface
 	RandomPorts bool                              // else a packet's port is kept if it is free
+	Tunnels     Tunnels                           // packets to these ports leave from none of them
 
 	// What the next plan is made from.
 	exclude []netip.Prefix // as configured
@@ -49,6 +50,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	}
 	config := &snapshot.Network.Masquerade
 	problems := next.configure(config, self, snapshot.Links)
+	next.Tunnels = tunnels(snapshot)
 	if prev == nil || !slices.Equal(next.exclude, config.Exclude) {
 		next.exclude = config.Exclude
 		next.Excluded = cover(slices.Concat(unforwarded[:], config.Exclude))
@@ -69,11 +71,12 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	return next, problems
 }
 
-// unforwarded are destinations that no router passes on, so that a packet to
-// them does not leave the link: link-local (RFC 3927, RFC 4291 section 2.5.6)
-// and multicast.
+// unforwarded are destinations that Linux does not pass on, so that a packet to
+// them does not leave the link: multicast, and link-local of IPv6 (RFC 4291
+// section 2.5.6). It does pass on that of IPv4: clouds answer there (169.254.169.254),
+// and only to nodes.
 var unforwarded = [...]netip.Prefix{
-	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("224.0.0.0/4"),
 	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 

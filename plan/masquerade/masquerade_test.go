@@ -33,10 +33,19 @@ func TestCluster(t *testing.T) {
 				network.Masquerade.Exclude = exclude(random)
 				next.Network = &network
 			}
+			if random.IntN(4) == 0 {
+				network, all := *next.Network, []*model.Routing{routing(random), routing(random), routing(random)}
+				network.Routing, next.Former, next.Coming = *all[0], all[1], all[2]
+				next.Network = &network
+			}
 			snapshot = &next
 			plan, _ = Compute(plan, snapshot, "self")
 			requireCover(t, plan, snapshot)
 			fresh, _ := Compute(nil, snapshot, "self")
+			requireTunnels(t, plan.Tunnels, snapshot)
+			if plan.Tunnels != fresh.Tunnels {
+				t.Fatalf("the incremental plan has tunnels %v, a fresh one %v", plan.Tunnels, fresh.Tunnels)
+			}
 			for change := range model.Diff(plan.Cluster, fresh.Cluster) {
 				t.Fatalf("the incremental plan differs from a fresh one: %+v", change)
 			}
