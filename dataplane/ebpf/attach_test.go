@@ -122,6 +122,36 @@ func TestAttachedIsBroken(t *testing.T) {
 	}
 }
 
+// TestRemoveFilters: packets go on to the kernel's own device when somebody has
+// removed ours.
+func TestRemoveFilters(t *testing.T) {
+	enter(t)
+	must(t, AttachIPIP(wanted))
+	must(t, rtnl.LinkDel(link(t, device)))
+	for range 2 {
+		must(t, RemoveFilters(device))
+	}
+	if found, err := findFilter(link(t, "up0"), ingress, decapName(device)); found != nil || err != nil {
+		t.Errorf("the uplink has %v, %v", found, err)
+	}
+}
+
+// TestInterruptedListing: on a busy node interfaces come and go all the time.
+func TestInterruptedListing(t *testing.T) {
+	for interruptions, want := range map[int]error{0: nil, 3: nil, 1000: rtnl.ErrDumpInterrupted} {
+		calls := 0
+		err := dump(func() error {
+			if calls++; calls <= interruptions {
+				return rtnl.ErrDumpInterrupted
+			}
+			return nil
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("%d interruptions: %v", interruptions, err)
+		}
+	}
+}
+
 func removeFilter(t *testing.T, device string, parent uint32, name string) {
 	t.Helper()
 	found, err := findFilter(link(t, device), parent, name)

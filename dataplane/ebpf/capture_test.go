@@ -88,11 +88,15 @@ func openCapture(t testing.TB, device string) int {
 	return fd
 }
 
-// segmentInSoftware turns off TCP segmentation offload of an interface: what
-// leaves by it is segmented by the kernel.
-func segmentInSoftware(t testing.TB, device string) {
-	const setTSO = 0x1f // ETHTOOL_STSO
-	value := struct{ command, data uint32 }{setTSO, 0}
+// Offloads of an interface: what leaves by it without, the kernel segments, or
+// sums up.
+const (
+	segmentation = 0x1f // ETHTOOL_STSO
+	checksums    = 0x17 // ETHTOOL_STXCSUM
+)
+
+func turnOff(t testing.TB, device string, offload uint32) {
+	value := struct{ command, data uint32 }{offload, 0}
 	request := struct {
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
@@ -106,6 +110,6 @@ func segmentInSoftware(t testing.TB, device string) {
 	}
 	defer unix.Close(fd)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		t.Errorf("turn off segmentation offload of %s: %v", device, errno)
+		t.Errorf("turn off offload %#x of %s: %v", offload, device, errno)
 	}
 }

@@ -68,7 +68,11 @@ func findFilter(link rtnl.Link, parent uint32, name string) (*rtnl.BpfFilter, er
 // removeFilters removes the filters of a name from the ways in of all network
 // interfaces but one.
 func removeFilters(name string, except int) error {
-	links, err := rtnl.LinkList()
+	var links []rtnl.Link
+	err := dump(func() (err error) {
+		links, err = rtnl.LinkList()
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -91,11 +95,26 @@ func removeFilters(name string, except int) error {
 }
 
 func listFilters(link rtnl.Link, parent uint32) ([]rtnl.Filter, error) {
-	filters, err := rtnl.FilterList(link, parent)
+	var filters []rtnl.Filter
+	err := dump(func() (err error) {
+		filters, err = rtnl.FilterList(link, parent)
+		return err
+	})
 	if err != nil && !gone(err) {
 		return nil, fmt.Errorf("list tc filters of %s: %w", link.Attrs().Name, err)
 	}
 	return filters, nil
+}
+
+// dump repeats a listing that the kernel says was interrupted by changes.
+func dump(list func() error) (err error) {
+	const attempts = 20
+	for range attempts {
+		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return err
 }
 
 func filterAttrs(link rtnl.Link, parent uint32) rtnl.FilterAttrs {

@@ -218,10 +218,15 @@ func findPair(name string) (device, divider rtnl.Link, err error) {
 	return device, divider, nil
 }
 
+// RemoveFilters removes what a device leaves on uplinks when somebody deletes
+// it: the filter would go on to take, and lose, the packets that another device
+// of the name is to have. What is not there is not missed.
+func RemoveFilters(name string) error { return removeFilters(decapName(name), 0) }
+
 // DetachIPIP removes the device, and its filter from every uplink. What is not
 // there is not missed.
 func DetachIPIP(name string) error {
-	err := removeFilters(decapName(name), 0)
+	err := RemoveFilters(name)
 	device, _, found := findPair(name)
 	err = errors.Join(err, found)
 	if device != nil {

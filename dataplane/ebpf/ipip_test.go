@@ -192,10 +192,10 @@ func TestPodForwards(t *testing.T) {
 			behind, address := netnstest.New(t), netip.MustParseAddr("10.244.2.77")
 			c.behind(b, behind, address)
 			if place != "node" {
-				c.in(b.pod, func() { segmentInSoftware(t, "back0") })
+				c.in(b.pod, func() { turnOff(t, "back0", segmentation) })
 			}
 			if place != "pod" {
-				c.in(b.Namespace, func() { segmentInSoftware(t, "pod0") })
+				c.in(b.Namespace, func() { turnOff(t, "pod0", segmentation) })
 			}
 			c.transfer(a.pod, behind, address)
 			c.transfer(behind, a.pod, a.podAddr)

@@ -82,6 +82,10 @@ func (b *batch) addIPIP(want route.IPIP) error {
 		return fmt.Errorf("add the device: %w", err)
 	}
 	b.indexes[want.Name] = device.Index
+	// Those of a pair that somebody has removed would take the packets first.
+	if err := ebpf.RemoveFilters(want.Name); err != nil {
+		return err
+	}
 	if err := b.handle.LinkSetUp(device); err != nil {
 		// A device that is half made would be taken for a whole one.
 		if undo := b.removeIPIP(want.Name); undo != nil {

@@ -256,6 +256,12 @@ func sysctls(in *input) model.Map[string, string] {
 	settings := map[string]string{}
 	if in.self.PodCIDR(model.IPv4).IsValid() {
 		settings["net/ipv4/ip_forward"] = "1"
+		if in.preferred() == model.IPv6 {
+			// The kernel tells pods of the path MTU that a tunnel has learned. Over
+			// IPv4 routers divide the outer packets; over IPv6 nobody does, and what
+			// is too large would be lost without a word.
+			settings["net/ipv4/ip_forward_use_pmtu"] = "1"
+		}
 	}
 	if in.self.PodCIDR(model.IPv6).IsValid() {
 		settings["net/ipv6/conf/all/forwarding"] = "1"

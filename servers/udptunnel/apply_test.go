@@ -117,9 +117,10 @@ func TestProblems(t *testing.T) {
 	must(t, n.LinkDel(n.link(route.UDPDevice))) // by somebody
 	reason(p)
 	must(t, n.LinkSetDown(n.link(route.UDPDevice)))
+	must(t, n.LinkSetTxQLen(n.link(route.UDPDevice), 500))
 	reason(w.plan(n, model.IPv4, testPort, 0, 1400))
-	if attrs := n.link(route.UDPDevice).Attrs(); attrs.MTU != 1400 || attrs.Flags&net.FlagUp == 0 {
-		t.Errorf("MTU %d, flags %s", attrs.MTU, attrs.Flags)
+	if attrs := n.link(route.UDPDevice).Attrs(); attrs.MTU != 1400 || attrs.TxQLen != queue || attrs.Flags&net.FlagUp == 0 {
+		t.Errorf("MTU %d, queue %d, flags %s", attrs.MTU, attrs.TxQLen, attrs.Flags)
 	}
 
 	busy := &running{Tunnel: New(slog.New(slog.DiscardHandler)), w: w, n: n}

@@ -2,8 +2,9 @@ package udptunnel
 
 import "sync/atomic"
 
-// Counter names one of a Tunnel's counters. All but the first two count what
-// was dropped: inner packets, or outer ones where the inner are unknown.
+// Counter names one of a Tunnel's counters. All but the first two and the last
+// count what was dropped: inner packets, or outer ones where the inner are
+// unknown.
 type Counter uint8
 
 // The counters.
@@ -18,6 +19,7 @@ const (
 	UnknownVersion                // the sender speaks another version
 	Truncated                     // shorter than its headers say
 	DeliveryFailed                // the TUN device refused the packet
+	ReceiveFailed                 // errors that a socket told of, not packets
 	numberOfCounters
 )
 
@@ -25,6 +27,7 @@ func (c Counter) String() string {
 	names := [...]string{
 		"sent", "received", "no_peer", "malformed", "send_failed",
 		"unknown_sender", "foreign_source", "unknown_version", "truncated", "delivery_failed",
+		"receive_failed",
 	}
 	if int(c) < len(names) {
 		return names[c]

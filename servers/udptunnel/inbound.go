@@ -10,6 +10,9 @@ import (
 // maxReceived is how many messages one call takes, each of up to 64 datagrams.
 const maxReceived = 4
 
+// maxFailures is how often a socket is asked again at once after an error.
+const maxFailures = 16
+
 // inbound moves packets from one socket to the TUN device. Its buffers are
 // made once: no packet costs an allocation.
 type inbound struct {
@@ -72,6 +75,7 @@ func (i *inbound) read(fd uintptr) (nothing bool, err error) {
 	}
 	i.joiner.segmented = i.path.device.segmented
 	defer i.flush()
+	failures := 0
 	for used := 0; used < maxReceived; {
 		n, errno := i.receive(fd, i.messages[used:])
 		switch errno {
@@ -80,8 +84,17 @@ func (i *inbound) read(fd uintptr) (nothing bool, err error) {
 			return used == 0, nil
 		case unix.EINTR:
 			continue
-		default:
+		case unix.EBADF:
 			return false, errno
+		default:
+			// A socket tells once of an error that waited, and what lacks comes
+			// back: the tunnel is not left for either. What lasts is tried again
+			// with the next datagram.
+			i.count(ReceiveFailed, 1)
+			if failures++; failures == maxFailures {
+				return used == 0, nil
+			}
+			continue
 		}
 		for range n {
 			i.take(used)

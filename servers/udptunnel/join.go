@@ -122,7 +122,8 @@ func (j *joiner) follows(packet []byte, v view) bool {
 	f := &j.first
 	first := j.pieces[0]
 	if j.closed || v.headers != f.headers || v.start != f.start || v.tcp != f.tcp || v.payload > f.payload ||
-		first[0] != packet[0] || j.length+v.payload > 0xffff || len(j.pieces) >= maxPieces-1 {
+		first[0] != packet[0] || j.length+v.payload > 0xffff || len(j.pieces) >= maxPieces-1 ||
+		!v.tcp && len(j.pieces) >= maxSegments { // of UDP, the device refuses the whole frame
 		return false
 	}
 	if v.start == ipv4Header {

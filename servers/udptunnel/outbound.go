@@ -13,7 +13,7 @@ const (
 
 	// The limits of what one call of the kernel takes, or less.
 	maxFrames   = 4     // read before they are sent
-	maxSegments = 64    // of one message: UDP_MAX_SEGMENTS before Linux 6.9
+	maxSegments = 64    // of one message or super-packet of UDP: UDP_MAX_SEGMENTS before Linux 6.9
 	maxMessage  = 65487 // bytes of one message: a UDP packet of either family
 	maxPieces   = 1024  // iovecs of one message
 	maxMessages = maxSegments

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,7 +190,11 @@ func TestTraffic(t *testing.T) {
 					}
 				}
 				w.ping(w.nodes[0], w.nodes[1], inner)
-				w.burst(w.nodes[0], w.nodes[1], inner, 50, 1000)
+				for _, size := range []int{1000, 100} {
+					if lost := w.burst(w.nodes[0], w.nodes[1], inner, 600, size); len(lost) > 0 {
+						t.Errorf("UDP over %s: of 600 datagrams of %d bytes %d are lost", inner, size, len(lost))
+					}
+				}
 			}
 		})
 	}
@@ -223,13 +228,18 @@ func (w *world) ping(from, to *node, family model.Family) {
 	}
 }
 
-// burst sends datagrams as one super-packet and returns the numbers of those
-// that do not arrive.
+// burst sends datagrams, as super-packets of 60, and returns the numbers of
+// those that do not arrive.
 func (w *world) burst(from, to *node, family model.Family, count, size int) (lost []int) {
 	w.t.Helper()
 	at := netip.AddrPortFrom(to.podAddress(family), 9)
 	receiver := open(w.t, to.pod, at)
 	defer func() { _ = receiver.Close() }()
+	raw, err := receiver.SyscallConn()
+	must(w.t, err)
+	must(w.t, raw.Control(func(fd uintptr) {
+		must(w.t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
+	}))
 	sender := open(w.t, from.pod, netip.AddrPortFrom(from.podAddress(family), 0))
 	content := make([]byte, count*size)
 	for i := range count {
@@ -242,8 +252,10 @@ func (w *world) burst(from, to *node, family model.Family, count, size int) (los
 	binary.NativeEndian.PutUint32(oob[8:], unix.SOL_UDP)
 	binary.NativeEndian.PutUint32(oob[12:], unix.UDP_SEGMENT)
 	binary.NativeEndian.PutUint16(oob[16:], uint16(size))
-	_, _, err := sender.WriteMsgUDPAddrPort(content, oob, at)
-	must(w.t, err)
+	for message := range slices.Chunk(content, 60*size) {
+		_, _, err := sender.WriteMsgUDPAddrPort(message, oob, at)
+		must(w.t, err)
+	}
 	seen := make([]bool, count)
 	for b := make([]byte, 1<<16); ; {
 		must(w.t, receiver.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
@@ -334,6 +346,35 @@ func TestSmallerMTUOnTheWay(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What a socket tells once of one peer does not keep it from serving others.
+func TestSocketErrorsPass(t *testing.T) {
+	w := newWorld(t, 3, 1500, false)
+	all := w.startAll(model.IPv4, 1500)
+	raw := all[0].path.Load().current[0].raw
+	must(t, raw.Control(func(fd uintptr) {
+		must(t, unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_RECVERR, 1)) // else, few errors come here
+	}))
+	all[2].stop()
+	all[2].Close()
+	dead := netip.AddrPortFrom(w.nodes[2].podAddress(model.IPv4), 7)
+	to := w.echo(w.nodes[1], model.IPv4)
+	conn := open(t, w.nodes[0].pod, netip.AddrPortFrom(w.nodes[0].podAddress(model.IPv4), 0))
+	// An error is told to whoever asks first, which may be the sender.
+	for deadline := time.Now().Add(10 * time.Second); all[0].Counters()[ReceiveFailed] == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the socket told of no error")
+		}
+		_, err := conn.WriteToUDPAddrPort([]byte("x"), dead)
+		must(t, err)
+	}
+	time.Sleep(100 * time.Millisecond) // for the last error
+	began := time.Now()
+	must(t, ask(conn, to, 100))
+	if after := time.Since(began); after > 500*time.Millisecond {
+		t.Errorf("after an error, the next datagram was received %v later", after)
 	}
 }
 

@@ -69,9 +69,10 @@ SEC("tc") int encap(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 
 	int err = grow(skb, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4);
-	if (err == -EALREADY) {
-		/* A pod's own tunnel, or decap has left traces. The kernel cannot
-		 * have two levels of GSO; without GSO, nobody looks at the flag. */
+	if (err == -EALREADY || err == -ENOTSUPP) {
+		/* A pod's own tunnel, or decap has left traces; or GSO that is
+		 * neither of TCP nor of UDP_SEGMENT. The kernel cannot have two
+		 * levels of GSO; without GSO, nobody looks at the flag. */
 		if (skb->gso_size) /* but never twice */
 			return skb->ingress_ifindex == device ? drop(&dropped.no_room) : bpf_redirect(divider, 0);
 		err = grow(skb, 0);
@@ -225,7 +226,9 @@ SEC("tc") int decap(struct __sk_buff *skb)
 		return drop(&dropped.no_room);
 
 	struct mac to = {htons(MAC_PREFIX), local, local >> 16};
-	err = bpf_skb_store_bytes(skb, 0, &to, sizeof(to), BPF_F_RECOMPUTE_CSUM);
+	/* What a network card has summed up begins after the MAC header: here,
+	 * nothing is to be recomputed. */
+	err = bpf_skb_store_bytes(skb, 0, &to, sizeof(to), 0);
 	if (ecn != (inner.tos & ECN_MASK)) {
 		struct iphdr was = inner;
 		inner.tos = (inner.tos & ~ECN_MASK) | ecn;

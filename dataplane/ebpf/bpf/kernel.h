@@ -22,7 +22,7 @@ enum { ECN_ECT1 = 1, ECN_ECT0 = 2, ECN_CE = 3, ECN_MASK = 3 };
 enum { ICMP_DEST_UNREACH = 3, ICMP_HOST_UNREACH = 1, ICMP_FRAG_NEEDED = 4, ICMP_TIME_EXCEEDED = 11 };
 enum { MIN_MTU = 68 }; /* of IPv4: RFC 791, 3.1 */
 enum { IP_DF = 0x4000, IP_MF = 0x2000, IP_OFFSET = 0x1fff };
-enum { EINVAL = 22, EALREADY = 114 };
+enum { EINVAL = 22, EALREADY = 114, ENOTSUPP = 524 };
 enum { PACKET_HOST = 0 };
 enum { TC_ACT_UNSPEC = -1, TC_ACT_SHOT = 2 };
 
