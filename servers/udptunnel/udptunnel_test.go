@@ -96,7 +96,7 @@ func (w *world) transfer(from, to *node, family model.Family, size int) (again u
 	go func() {
 		hash := sha256.New()
 		if conn, err := listener.Accept(); err == nil {
-			_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
 			_, _ = io.Copy(hash, conn)
 			_ = conn.Close()
 		}
