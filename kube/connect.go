@@ -50,7 +50,8 @@ type Client struct {
 	discovery    discovery.DiscoveryV1Interface
 	coordination coordination.CoordinationV1Interface
 	fairlead     rest.Interface
-	servers      *servers // nil with a kubeconfig
+	servers      *servers     // nil with a kubeconfig
+	config       *rest.Config // as it was connected
 
 	publisher publisher
 }
@@ -138,7 +139,7 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	typed := rest.CopyConfig(config)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	c := &Client{servers: servers}
+	c := &Client{servers: servers, config: config}
 	if c.core, err = core.NewForConfigAndClient(typed, transport); err != nil {
 		return nil, wrap(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +39,24 @@ func (w *world) connection() (client, server int, err error) {
 		return 0, 0, fmt.Errorf("accept: %w", err)
 	}
 	for _, fd := range []int{client, server} {
-		err = errors.Join(err, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+		err = errors.Join(err, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+			unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")) // does not pace, and every kernel has it
 	}
 	return client, server, err
+}
+
+// on keeps the calling goroutine on one processor, so that where the scheduler
+// happened to put the two ends is not what is measured.
+func on(processor int) (release func()) {
+	runtime.LockOSThread()
+	var before, one unix.CPUSet
+	_ = unix.SchedGetaffinity(0, &before)
+	one.Set(processor % runtime.NumCPU())
+	_ = unix.SchedSetaffinity(0, &one)
+	return func() {
+		_ = unix.SchedSetaffinity(0, &before)
+		runtime.UnlockOSThread()
+	}
 }
 
 // stream returns the bytes that arrive in a second.
@@ -50,6 +66,7 @@ func (w *world) stream(duration time.Duration) (float64, error) {
 		return 0, err
 	}
 	go func() {
+		defer on(0)()
 		block := make([]byte, 128<<10)
 		for began := time.Now(); time.Since(began) < duration; {
 			if _, err := unix.Write(client, block); err != nil {
@@ -59,6 +76,7 @@ func (w *world) stream(duration time.Duration) (float64, error) {
 		_ = unix.Close(client)
 	}()
 	defer unix.Close(server)
+	defer on(1)()
 	block, total, began := make([]byte, 256<<10), 0, time.Now()
 	for {
 		n, err := unix.Read(server, block)
@@ -77,6 +95,7 @@ func (w *world) respond(duration time.Duration) (float64, error) {
 	}
 	defer unix.Close(client)
 	go func() {
+		defer on(0)()
 		b := make([]byte, 1)
 		for {
 			if n, err := unix.Read(server, b); n != 1 || err != nil {
@@ -88,6 +107,7 @@ func (w *world) respond(duration time.Duration) (float64, error) {
 		}
 		_ = unix.Close(server)
 	}()
+	defer on(0)()
 	turns, b, began := 0, make([]byte, 1), time.Now()
 	for ; time.Since(began) < duration; turns++ {
 		if _, err := unix.Write(client, b); err != nil {

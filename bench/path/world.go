@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -139,10 +140,17 @@ func tracking(join recipe) recipe {
 			return err
 		}
 		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "hand"})
-		conn.AddChain(&nftables.Chain{
+		chain := conn.AddChain(&nftables.Chain{
 			Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 		})
+		// A chain alone does not start it. Nothing leaves by lo, and only a
+		// connection's first packet comes here.
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyOIF, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1, 0, 0, 0}},
+			&expr.Masq{},
+		}})
 		return conn.Flush()
 	}
 }

@@ -1,0 +1,107 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/util/exec"
+)
+
+// ExitError says that a command in a pod ran and failed.
+type ExitError struct {
+	Code   int
+	Stderr string // what it wrote there, without surrounding space
+}
+
+func (e *ExitError) Error() string {
+	if e.Stderr != "" {
+		return e.Stderr
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}
+
+// ExecAgent runs a command in the container of an agent's pod, as kubectl exec
+// does: through the API server and the kubelet, so that it works while the pod
+// network does not. Input may be nil. What the command writes is returned also
+// if it fails, which is an ExitError.
+func (c *Client) ExecAgent(ctx context.Context, pod string, input io.Reader, command ...string) ([]byte, error) {
+	request := c.core.RESTClient().Post().Resource("pods").Namespace(SystemNamespace).Name(pod).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{
+			Container: "agent", Command: command,
+			Stdin: input != nil, Stdout: true, Stderr: true,
+		}, scheme.ParameterCodec)
+	executor, err := c.executor(request.URL())
+	if err != nil {
+		return nil, fmt.Errorf("prepare a command in pod %s: %w", pod, err)
+	}
+	var stdout, stderr bytes.Buffer
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: input, Stdout: &stdout, Stderr: &stderr})
+	var exit exec.CodeExitError
+	switch {
+	case errors.As(err, &exit):
+		return stdout.Bytes(), &ExitError{Code: exit.Code, Stderr: strings.TrimSpace(stderr.String())}
+	case err != nil:
+		return stdout.Bytes(), fmt.Errorf("run %s in pod %s: %w", command[0], pod, err)
+	}
+	return stdout.Bytes(), nil
+}
+
+// executor speaks WebSocket, and SPDY to API servers before Kubernetes 1.31.
+func (c *Client) executor(target *url.URL) (remotecommand.Executor, error) {
+	config := rest.CopyConfig(c.config)
+	modern, err := remotecommand.NewWebSocketExecutor(config, "GET", target.String())
+	if err != nil {
+		return nil, err
+	}
+	old, err := remotecommand.NewSPDYExecutor(config, "POST", target)
+	if err != nil {
+		return nil, err
+	}
+	return remotecommand.NewFallbackExecutor(modern, old, func(err error) bool {
+		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+	})
+}
+
+// AgentLogs returns the last lines that an agent's container logged, of the
+// process that runs or of the one before.
+func (c *Client) AgentLogs(ctx context.Context, pod string, previous bool, lines int64) ([]byte, error) {
+	logs, err := c.core.Pods(SystemNamespace).GetLogs(pod, &corev1.PodLogOptions{
+		Container: "agent", Previous: previous, TailLines: &lines,
+	}).DoRaw(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("logs of pod %s: %w", pod, err)
+	}
+	return logs, nil
+}
+
+// PodPlace is where a pod runs, and how it is reached.
+type PodPlace struct {
+	Node        string
+	Addresses   []string // may be empty: it has none yet
+	HostNetwork bool
+	Phase       string
+}
+
+// FindPod says where a pod is.
+func (c *Client) FindPod(ctx context.Context, namespace, name string) (PodPlace, error) {
+	pod, err := c.core.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return PodPlace{}, fmt.Errorf("find pod %s/%s: %w", namespace, name, err)
+	}
+	place := PodPlace{Node: pod.Spec.NodeName, HostNetwork: pod.Spec.HostNetwork, Phase: string(pod.Status.Phase)}
+	for _, ip := range pod.Status.PodIPs {
+		place.Addresses = append(place.Addresses, ip.IP)
+	}
+	return place, nil
+}
