@@ -113,6 +113,15 @@ func compile(t *testing.T, work string, suites []Suite) (compiled []Suite) {
 		}
 		compiled = append(compiled, s)
 	}
+	// Tests of the agent build programs, for which a guest has no network: their
+	// modules have to be there.
+	if slices.ContainsFunc(compiled, func(s Suite) bool { return s.Package == "agent" }) {
+		programs := exec.Command("go", "test", "-count=1", "-run=^$", "./agent")
+		programs.Dir, programs.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := programs.CombinedOutput(); err != nil {
+			t.Errorf("build what the agent's tests run: %v\n%s", err, out)
+		}
+	}
 	return compiled
 }
 
@@ -154,7 +163,7 @@ func (r *run) script(t *testing.T) string {
 	}
 	script := "ip link set lo up\necho booted >&3\n"
 	for _, s := range r.suites {
-		script += fmt.Sprintf("echo 'begin %[1]s' >&3\ncd %[2]s && %[3]s -test.v -test.timeout=%[4]v -test.run=%[5]s >%[6]s 2>&1\necho \"end $? %[1]s\" >&3\n",
+		script += fmt.Sprintf("echo 'begin %[1]s' >&3\ncd %[2]s && %[3]s -test.v -test.short -test.timeout=%[4]v -test.run=%[5]s >%[6]s 2>&1\necho \"end $? %[1]s\" >&3\n",
 			s.Package, quote(filepath.Join(root, s.Package)), quote(filepath.Join(r.binaries, flat(s.Package)+".test")), suiteLimit,
 			quote(*testFlag), quote(filepath.Join(r.share, flat(s.Package)+".log")))
 	}
