@@ -5,7 +5,7 @@
 #   make test       everything: style, unit, kernel and cluster tests
 #   make test-kernels  the kernel tests on Debian's other kernels, in QEMU
 #   make build      bin/fairlead and bin/fairlead-cni, for this machine
-#   make image      bin/fairlead-image.tar, an OCI image, without Docker
+#   make image      bin/fairlead-image.tar, an OCI image for amd64 and arm64, without Docker
 #   make bench      the benchmarks
 #   make generate   the CRDs, deepcopy functions and deploy/fairlead.yaml
 
@@ -33,7 +33,7 @@ build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 image: build
-	bin/fairlead image --out bin/fairlead-image.tar
+	bin/fairlead image --version $(VERSION) --out bin/fairlead-image.tar
 
 test: deps
 	$(call step,gofmt, vet, staticcheck)
@@ -41,9 +41,9 @@ test: deps
 	go vet ./...
 	go tool staticcheck ./...
 	$(call step,builds for amd64 and arm64)
-	GOARCH=amd64 go build -o /dev/null ./cmd/fairlead
-	GOARCH=arm64 go build -o /dev/null ./cmd/fairlead
-	GOARCH=arm64 go build -o /dev/null ./cmd/fairlead-cni
+	GOARCH=amd64 go build -trimpath -o /dev/null ./cmd/fairlead
+	GOARCH=arm64 go build -trimpath -o /dev/null ./cmd/fairlead
+	GOARCH=arm64 go build -trimpath -o /dev/null ./cmd/fairlead-cni
 	$(call step,unit and kernel tests with the race detector)
 	CGO_ENABLED=1 go test -race $$(go list ./... | grep -v '/lab$$')
 	$(call step,tests in a real cluster)
@@ -58,6 +58,7 @@ bench:
 	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
 	go run ./bench/cni
 	go run ./bench/path
+	go run ./bench/scale
 
 generate:
 	go generate ./...

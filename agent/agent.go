@@ -25,6 +25,7 @@ type Config struct {
 	Publisher  Publisher
 	Servers    []Server              // that run beside; may be none
 	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for all
+	Surveyor   Surveyor              // of the firewalls of others; nil: those are not looked at
 
 	RunDir        string // for the socket of the CNI plugin, on a tmpfs; made if missing
 	StateDir      string // for what the agent must not forget; made if missing
@@ -32,7 +33,10 @@ type Config struct {
 	CNIBinDir     string // to which
 	CNIConfDir    string // where the container runtime looks for configurations
 	HealthAddress string // host:port; empty: no health checks
+	Probes        bool   // answer probes of other nodes, and probe some
 	Log           *slog.Logger
+
+	MetricsAddress string // host:port that serves the metrics alone; empty: they are at HealthAddress only
 }
 
 // Server is a part that serves until its context ends.
@@ -63,6 +67,8 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.prepare(socket); err != nil {
 		return err
 	}
+	metrics := newMetrics()
+	c.Log = metrics.logged(c.Log)
 	node, err := nodeNetns()
 	if err != nil {
 		return err
@@ -72,8 +78,9 @@ func Run(ctx context.Context, c Config) error {
 	transition.recall()
 	links := newLinks(feed, c.Log)
 	loop := newLoop(&c, feed, c.Source.Synced(), links.known)
-	notices, metrics := &notices{}, newMetrics()
-	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), notices: notices, reserved: make(chan struct{})}
+	loop.metrics = metrics
+	notices := &notices{}
+	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), known: links.known, notices: notices, reserved: make(chan struct{})}
 	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)
 	foreign.attacher = attacher
 	if err := attacher.takeOver(time.Now()); err != nil {
@@ -89,19 +96,15 @@ func Run(ctx context.Context, c Config) error {
 	}
 	server.answer = (&verbs{attacher: attacher, node: node, starting: checks.missing, metrics: metrics, log: c.Log}).Answer
 
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.Source.Run(ctx, feed) })
-	for _, server := range c.Servers {
-		group.Go(func() error {
-			// The rest goes on without it.
-			if err := server.Run(ctx); err != nil {
-				c.Log.Error("a part of the agent ended", "error", err)
-			}
-			return nil
-		})
+	state := &state{
+		node: c.Node, version: c.Version, began: time.Now(), feed: feed, loop: loop, source: c.Source,
+		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(),
 	}
-	for _, part := range []Server{
-		links, loop, attacher, foreign, server, transition,
+	metrics.registry.MustRegister(state.collectors()...)
+
+	return c.together(ctx, feed, []Server{
+		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},
+		&firewalls{feed: feed, surveyor: c.Surveyor, log: c.Log},
 		&install{
 			node: c.Node, plugin: c.Plugin, binDir: c.CNIBinDir, conDir: c.CNIConfDir,
 			socket: socket, copy: filepath.Join(c.StateDir, conflist),
@@ -109,14 +112,47 @@ func Run(ctx context.Context, c Config) error {
 		},
 		&status{
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
-			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, log: c.Log,
+			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
+		&rest{began: loop.began, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
-		&health{address: c.HealthAddress, checks: checks, loop: loop, feed: feed, metrics: metrics, log: c.Log},
-	} {
+		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
+		newProber(&c, feed, loop, attacher, notices, metrics),
+	})
+}
+
+// together runs the source, the servers and the parts until all have ended, which
+// they do with the first part that fails.
+func (c *Config) together(ctx context.Context, feed *model.Feed, parts []Server) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.Source.Run(ctx, feed) })
+	for _, server := range c.Servers {
+		group.Go(func() error { return c.serve(ctx, server) })
+	}
+	for _, part := range parts {
 		group.Go(func() error { return part.Run(ctx) })
 	}
 	return group.Wait()
+}
+
+// serve runs a part again that has ended, ever more slowly: the rest goes on
+// meanwhile.
+func (c *Config) serve(ctx context.Context, part Server) error {
+	again := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
+	for {
+		began := time.Now()
+		err := part.Run(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > time.Minute {
+			again.reset()
+		}
+		c.Log.Error("a part of the agent ended, running it again", "error", err)
+		if !pause(ctx, again.next()) {
+			return nil
+		}
+	}
 }
 
 // prepare makes the directories.

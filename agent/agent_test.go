@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -41,6 +43,8 @@ func TestMain(m *testing.M) {
 		os.Exit(agentMain(os.Getenv(agentInNode)))
 	case os.Getenv(dialInNode) != "":
 		os.Exit(dialMain(os.Getenv(dialInNode)))
+	case slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz=") || arg == "-test.fuzzworker" }):
+		os.Exit(m.Run()) // its workers speak over files that another process lacks
 	case os.Geteuid() != 0 || os.Getenv(inNode) != "":
 		// The first thread is kept from tests that leave theirs in another
 		// namespace: /proc/self/ns/net is its.
@@ -84,6 +88,9 @@ func runInNode() (code int, err error) {
 func plugin() string { return filepath.Join(os.Getenv(inNode), pluginName) }
 
 const testNode = "node1"
+
+// testHealthAddress is of the loopback interface of the tests' own namespace.
+const testHealthAddress = "127.0.0.1:9811"
 
 // testCluster is a source and a publisher without a cluster.
 type testCluster struct {
@@ -244,9 +251,9 @@ func startIn(t testing.TB, cluster *testCluster, runDir, confDir string) *testAg
 	bin := t.TempDir()
 	a := &testAgent{
 		config: Config{
-			Node: testNode, Version: "test", Source: cluster, Publisher: cluster,
-			Dataplanes: []dataplane.Dataplane{routes},
-			Plugin:     plugin(), RunDir: runDir, StateDir: filepath.Join(runDir, "state"), CNIBinDir: bin, CNIConfDir: confDir,
+			Node: testNode, Version: "test", Source: cluster, Publisher: cluster, HealthAddress: testHealthAddress,
+			Dataplanes: []dataplane.Dataplane{routes}, Servers: []Server{routes},
+			Plugin: plugin(), RunDir: runDir, StateDir: filepath.Join(runDir, "state"), CNIBinDir: bin, CNIConfDir: confDir,
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		},
 		cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil),

@@ -54,6 +54,9 @@ func newAttacher(c *Config, feed *model.Feed, loop *loop, reserved <-chan struct
 		bootMarker: filepath.Join(c.RunDir, "boot"),
 		spool:      &spool{cni.SpoolDir(filepath.Join(c.RunDir, socketName)), c.Log},
 	}
+	if c.Probes {
+		a.addresses.Kept = model.ProbeAddress
+	}
 	a.journal = &journal{
 		path:    filepath.Join(c.StateDir, "addresses.journal"),
 		records: func() []ipam.Record { return a.addresses.Records(time.Now()) },

@@ -109,6 +109,13 @@ func verifyNeighbors(t *testing.T, p *pod) {
 		if on := permanent(); on != 2 {
 			t.Errorf("the pod has %d permanent neighbours, want its gateways", on)
 		}
+		gateways, err := netlink.NeighList(0, netlink.FAMILY_V6)
+		must(t, err)
+		for _, gateway := range gateways {
+			if gateway.State == netlink.NUD_PERMANENT && gateway.Flags&netlink.NTF_ROUTER == 0 {
+				t.Errorf("%s is no router for the pod, which forgets the path MTU every half minute", gateway.IP)
+			}
+		}
 		return nil
 	}))
 }

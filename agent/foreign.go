@@ -15,6 +15,7 @@ type foreign struct {
 	node     string
 	feed     *model.Feed
 	synced   <-chan struct{} // closed once the feed has all pods
+	known    <-chan struct{} // closed once the feed has the links
 	attacher *attacher
 	notices  *notices
 	reserved chan struct{} // closed when their addresses are not handed out
@@ -22,16 +23,20 @@ type foreign struct {
 
 // Run looks at each change of a pod of the node until the context ends.
 func (f *foreign) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-f.synced:
+	for _, complete := range []<-chan struct{}{f.synced, f.known} {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-complete:
+		}
 	}
 	var seen model.Map[model.PodKey, *model.Pod]
+	var links model.Map[string, *model.Link]
 	local := map[model.PodKey]*model.Pod{} // those of this node that have addresses of their own
 	for first := true; ; first = false {
 		snapshot, changed := f.feed.Latest()
-		different := first
+		different := first || links != snapshot.Links
+		links = snapshot.Links
 		for change := range model.Diff(seen, snapshot.Pods) {
 			_, was := local[change.Key]
 			delete(local, change.Key)
@@ -43,7 +48,7 @@ func (f *foreign) Run(ctx context.Context) error {
 		}
 		seen = snapshot.Pods
 		if different {
-			f.reserve(local)
+			f.reserve(local, links)
 		}
 		if first {
 			close(f.reserved)
@@ -60,11 +65,17 @@ func (f *foreign) concerns(pod *model.Pod) bool {
 	return pod.Node == f.node && !pod.HostNetwork && !pod.Finished && len(pod.Addresses) > 0
 }
 
-// reserve keeps the addresses of pods that have none of ours. A pod is ours as
-// long as its address is known to have been handed out: one that ends is seen
-// with it for some time.
-func (f *foreign) reserve(local map[model.PodKey]*model.Pod) {
+// reserve keeps the addresses of pods that have none of ours, and those of the
+// node's own interfaces: the bridge of another network has one of the pods'
+// range. A pod is ours as long as its address is known to have been handed out:
+// one that ends is seen with it for some time.
+func (f *foreign) reserve(local map[model.PodKey]*model.Pod, links model.Map[string, *model.Link]) {
 	problems, addrs := f.attacher.strangers()
+	for _, link := range links.All() {
+		for _, prefix := range link.Addresses {
+			addrs = append(addrs, prefix.Addr())
+		}
+	}
 	f.attacher.mu.Lock()
 	defer f.attacher.mu.Unlock()
 	for _, pod := range local {

@@ -34,8 +34,9 @@ type install struct {
 	notices        *notices
 	log            *slog.Logger
 
-	binaries binaries
-	written  []byte // nil: not known
+	binaries  binaries
+	written   []byte // nil: not known
+	delivered bool   // the plugin is in its place
 }
 
 const (
@@ -53,15 +54,8 @@ const edits = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix
 const lookTime = 30 * time.Second
 
 func (i *install) Run(ctx context.Context) error {
-	if i.plugin != "" {
-		if err := copyFile(filepath.Join(i.binDir, pluginName), i.plugin); err != nil {
-			return fmt.Errorf("install the CNI plugin: %w", err)
-		}
-		// Runtimes want this one too. A node that has it keeps its own.
-		err := os.Symlink(pluginName, filepath.Join(i.binDir, cni.LoopbackName))
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("install the CNI plugin loopback: %w", err)
-		}
+	if err := i.deliver(); err != nil { // said with what else is wrong, below
+		i.log.Warn("trying again", "error", err)
 	}
 	for _, check := range i.checks {
 		select {
@@ -88,7 +82,11 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		undelivered := i.deliver()
 		err := i.write(chain)
+		if _, missing := os.Stat(i.target()); missing != nil {
+			err = errors.Join(undelivered, err)
+		}
 		if err == nil && !ready {
 			err = os.WriteFile(cni.ReadyFile(i.socket), nil, 0o644)
 		}
@@ -96,7 +94,7 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 			ready = true
 			i.log.Info("pods can be connected", "configuration", i.path())
 		}
-		i.tell(chain, err)
+		i.tell(chain, undelivered, err)
 		for unchanged := true; unchanged; {
 			select {
 			case <-ctx.Done():
@@ -111,6 +109,29 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 			}
 		}
 	}
+}
+
+// target is where the runtime looks for the plugin.
+func (i *install) target() string { return filepath.Join(i.binDir, pluginName) }
+
+// deliver puts the plugin there. On a disk that is full or read-only, the one of
+// an earlier agent does as well: they understand each other.
+func (i *install) deliver() error {
+	if i.plugin == "" || i.delivered {
+		return nil
+	}
+	if !sameContent(i.target(), i.plugin) {
+		if err := copyFile(i.target(), i.plugin); err != nil {
+			return fmt.Errorf("install the CNI plugin: %w", err)
+		}
+	}
+	// Runtimes want this one too. A node that has it keeps its own.
+	err := os.Symlink(pluginName, filepath.Join(i.binDir, cni.LoopbackName))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("install the CNI plugin loopback: %w", err)
+	}
+	i.delivered = true
+	return nil
 }
 
 func (i *install) path() string { return filepath.Join(i.conDir, conflist) }
@@ -146,8 +167,15 @@ func (i *install) write(chain *chain) error {
 
 // tell says what has become of the chain, and of the edits of others until they
 // are taken away.
-func (i *install) tell(chain *chain, err error) {
+func (i *install) tell(chain *chain, undelivered, err error) {
 	problems := chain.problems
+	if undelivered != nil && err == nil {
+		problems = append(problems, model.Problem{
+			Kind: "Node", Name: i.node, Reason: "PluginNotInstalled",
+			Message: "pods are connected by the CNI plugin of an earlier version: " + undelivered.Error(),
+			Remedy:  "make room on the disk of the node, or make it writable",
+		})
+	}
 	if err != nil {
 		problems = append(problems, model.Problem{
 			Kind: "Node", Name: i.node, Reason: "ConfigurationNotWritten",
@@ -164,6 +192,17 @@ func (i *install) tell(chain *chain, err error) {
 	}
 	i.notices.set("cni", problems...)
 	i.notices.remark(chain.cost())
+}
+
+// sameContent tells whether two files are alike; it is false if one cannot be
+// read.
+func sameContent(a, b string) bool {
+	one, err := os.ReadFile(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.ReadFile(b)
+	return err == nil && bytes.Equal(one, other)
 }
 
 func copyFile(to, from string) error {

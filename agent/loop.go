@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +23,11 @@ type loop struct {
 	targets []*target
 	known   []<-chan struct{} // closed when the snapshot says enough to begin
 	log     *slog.Logger
+	metrics *metrics // may be nil
 
-	disturbed <-chan struct{} // somebody has changed what was applied; nil if none can tell
+	disturbed chan struct{} // of one element: somebody has changed what was applied
+	mending   backoff       // between turns that mend, lest one who keeps at it make the node spin
+	mended    time.Time     // when the last such turn began
 
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
@@ -57,12 +61,11 @@ func (o outcome) problems() []model.Problem {
 
 func newLoop(c *Config, feed *model.Feed, known ...<-chan struct{}) *loop {
 	l := &loop{node: c.Node, feed: feed, log: c.Log, known: known, began: make(chan struct{})}
+	l.disturbed = make(chan struct{}, 1)
+	l.mending = backoff{first: 50 * time.Millisecond, most: 500 * time.Millisecond}
 	for _, d := range c.Dataplanes {
 		again := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
 		l.targets = append(l.targets, &target{Dataplane: d, failed: again})
-		if disturber, ok := d.(dataplane.Disturber); ok {
-			l.disturbed = disturber.Disturbed() // nftables; no other can tell yet
-		}
 	}
 	return l
 }
@@ -76,6 +79,9 @@ func (l *loop) Run(ctx context.Context) error {
 		case <-known:
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.listen(ctx).Wait()
+	defer cancel()
 	var planned *plan.Node
 	var links model.Map[string, *model.Link]
 	refused := backoff{first: time.Second, most: time.Minute}
@@ -104,17 +110,79 @@ func (l *loop) Run(ctx context.Context) error {
 		case retried:
 			retry = time.After(refused.next())
 		}
-		retried = false
-		select {
-		case <-ctx.Done():
+		if retried = l.wait(ctx, changed, retry); ctx.Err() != nil {
 			return nil
-		case <-changed:
-		case <-l.disturbed:
-		case <-retry:
-			retried = true
-		case <-l.repair():
 		}
 	}
+}
+
+// listen hears all that can tell of a disturbance, until the context ends.
+func (l *loop) listen(ctx context.Context) *sync.WaitGroup {
+	listening := &sync.WaitGroup{}
+	for _, t := range l.targets {
+		disturber, ok := t.Dataplane.(dataplane.Disturber)
+		if !ok {
+			continue
+		}
+		listening.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-disturber.Disturbed():
+				}
+				select {
+				case l.disturbed <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	return listening
+}
+
+const (
+	// gatherTime is for what belongs to a disturbance to come together: a device
+	// that goes takes its routes and neighbours along one by one.
+	gatherTime = 20 * time.Millisecond
+	// calmTime without a disturbance makes the next one be mended at once.
+	calmTime = 10 * time.Second
+)
+
+// wait returns when there is something to do: whether it is to try again what
+// was refused. A disturbance is mended at once; one that follows, a little later
+// each time, but within a second.
+func (l *loop) wait(ctx context.Context, changed <-chan struct{}, retry <-chan time.Time) (retried bool) {
+	disturbed, repair := l.disturbed, l.repair()
+	var mend <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+			return false
+		case <-retry:
+			return true
+		case <-repair:
+			return false
+		case <-disturbed:
+			disturbed = nil // one is enough for a turn
+			mend = time.After(l.mendingPause())
+		case <-mend:
+			l.mended = time.Now()
+			l.metrics.disturbed()
+			return false
+		}
+	}
+}
+
+func (l *loop) mendingPause() time.Duration {
+	since := time.Since(l.mended)
+	if since > calmTime {
+		l.mending.reset()
+		return gatherTime
+	}
+	return l.mending.next() - since
 }
 
 // forget makes the data planes look at the kernel: with a link or an address it
@@ -128,7 +196,8 @@ func (l *loop) forget() {
 }
 
 func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
-	l.busy.Store(time.Now().UnixNano())
+	began := time.Now()
+	l.busy.Store(began.UnixNano())
 	defer l.busy.Store(0)
 	result := outcome{plan: node}
 	var failed []error
@@ -139,6 +208,7 @@ func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
 	}
 	result.shown = condense(result.refused)
 	result.err = errors.Join(failed...)
+	l.metrics.turned(node.Revision, result.err, time.Since(began))
 	return result
 }
 

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -16,7 +13,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/dataplane/fake"
-	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 )
@@ -290,62 +286,4 @@ func TestRouteOfAPodIsRefused(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-}
-
-func TestHealth(t *testing.T) {
-	done, waiting := make(chan struct{}), make(chan struct{})
-	close(done)
-	feed := &model.Feed{}
-	change(feed, "a")
-	h := &health{metrics: newMetrics(), loop: newLoop(&Config{}, nil), feed: feed, checks: checks{
-		{"apiserver", done, nil},
-		{"kernel", waiting, func() string { return "the plan has not been applied yet" }},
-	}}
-	get := func(path string) (int, string) {
-		recorder := httptest.NewRecorder()
-		h.mux().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
-		return recorder.Code, recorder.Body.String()
-	}
-	code, text := get("/readyz")
-	if code != http.StatusServiceUnavailable || text != "ok       apiserver\nwaiting  kernel: the plan has not been applied yet\n" {
-		t.Errorf("%d %q", code, text)
-	}
-	_, text = get("/debug/snapshot")
-	if snapshot, err := kube.ReadSnapshot(strings.NewReader(text)); err != nil || snapshot.Nodes.Len() != 1 {
-		t.Errorf("%v of %q", err, text)
-	}
-	close(waiting)
-	if code, text := get("/readyz"); code != http.StatusOK {
-		t.Errorf("%d %q", code, text)
-	}
-	h.loop.outcome.set(outcome{err: errors.New("broken")})
-	if code, text := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "broken") {
-		t.Errorf("%d %q", code, text)
-	}
-	h.loop.busy.Store(time.Now().Add(-time.Hour).UnixNano())
-	if code, text := get("/healthz"); code != http.StatusServiceUnavailable {
-		t.Errorf("%d %q", code, text)
-	}
-}
-
-// A port that another process has is waited for; the agent goes on.
-func TestHealthPortIsTaken(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	h := &health{metrics: newMetrics(), address: taken.Addr().String(), loop: newLoop(&Config{}, nil), log: slog.New(slog.DiscardHandler)}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- h.Run(ctx) }()
-	time.Sleep(50 * time.Millisecond)
-	must(t, taken.Close())
-	eventually(t, "health checks to be answered", func() bool {
-		response, err := http.Get("http://" + h.address + "/healthz")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
-	cancel()
-	must(t, <-ended)
 }

@@ -36,23 +36,27 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close() // the context may have ended, and nothing been closed yet
 	close(s.listening)
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
+	again := backoff{first: 10 * time.Millisecond, most: time.Second}
 	for {
 		conn, err := listener.AcceptUnix()
 		if ctx.Err() != nil {
-			if err == nil {
-				_ = conn.Close()
-			}
 			return nil
+		}
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS) {
+			// Who calls waits in the kernel's queue.
+			s.log.Warn("a request on the CNI socket has to wait", "error", err)
+			pause(ctx, again.next())
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("accept on %s: %w", s.path, err)
 		}
+		again.reset()
 		serving.Go(func() { s.serve(ctx, conn) })
 	}
 }

@@ -20,13 +20,15 @@ type status struct {
 	notices       *notices
 	publisher     Publisher
 	checks        checks
+	metrics       *metrics // may be nil
 	log           *slog.Logger
 }
 
 // How often a status is offered to the publisher, which writes what is new, or
-// a sign of life when one is due. What somebody has to act on goes at once, as
-// fast as shortestPause lets it; counts wait for the next minute, lest a
-// thousand nodes write as often as pods come and go.
+// a sign of life when one is due. What somebody has to act on goes as fast as
+// shortestPause lets it, and when it is the node's turn: it may have come upon all
+// nodes at once. Counts wait for the next minute, lest a thousand nodes write as
+// often as pods come and go.
 const (
 	shortestPause = 2 * time.Second
 	longestPause  = time.Minute
@@ -40,9 +42,11 @@ func (s *status) Run(ctx context.Context) error {
 		publishing, cancel := context.WithTimeout(ctx, publishTime)
 		err := s.publisher.PublishNode(publishing, now)
 		cancel()
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil
+		}
+		s.metrics.told(err)
+		switch {
 		case err == nil:
 			said = ""
 		case err.Error() != said:
@@ -63,7 +67,8 @@ func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
 		_, applied := s.loop.outcome.get()
 		troubled, noticed, step := s.source.Changed(), s.notices.Changed(), s.checks.next()
 		if urgent(then, s.now()) {
-			return true
+			snapshot, _ := s.feed.Latest()
+			return pause(ctx, kube.StatusTurn(snapshot.Nodes.Len()))
 		}
 		select {
 		case <-ctx.Done():
@@ -98,20 +103,10 @@ func (s *status) now() kube.NodeStatus {
 	result, _ := s.loop.outcome.get()
 	status := kube.NodeStatus{
 		Node: s.node, Version: s.version,
-		Ready: true, Reason: "Applied", Message: "the network is as planned",
 		Problems: slices.Concat(result.problems(), s.source.Problems(), s.notices.Problems()),
-		Attached: snapshot.Attachments.Len(),
+		Attached: attachedPods(snapshot),
 	}
-	switch missing := s.checks.missing(); {
-	case result.err != nil:
-		status.Ready, status.Reason, status.Message = false, "ApplyFailed", result.err.Error()
-	case missing != "":
-		status.Ready, status.Reason, status.Message = false, "Starting", missing
-	case len(result.shown) > 0:
-		status.Ready, status.Reason, status.Message = false, "Refused", result.shown[0].String()
-	case s.notices.remarks() != "":
-		status.Message += "; " + s.notices.remarks()
-	}
+	status.Ready, status.Reason, status.Message = verdict(s.checks, result, s.notices)
 	if link := uplink(snapshot, s.node); link != nil {
 		status.Uplink, status.MTU = link.Name, link.MTU
 	}
@@ -125,4 +120,25 @@ func (s *status) now() kube.NodeStatus {
 		}
 	}
 	return status
+}
+
+// AsPlanned is said of a node of which there is nothing else to say.
+const AsPlanned = "the network is as planned"
+
+// verdict tells whether the network of the node is ready, and why not: a word,
+// and a sentence without a full stop.
+func verdict(checks checks, result outcome, notices *notices) (ready bool, reason, message string) {
+	switch missing := checks.missing(); {
+	case result.err != nil:
+		return false, "ApplyFailed", result.err.Error()
+	case missing != "":
+		return false, "Starting", missing
+	case len(result.shown) > 0:
+		return false, "Refused", result.shown[0].String()
+	}
+	message = AsPlanned
+	if remarks := notices.remarks(); remarks != "" {
+		message += "; " + remarks
+	}
+	return true, "Applied", message
 }

@@ -233,7 +233,7 @@ func TestForeignPods(t *testing.T) {
 	needNode(t)
 	cluster := newCluster("10.244.1.0/29", "fd00:10:244:1::/64")
 	pod := func(name string, texts ...string) *model.Pod {
-		return &model.Pod{PodKey: model.PodKey{Namespace: "default", Name: name}, Node: testNode, UID: name, Addresses: addrs(texts...)}
+		return &model.Pod{PodKey: model.PodKey{Namespace: "default", Name: name}, Node: testNode, UID: model.UIDOf(name), Addresses: addrs(texts...)}
 	}
 	host, done, elsewhere := pod("host", "192.0.2.1"), pod("done", "10.244.1.2"), pod("elsewhere", "10.244.1.2")
 	host.HostNetwork, done.Finished, elsewhere.Node = true, true, "node2"

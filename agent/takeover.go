@@ -105,6 +105,12 @@ func (a *attacher) takeOver(now time.Time) error {
 		}
 	}
 	for _, r := range remains.found {
+		if r.AttachmentKey == endpointKey { // its other end went with the agent that had it
+			if err := removeDevice(r.Device); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := a.adopt(r, now); err != nil {
 			remains.strange = append(remains.strange, strange{r.Device, err, nil})
 		}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,9 @@ import (
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // TestUninstall: nothing of ours is left, and what is another's stays.
@@ -21,7 +26,7 @@ func TestUninstall(t *testing.T) {
 	must(t, os.WriteFile(foreign, []byte("{}"), 0o600))
 
 	config := a.config
-	if err := Uninstall(t.Context(), config, func(string) {}); err == nil || !strings.Contains(err.Error(), "is running") {
+	if err := Uninstall(t.Context(), config, false, func(string) {}); err == nil || !strings.Contains(err.Error(), "is running") {
 		t.Errorf("beside a running agent: %v", err)
 	}
 	a.stop()
@@ -30,9 +35,32 @@ func TestUninstall(t *testing.T) {
 	defer plane.Close()
 	config.Dataplanes = []dataplane.Dataplane{plane}
 	var said []string
-	must(t, Uninstall(t.Context(), config, func(step string) { said = append(said, step) }))
-	if len(said) != 6 {
+	// What a data plane has changed.
+	const setting = "net/ipv4/ip_forward_use_pmtu"
+	must(t, os.WriteFile("/proc/sys/"+setting, []byte("0"), 0))
+	plane.Former = RememberSysctls(config.StateDir, config.Log)
+	changed := &route.Plan{Sysctls: model.MapOf(map[string]string{setting: "1"})}
+	if _, err := plane.Apply(t.Context(), &plan.Node{Route: changed}); err != nil {
+		t.Fatal(err)
+	}
+
+	var left *PodsLeftError
+	if err := Uninstall(t.Context(), config, false, func(string) {}); !errors.As(err, &left) || len(left.Pods) != 1 {
+		t.Fatalf("with a pod that runs: %v", err)
+	}
+	if !exists(filepath.Join(config.CNIConfDir, leavingConflist)) || exists(filepath.Join(config.CNIConfDir, conflist)) {
+		t.Error("runtimes cannot end pods, or still make some")
+	}
+	if devices := podDevices(t); len(devices) != 1 {
+		t.Errorf("the pod that runs is cut off: %q", devices)
+	}
+
+	must(t, Uninstall(t.Context(), config, true, func(step string) { said = append(said, step) }))
+	if len(said) != 8 {
 		t.Errorf("said %q", said)
+	}
+	if now, _ := os.ReadFile("/proc/sys/" + setting); strings.TrimSpace(string(now)) != "0" {
+		t.Errorf("%s is %s", setting, now)
 	}
 	if left := ours(t); len(left) > 0 {
 		t.Errorf("left in the kernel: %q", left)
@@ -44,7 +72,7 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("left: %s", name)
 		}
 	}
-	for _, path := range []string{filepath.Join(config.CNIConfDir, conflist), filepath.Join(config.CNIBinDir, pluginName), config.RunDir, config.StateDir} {
+	for _, path := range []string{filepath.Join(config.CNIConfDir, conflist), filepath.Join(config.CNIConfDir, leavingConflist), filepath.Join(config.CNIBinDir, pluginName), config.RunDir, config.StateDir} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("left: %s", path)
 		}
@@ -53,5 +81,47 @@ func TestUninstall(t *testing.T) {
 		t.Errorf("another network's configuration: %v", err)
 	}
 	// Twice is no error.
-	must(t, Uninstall(t.Context(), config, func(string) {}))
+	must(t, Uninstall(t.Context(), config, false, func(string) {}))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// TestFormerSysctls: the first value of each counts, since the node booted; what
+// somebody else has set is theirs.
+func TestFormerSysctls(t *testing.T) {
+	needNode(t)
+	dir := t.TempDir()
+	remember := RememberSysctls(dir, slog.New(slog.DiscardHandler))
+	set := func(path, value string) { must(t, os.WriteFile("/proc/sys/"+path, []byte(value), 0)) }
+	get := func(path string) string {
+		text, err := os.ReadFile("/proc/sys/" + path)
+		must(t, err)
+		return strings.TrimSpace(string(text))
+	}
+	const ours, theirs = "net/ipv4/conf/lo/rp_filter", "net/ipv4/conf/lo/log_martians"
+	remember(ours, "0", "1")
+	remember(ours, "1", "2")
+	remember(theirs, "0", "1")
+	remember("net/ipv4/conf/gone/rp_filter", "0", "1")
+	set(ours, "2")
+	set(theirs, "0")
+	var said []string
+	must(t, restoreSysctls(dir, func(text string) { said = append(said, text) }))
+	if get(ours) != "0" || get(theirs) != "0" || len(said) != 1 {
+		t.Errorf("%s is %s, %s is %s; said %q", ours, get(ours), theirs, get(theirs), said)
+	}
+
+	// Of another boot, nothing is known.
+	set(ours, "2")
+	known, err := readSysctls(filepath.Join(dir, sysctlsFile))
+	must(t, err)
+	known.Boot = "another"
+	must(t, known.write(filepath.Join(dir, sysctlsFile)))
+	must(t, restoreSysctls(dir, func(string) {}))
+	if get(ours) != "2" {
+		t.Errorf("%s is %s", ours, get(ours))
+	}
 }

@@ -105,7 +105,7 @@ func (v *veth) configureHost(node *netlink.Handle, link netlink.Link) error {
 		return fmt.Errorf("bring up %s: %w", v.Device, err)
 	}
 	for _, addr := range v.Addresses {
-		if err := node.AddrAdd(link, address(gateways[model.FamilyOf(addr)])); err != nil {
+		if err := node.AddrReplace(link, address(gateways[model.FamilyOf(addr)])); err != nil {
 			return fmt.Errorf("give %s the gateway's address: %w", v.Device, err)
 		}
 		if err := know(node, link, addr, pod); err != nil {
@@ -120,10 +120,17 @@ func (v *veth) configureHost(node *netlink.Handle, link netlink.Link) error {
 // of neighbour discovery when it has noticed the carrier (net/core/link_watch.c
 // looks once a second, except for what it calls urgent).
 func know(on *netlink.Handle, link netlink.Link, addr netip.Addr, mac model.MAC) error {
-	err := on.NeighSet(&netlink.Neigh{
+	neighbor := &netlink.Neigh{
 		LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT,
 		IP: addr.AsSlice(), HardwareAddr: mac[:],
-	})
+	}
+	if addr == gateways[model.IPv6].Addr() {
+		// Of what was learned by way of a gateway that is no router, as path MTUs
+		// are, the kernel forgets all every 30 seconds (net.ipv6.route.gc_interval;
+		// rt6_age_examine_exception in net/ipv6/route.c).
+		neighbor.Flags = netlink.NTF_ROUTER
+	}
+	err := on.NeighSet(neighbor)
 	if err != nil {
 		return fmt.Errorf("make %s a neighbour on %s: %w", addr, link.Attrs().Name, err)
 	}

@@ -33,11 +33,17 @@ func agentCommand() *cobra.Command {
 	flags := command.Flags()
 	directories(flags, &config)
 	flags.StringVar(&config.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object")
-	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot, /debug/status and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.MetricsAddress, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9810; empty: not at all")
+	flags.BoolVar(&config.Probes, "probes", true, "answer probes of other nodes on port 9815 of UDP and TCP, and probe four of them all the time")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
 }
+
+// metricsVariable has the default of --metrics-address, so that a ConfigMap can
+// give it.
+const metricsVariable = "FAIRLEAD_METRICS_ADDRESS"
 
 // directories are where an agent has its files on the node.
 func directories(flags *pflag.FlagSet, config *agent.Config) {
@@ -53,9 +59,11 @@ func dataplanes(config *agent.Config) (closeAll func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	tunnel, filter := udptunnel.New(config.Log), nftables.New()
-	config.Servers = []agent.Server{tunnel, filter}
-	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter}
+	routes.Former = agent.RememberSysctls(config.StateDir, config.Log)
+	tunnel, filter, others := udptunnel.New(config.Log), nftables.New(), nftables.NewFirewall()
+	config.Servers = []agent.Server{tunnel, routes, filter, others}
+	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter, others}
+	config.Surveyor = others
 	return routes.Close, nil
 }
 

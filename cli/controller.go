@@ -13,6 +13,7 @@ import (
 
 func controllerCommand() *cobra.Command {
 	var options kube.Options
+	var health, metrics string
 	command := &cobra.Command{
 		Use:   "controller",
 		Short: "Run the controller of the cluster: it sums up what the agents report",
@@ -26,7 +27,10 @@ func controllerCommand() *cobra.Command {
 			return controller.Run(command.Context(), controller.Options{
 				Kube:     options,
 				Identity: cmp.Or(os.Getenv("POD_NAME"), host),
+				Version:  Version,
 				Log:      slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil)),
+
+				HealthAddress: health, MetricsAddress: metrics,
 			})
 		},
 	}
@@ -34,5 +38,7 @@ func controllerCommand() *cobra.Command {
 	flags.StringVar(&options.StateDir, "state-dir", "/var/lib/fairlead", "where the agent of this node keeps the addresses of the API servers")
 	flags.StringSliceVar(&options.Servers, "apiserver", nil, "address of the API server to try first, host:port (repeatable)")
 	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
+	flags.StringVar(&health, "health-address", "127.0.0.1:9812", "serves /healthz, /readyz, /metrics and /debug/pprof; empty: not at all")
+	flags.StringVar(&metrics, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9813; empty: not at all")
 	return command
 }

@@ -27,7 +27,7 @@ It needs root, and leaves nothing behind after "down".`,
 		labUpCommand(flags), labDownCommand(flags), labListCommand(), labStatusCommand(flags),
 		labKubectlCommand(flags), labExecCommand(flags), labShellCommand(flags), labLogsCommand(flags),
 		labImagesCommand(flags), labNodeCommand(flags), labLinkCommand(flags), labPartitionCommand(flags),
-		labAPIServerCommand(flags),
+		labAPIServerCommand(flags), labAgentCommand(flags),
 		labMachineInitCommand(), labMachineEnterCommand(), labPortalCommand(),
 	)
 	return command
@@ -140,7 +140,7 @@ func labStatusCommand(flags *labFlags) *cobra.Command {
 
 func labImagesCommand(flags *labFlags) *cobra.Command {
 	command := &cobra.Command{Use: "images", Short: "Images of the nodes"}
-	command.AddCommand(&cobra.Command{
+	command.AddCommand(labImagesBuildCommand(flags), &cobra.Command{
 		Use:   "load TAR",
 		Short: "Load an archive of images, such as docker save writes, into all nodes",
 		Args:  cobra.ExactArgs(1),
@@ -152,6 +152,25 @@ func labImagesCommand(flags *labFlags) *cobra.Command {
 			return l.LoadImages(command.Context(), args[0])
 		},
 	})
+	return command
+}
+
+func labImagesBuildCommand(flags *labFlags) *cobra.Command {
+	var revision, manifest string
+	command := &cobra.Command{
+		Use:   "build NAME",
+		Short: "Build Fairlead's image, of another commit if one is given, and load it into all nodes",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			l, err := flags.open()
+			if err != nil {
+				return err
+			}
+			return l.BuildImage(command.Context(), args[0], revision, manifest, command.ErrOrStderr())
+		},
+	}
+	command.Flags().StringVar(&revision, "revision", "", "commit of the checkout to build; the checkout as it is if the commit is not there")
+	command.Flags().StringVar(&manifest, "manifest", "", "file to write what that commit deploys to, with this image")
 	return command
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,12 @@ func labNodeCommand(flags *labFlags) *cobra.Command {
 		labVerb(flags, "reboot MACHINE", "Shut a machine down and boot it", func(ctx context.Context, l *lab.Lab, args []string) error {
 			return l.Reboot(ctx, args[0])
 		}),
+		labVerb(flags, "readdress NODE", "Reboot a node with other addresses, and wait until the cluster knows them", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.ReaddressNode(ctx, args[0])
+		}),
+		labVerb(flags, "rename NODE NAME", "Remove a node, and add it again under another name with the same addresses", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.RenameNode(ctx, args[0], args[1], os.Stderr)
+		}),
 	)
 	return command
 }
@@ -62,6 +69,9 @@ func labLinkCommand(flags *labFlags) *cobra.Command {
 		}),
 		labVerb(flags, "up MACHINE", "Bring the link up", func(ctx context.Context, l *lab.Lab, args []string) error {
 			return l.World().SetLink(ctx, args[0], device, true)
+		}),
+		labVerb(flags, "replace MACHINE", "Take the interface out, and put a new one of the same name in", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.World().ReplacePort(ctx, args[0], device)
 		}),
 		labVerb(flags, "loss MACHINE PERCENT", "Lose this part of the packets; 0 for none", func(ctx context.Context, l *lab.Lab, args []string) error {
 			percent, err := strconv.ParseFloat(strings.TrimSuffix(args[1], "%"), 64)
@@ -115,6 +125,26 @@ func labAPIServerCommand(flags *labFlags) *cobra.Command {
 		}),
 		labVerb(flags, "start", "Start the API server again", func(ctx context.Context, l *lab.Lab, _ []string) error {
 			return l.World().StartService(ctx, lab.Control, "kube-apiserver")
+		}),
+	)
+	return command
+}
+
+func labAgentCommand(flags *labFlags) *cobra.Command {
+	command := &cobra.Command{Use: "agent", Short: "Do harm to the agent of a node"}
+	command.AddCommand(
+		labVerb(flags, "kill NODE", "Kill the agent, as a crash does; the kubelet starts it again", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.KillAgent(ctx, args[0])
+		}),
+		labVerb(flags, "starve NODE", "Let the agent have no more memory than it has: the kernel kills it soon", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.StarveAgent(ctx, args[0])
+		}),
+		labVerb(flags, "files NODE NUMBER", "Let the agent, until it ends, have this many files open", func(ctx context.Context, l *lab.Lab, args []string) error {
+			files, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil {
+				return fmt.Errorf("%q is not a number of files", args[1])
+			}
+			return l.LimitAgent(ctx, args[0], files)
 		}),
 	)
 	return command

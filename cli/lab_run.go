@@ -18,6 +18,7 @@ func labKubectlCommand(flags *labFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubectl ARGUMENTS…",
 		Short: "Run kubectl on the lab",
+		Args:  cobra.ArbitraryArgs,
 		// Flags are kubectl's, but for a leading --name.
 		DisableFlagParsing: true,
 		RunE: func(command *cobra.Command, args []string) error {

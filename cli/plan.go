@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -30,7 +29,8 @@ type problemOutput struct {
 }
 
 func planCommand() *cobra.Command {
-	var file, node, output string
+	var file, node string
+	var output format
 	command := &cobra.Command{
 		Use:   "plan --snapshot FILE --node NODE",
 		Short: "Print what a node should look like, from a snapshot of the cluster",
@@ -54,16 +54,13 @@ and of a NodeState for what the node knows of itself:
   END`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				return fmt.Errorf("-o %s: not a format; text and json are", output)
-			}
 			return printPlan(command.OutOrStdout(), file, node, output)
 		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&file, "snapshot", "", "file of the snapshot; - reads standard input")
 	flags.StringVar(&node, "node", "", "name of the node")
-	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	formatFlag(command, &output, inText, inJSON, inYAML)
 	for _, required := range []string{"snapshot", "node"} {
 		if err := command.MarkFlagRequired(required); err != nil {
 			panic(err) // the flag is defined above
@@ -72,7 +69,7 @@ and of a NodeState for what the node knows of itself:
 	return command
 }
 
-func printPlan(to io.Writer, file, name, output string) error {
+func printPlan(to io.Writer, file, name string, output format) error {
 	from := os.Stdin
 	if file != "-" {
 		opened, err := os.Open(file)
@@ -87,14 +84,14 @@ func printPlan(to io.Writer, file, name, output string) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	node := plan.Compute(nil, snapshot, name)
-	if output == "text" {
+	if !output.structured() {
 		_, err := io.WriteString(to, plan.Text(node))
 		return err
 	}
 	problems := node.Problems
 	node.Problems = nil // Text has them as lines
 	text := strings.TrimSuffix(plan.Text(node), "\n")
-	return printJSON(to, planOutput{Node: name, Plan: strings.Split(text, "\n"), Problems: problemOutputs(problems)})
+	return output.print(to, planOutput{Node: name, Plan: strings.Split(text, "\n"), Problems: problemOutputs(problems)})
 }
 
 func problemOutputs(problems []model.Problem) []problemOutput {
@@ -103,10 +100,4 @@ func problemOutputs(problems []model.Problem) []problemOutput {
 		outputs = append(outputs, problemOutput{p.Object(), p.Field, p.Reason, p.Message, p.Remedy})
 	}
 	return outputs
-}
-
-func printJSON(to io.Writer, value any) error {
-	encoder := json.NewEncoder(to)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
 }

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,40 +27,57 @@ const (
 
 // statusOutput is what status -o json prints. It only grows.
 type statusOutput struct {
-	State    string          `json:"state"`           // healthy, unhealthy or unknown
-	Error    string          `json:"error,omitempty"` // why it is unknown
-	Nodes    []nodeOutput    `json:"nodes,omitempty"`
-	Problems []problemOutput `json:"problems,omitempty"`
+	State      string            `json:"state"`           // healthy, unhealthy or unknown
+	Error      string            `json:"error,omitempty"` // why it is unknown
+	Controller *controllerOutput `json:"controller,omitempty"`
+	Nodes      []nodeOutput      `json:"nodes,omitempty"`
+	Problems   []problemOutput   `json:"problems,omitempty"`
+}
+
+// controllerOutput is the leader among the controllers; nil if the user must not
+// know.
+type controllerOutput struct {
+	Leader  string    `json:"leader,omitempty"` // empty: none leads
+	Renewed time.Time `json:"renewed,omitzero"`
+	Silent  bool      `json:"silent"`
 }
 
 type nodeOutput struct {
-	Name      string `json:"name"`
-	State     string `json:"state"` // ready, or the reason why not
-	Pods      int    `json:"pods"`
-	Direct    int    `json:"direct"`    // other nodes that are reached by a plain route
-	Tunnelled int    `json:"tunnelled"` // and through a tunnel
-	Uplink    string `json:"uplink,omitempty"`
-	MTU       int    `json:"mtu,omitempty"` // of the uplink, in bytes
-	Version   string `json:"version,omitempty"`
+	Name      string         `json:"name"`
+	State     string         `json:"state"` // ready, or the reason why not
+	Pods      int            `json:"pods"`
+	Direct    int            `json:"direct"`    // other nodes that are reached by a plain route
+	Tunnelled int            `json:"tunnelled"` // and through a tunnel
+	Uplink    string         `json:"uplink,omitempty"`
+	MTU       int            `json:"mtu,omitempty"` // of the uplink, in bytes
+	Version   string         `json:"version,omitempty"`
+	Addresses []netip.Addr   `json:"addresses,omitempty"`
+	PodCIDRs  []netip.Prefix `json:"podCIDRs,omitempty"`
+	LastSeen  time.Time      `json:"lastSeen,omitzero"` // its agent's report
+	Agent     string         `json:"agent,omitempty"`   // its pod
+	Kubelet   string         `json:"kubelet"`           // ready or notready
 }
 
 func statusCommand() *cobra.Command {
 	var options kube.Options
-	var output string
+	var output format
 	command := &cobra.Command{
-		Use:   "status",
+		Use:   "status [NODE]",
 		Short: "Say whether the network is healthy, or what is wrong and what to do",
-		Long: `Say whether the network is healthy, or what is wrong, why, and what to do next.
-It needs nothing but a kubeconfig.
+		Long: `Say whether the network is healthy, or what is wrong, why, and what to do next;
+of the cluster, or of one node with all that its agent can tell. It needs nothing
+but a kubeconfig. Without the controller, it computes itself what that would say.
 
 Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			if output != "text" && output != "json" {
-				fmt.Fprintf(command.ErrOrStderr(), "fairlead: -o %s: not a format; text and json are\n", output)
-				return exitUnknown // 1 would say that the network is unhealthy
-			}
+		Example: `  fairlead status
+  fairlead status node1
+  fairlead status -o json | jq -r '.problems[].message'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
 			options.UserAgent = "fairlead-status/" + Version
+			if len(args) == 1 {
+				return nodeStatus(command, options, &output, args[0])
+			}
 			overview, err := overview(command.Context(), options)
 			status := statusOutput{State: "unknown"}
 			if err != nil {
@@ -66,23 +85,28 @@ Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
 			} else {
 				status = judge(overview, time.Now())
 			}
-			if err := printStatus(command.OutOrStdout(), output, status); err != nil {
+			if err := printStatus(command.OutOrStdout(), &output, status, time.Now()); err != nil {
 				return err
 			}
-			switch status.State {
-			case "healthy":
-				return nil
-			case "unhealthy":
-				return exitUnhealthy
-			default:
-				return exitUnknown
-			}
+			return exitOf(status.State)
 		},
 	}
-	flags := command.Flags()
-	flags.StringVar(&options.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
-	flags.StringVarP(&output, "output", "o", "text", "text or json")
+	command.Flags().StringVar(&options.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
+	formatFlag(command, &output, inText, inWide, inJSON, inYAML)
+	command.ValidArgsFunction = completeNodes(&options, 1)
 	return command
+}
+
+// exitOf is nil for a healthy state.
+func exitOf(state string) error {
+	switch state {
+	case "healthy":
+		return nil
+	case "unhealthy":
+		return exitUnhealthy
+	default:
+		return exitUnknown
+	}
 }
 
 func overview(ctx context.Context, options kube.Options) (*kube.Overview, error) {
@@ -105,33 +129,62 @@ func judge(overview *kube.Overview, now time.Time) statusOutput {
 	}
 	var status statusOutput
 	var problems []model.Problem
-	snapshot := &model.Snapshot{}
-	for _, node := range overview.Nodes {
-		snapshot.Nodes = snapshot.Nodes.With(node.Node.Name, node.Node)
-		line := nodeOutput{Name: node.Node.Name, State: "ready"}
-		if problem, ok := controller.NodeProblem(node.Node.Name, node.Report, now); ok {
-			problem = explained(problem, node)
-			line.State = problem.Reason
+	if leader := overview.Leader; leader != nil {
+		problem, silent := controller.LeaderProblem(leader, now)
+		status.Controller = &controllerOutput{Leader: leader.Identity, Renewed: leader.Renewed, Silent: silent}
+		if silent {
 			problems = append(problems, problem)
 		}
-		if node.Report != nil {
-			said := node.Report.Status
-			line.Pods, line.Uplink, line.MTU, line.Version = int(said.Pods), said.Uplink, int(said.MTU), said.AgentVersion
-			line.Direct, line.Tunnelled = int(said.Peers.Direct), int(said.Peers.Tunnelled)
-			for _, problem := range said.Problems {
-				problems = append(problems, model.Problem(problem))
-			}
-		}
+	}
+	snapshot := &model.Snapshot{}
+	for i := range overview.Nodes {
+		node := &overview.Nodes[i]
+		snapshot.Nodes = snapshot.Nodes.With(node.Node.Name, node.Node)
+		line, found := judgeNode(node, now)
+		problems = append(problems, found...)
 		status.Nodes = append(status.Nodes, line)
 	}
 	problems = append(problems, plan.Cluster(snapshot)...)
 	slices.SortFunc(problems, model.Problem.Compare)
 	status.Problems = problemOutputs(slices.Compact(problems))
-	status.State = "healthy"
-	if len(problems) > 0 {
-		status.State = "unhealthy"
-	}
+	status.State = stateOf(problems)
 	return status
+}
+
+func stateOf(problems []model.Problem) string {
+	if len(problems) > 0 {
+		return "unhealthy"
+	}
+	return "healthy"
+}
+
+// judgeNode also returns the problems that concern the node.
+func judgeNode(node *kube.NodeOverview, now time.Time) (line nodeOutput, problems []model.Problem) {
+	line = nodeOutput{
+		Name: node.Node.Name, State: "ready", Kubelet: "ready",
+		Addresses: node.Node.Addresses, PodCIDRs: node.Node.PodCIDRs,
+	}
+	if !node.Ready {
+		line.Kubelet = "notready"
+	}
+	if node.Agent != nil {
+		line.Agent = node.Agent.Name
+	}
+	if problem, ok := controller.NodeProblem(node.Node.Name, node.Report, now); ok {
+		problem = explained(problem, *node)
+		line.State = problem.Reason
+		problems = append(problems, problem)
+	}
+	if node.Report != nil {
+		said := node.Report.Status
+		line.Pods, line.Uplink, line.MTU, line.Version = int(said.Pods), said.Uplink, int(said.MTU), said.AgentVersion
+		line.Direct, line.Tunnelled = int(said.Peers.Direct), int(said.Peers.Tunnelled)
+		line.LastSeen = said.HeartbeatTime.Time
+		for _, problem := range said.Problems {
+			problems = append(problems, model.Problem(problem))
+		}
+	}
+	return line, problems
 }
 
 // explained says more of a node that is not ready, from what Kubernetes knows
@@ -154,32 +207,90 @@ func explained(problem model.Problem, node kube.NodeOverview) model.Problem {
 	return problem
 }
 
-func printStatus(to io.Writer, output string, status statusOutput) error {
-	if output == "json" {
-		return printJSON(to, status)
+func printStatus(to io.Writer, output *format, status statusOutput, now time.Time) error {
+	if output.structured() {
+		return output.print(to, status)
 	}
+	colours := paletteOf(to)
 	switch {
 	case status.Error != "":
-		fmt.Fprintf(to, "unknown: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", status.Error)
+		fmt.Fprintf(to, "%s: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", colours.doubt("unknown"), status.Error)
 	case status.State == "healthy":
-		fmt.Fprintf(to, "healthy: the network is ready on all %d nodes\n", len(status.Nodes))
+		fmt.Fprintf(to, "%s: the network is ready on all %d nodes\n", colours.good("healthy"), len(status.Nodes))
 	default:
-		fmt.Fprintf(to, "unhealthy: %d problems\n", len(status.Problems))
+		fmt.Fprintf(to, "%s: %s\n", colours.bad("unhealthy"), count(len(status.Problems), "problem"))
 	}
-	for _, problem := range status.Problems {
-		fmt.Fprintf(to, "\n%s\n  what: %s\n", strings.TrimSpace(problem.Object+" "+problem.Field), problem.Message)
-		if problem.Remedy != "" {
-			fmt.Fprintf(to, "  next: %s\n", problem.Remedy)
-		}
+	printProblems(to, colours, status.Problems)
+	if c := status.Controller; output.name == inWide && c != nil && c.Leader != "" {
+		fmt.Fprintf(to, "\ncontroller: %s leads, heard of %s\n", c.Leader, ago(c.Renewed, now))
 	}
 	if len(status.Nodes) == 0 {
 		return nil
 	}
-	table := tabwriter.NewWriter(to, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(table, "\nNODE\tNETWORK\tPODS\tDIRECT\tTUNNELLED\tUPLINK\tMTU\tVERSION\n")
-	for _, n := range status.Nodes {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%s\t%d\t%s\n",
-			n.Name, n.State, n.Pods, n.Direct, n.Tunnelled, n.Uplink, n.MTU, n.Version)
+	fmt.Fprintln(to)
+	return nodeTable(status.Nodes, output.name == inWide, colours, now).write(to)
+}
+
+func nodeTable(nodes []nodeOutput, wide bool, colours palette, now time.Time) *table {
+	lines := &table{paint: func(column int, cell string) string {
+		switch {
+		case column != 1:
+			return cell
+		case cell == "ready":
+			return colours.good(cell)
+		default:
+			return colours.bad(cell)
+		}
+	}}
+	head := []string{"NODE", "NETWORK", "PODS", "DIRECT", "TUNNELLED", "UPLINK", "MTU", "VERSION"}
+	if wide {
+		head = append(head, "KUBELET", "LAST SEEN", "ADDRESSES", "POD RANGES", "AGENT")
 	}
-	return table.Flush()
+	lines.add(head...)
+	for _, n := range nodes {
+		row := []string{
+			n.Name, n.State, strconv.Itoa(n.Pods), strconv.Itoa(n.Direct), strconv.Itoa(n.Tunnelled),
+			n.Uplink, strconv.Itoa(n.MTU), n.Version,
+		}
+		if wide {
+			row = append(row, n.Kubelet, ago(n.LastSeen, now), orNone(commas(n.Addresses)), orNone(commas(n.PodCIDRs)), orNone(n.Agent))
+		}
+		lines.add(row...)
+	}
+	return lines
+}
+
+func printProblems(to io.Writer, colours palette, problems []problemOutput) {
+	for _, problem := range problems {
+		fmt.Fprintf(to, "\n%s\n  what: %s\n", colours.bold(strings.TrimSpace(problem.Object+" "+problem.Field)), problem.Message)
+		if problem.Remedy != "" {
+			fmt.Fprintf(to, "  next: %s\n", problem.Remedy)
+		}
+	}
+}
+
+// count is such as "1 problem" and "2 problems".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// ago is how long ago something was.
+func ago(then, now time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	return max(0, now.Sub(then)).Truncate(time.Second).String() + " ago"
+}
+
+func orNone(text string) string { return cmp.Or(text, "none") }
+
+func commas[T fmt.Stringer](items []T) string {
+	var texts []string
+	for _, item := range items {
+		texts = append(texts, item.String())
+	}
+	return strings.Join(texts, ",")
 }

@@ -11,6 +11,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/fairlead-net/fairlead/agent"
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
@@ -54,7 +55,11 @@ func TestJudge(t *testing.T) {
 		}, "unhealthy", []string{"silent", "kubelet is not ready", "describe node a"}},
 		"a problem": {func(o *kube.Overview) {
 			o.Nodes[0].Report.Status.Problems = []v1alpha1.Problem{{Kind: "Link", Name: "eth0", Message: "is down", Remedy: "ip link set up"}}
-		}, "unhealthy", []string{"1 problems", "Link/eth0", "what: is down", "next: ip link set up"}},
+		}, "unhealthy", []string{"1 problem\n", "Link/eth0", "what: is down", "next: ip link set up"}},
+		"nobody leads": {func(o *kube.Overview) { o.Leader = &kube.Leader{Identity: "x", Renewed: now.Add(-time.Hour)} }, "unhealthy",
+			[]string{"Deployment/kube-system/fairlead-controller", "no controller leads since", "traffic goes on", "logs deployment/fairlead-controller"}},
+		"nobody ever led": {func(o *kube.Overview) { o.Leader = &kube.Leader{} }, "unhealthy", []string{"no controller has ever led"}},
+		"somebody leads":  {func(o *kube.Overview) { o.Leader = &kube.Leader{Identity: "x", Renewed: now} }, "healthy", nil},
 		"no range": {func(o *kube.Overview) { o.Nodes[0].Node.PodCIDRs = nil }, "unhealthy",
 			[]string{"Node/a spec.podCIDRs", "--allocate-node-cidrs"}},
 	} {
@@ -66,7 +71,7 @@ func TestJudge(t *testing.T) {
 				t.Errorf("it is %s", status.State)
 			}
 			var out bytes.Buffer
-			if err := printStatus(&out, "text", status); err != nil {
+			if err := printStatus(&out, &format{name: inText}, status, now); err != nil {
 				t.Fatal(err)
 			}
 			for _, part := range test.says {
@@ -134,5 +139,62 @@ links: [{name: eth0, mtu: 1500, addresses: [172.30.0.1/24]}]
 	}
 	if out, err := runCommand(t, "plan", "--snapshot", file, "--node", "c"); err != nil || !strings.Contains(out, "NodeUnknown") && !strings.Contains(out, "no Node of this name") {
 		t.Errorf("an unknown node: error %v, output\n%s", err, out)
+	}
+}
+
+func details(now time.Time) *agent.Details {
+	return &agent.Details{
+		Node: "a", Version: "v1", Began: now.Add(-time.Hour), Ready: true, Message: "the network is as planned",
+		Checks:    []agent.CheckDetails{{Name: "apiserver", Done: true}, {Name: "cni", Why: "the socket is not open yet"}},
+		Snapshot:  agent.SnapshotDetails{Revision: 9, Applied: 7, Refused: 1},
+		Uplink:    "eth0",
+		Links:     []agent.LinkDetails{{Name: "eth0", MTU: 1500, Addresses: []netip.Prefix{netip.MustParsePrefix("172.30.0.1/24")}}},
+		Tunnels:   []agent.LinkDetails{{Name: "fairlead-vx4", MTU: 1450}},
+		Addresses: []agent.AddressDetails{{Family: "ipv4", Capacity: 254, InUse: 200, Cooling: 3}, {Family: "ipv6", Capacity: 1 << 53, InUse: 4}},
+		Conntrack: &agent.ConntrackDetails{Used: 10, Limit: 1000},
+		Peers:     []agent.PeerDetails{{Node: "b", Way: "vxlan", Addresses: []netip.Addr{netip.MustParseAddr("172.30.1.2")}, Why: "it is elsewhere"}},
+		Pods:      []agent.PodDetails{{Namespace: "default", Name: "web", Device: "fl1", Addresses: []netip.Addr{netip.MustParseAddr("10.244.1.5")}}},
+	}
+}
+
+func TestNodeStatus(t *testing.T) {
+	now := time.Now()
+	overview := &kube.Overview{Installed: true, Nodes: []kube.NodeOverview{statusNode("a", now), statusNode("b", now)}}
+	overview.Nodes[1].Report.Status.Problems = []v1alpha1.Problem{{Kind: "Link", Name: "eth0", Message: "is down"}}
+	if _, err := judgeOne(overview, "c", now); err == nil || err.Error() != "there is no node c; there are a, b" {
+		t.Errorf("of no node: %v", err)
+	}
+	if status, err := judgeOne(overview, "b", now); err != nil || status.State != "unhealthy" {
+		t.Errorf("b: %+v, %v", status, err)
+	}
+	status, err := judgeOne(overview, "a", now)
+	if err != nil || status.State != "healthy" {
+		t.Fatalf("what is wrong with b is nothing of a's: %+v, %v", status, err)
+	}
+	status.Details = details(now)
+	text := func(wide bool) string {
+		var out bytes.Buffer
+		if err := printNodeStatus(&out, status, wide, now); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	short := text(false)
+	for _, part := range []string{
+		"healthy: the network of node a is ready\n", "  agent        agent-a, version none, last seen 0s ago\n",
+		"apiserver ok, cni waits: the socket is not open yet\n", "has revision 7 of 9; 1 part of the plan refused\n",
+		"200 of 254 in use, 3 freed not long ago\n", "4 in use, of more than anyone could\n", "10 of 1000 connections\n",
+		"eth0           1500   uplink   172.30.0.1/24\n", "fairlead-vx4   1450   tunnel\n", "b      vxlan   172.30.1.2   it is elsewhere\n",
+	} {
+		if !strings.Contains(short, part) {
+			t.Errorf("%q is not in\n%s", part, short)
+		}
+	}
+	if strings.Contains(short, "default/web") || !strings.Contains(text(true), "default/web   fl1    10.244.1.5\n") {
+		t.Error("pods are to be shown in the wide format alone")
+	}
+	status.Details, status.Silence = nil, "its agent does not answer"
+	if short := text(false); !strings.Contains(short, "not known: its agent does not answer") || !strings.Contains(short, "0 direct, 0 tunnelled") {
+		t.Errorf("without details:\n%s", short)
 	}
 }

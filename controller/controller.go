@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,11 +23,15 @@ import (
 type Options struct {
 	Kube     kube.Options
 	Identity string // unique among controllers, such as the pod's name
+	Version  string // of this build, for the metrics
 	Log      *slog.Logger
+
+	HealthAddress  string // host:port of probes, metrics and profiles; empty: none
+	MetricsAddress string // host:port that serves the metrics alone; empty: none
 }
 
-// lease is the name of the lock, and of the ServiceAccount that may take it.
-const lease = "fairlead-controller"
+// lease is the name of the lock.
+const lease = kube.LeaderLease
 
 // Run waits to be the leader and then works until ctx ends, and returns nil;
 // or until leadership is lost, which is an error: the process starts anew.
@@ -35,6 +40,12 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	state := newState(o.Version)
+	serving, stop := context.WithCancel(ctx)
+	var server sync.WaitGroup
+	server.Go(func() { _ = state.server(&o).Run(serving) }) // returns nil when stopped
+	defer server.Wait()
+	defer stop()
 	o.Log.Info("waiting for leadership", "lease", lease, "identity", o.Identity)
 	failed := once(func(err error) { o.Log.Warn("cannot ask for leadership", "error", err) })
 	lock := kube.Lock{Namespace: kube.SystemNamespace, Name: lease, Identity: o.Identity, Failed: failed}
@@ -42,8 +53,10 @@ func Run(ctx context.Context, o Options) error {
 		o.Log.Info("leading")
 		defer o.Log.Info("leading no more")
 		a := &aggregator{
-			log: o.Log, client: client, feed: &model.Feed{}, source: client.NodeSource(), reports: client.Reports(),
+			log: o.Log, client: client, feed: &model.Feed{}, source: client.NodeSource(), reports: client.Reports(), state: state,
 		}
+		state.lead(func() []kube.WatchState { return append(a.source.Watches(), a.reports.Watches()...) })
+		defer state.lead(nil)
 		return a.run(ctx)
 	})
 }
@@ -72,6 +85,8 @@ type aggregator struct {
 	feed    *model.Feed
 	source  *kube.Source
 	reports *kube.Reports
+	state   *state
+	herald  herald
 }
 
 func (a *aggregator) run(ctx context.Context) error {
@@ -91,16 +106,24 @@ func (a *aggregator) loop(ctx context.Context) error {
 		snapshot, nodesChanged := a.feed.Latest()
 		reports, reportsChanged := a.reports.Latest()
 		problemsChanged := a.source.Changed()
-		now := summarize(view{
+		seen := view{
 			snapshot: snapshot, reports: reports, now: time.Now(),
 			problems: append(a.source.Problems(), a.reports.Problems()...),
-		})
+		}
+		a.state.look(seen.now)
+		now := summarize(seen)
 		if now.ready != last.ready || now.total != last.total || len(now.problems) != len(last.problems) {
 			a.log.Info("the network", "nodes", now.total, "ready", now.ready, "problems", len(now.problems))
 		}
 		last = now
 		retry := checkInterval
-		if err := a.client.PublishNetwork(ctx, now.fill); err != nil && ctx.Err() == nil {
+		err := a.client.PublishNetwork(ctx, now.fill)
+		a.state.published(now, err, time.Since(seen.now))
+		a.tell(ctx, seen)
+		if a.herald.waiting() {
+			retry = settleTime / 4
+		}
+		if err != nil && ctx.Err() == nil {
 			a.log.Warn("status not written, trying again", "error", err)
 			retry = time.Duration(float64(5*time.Second) * (1 + rand.Float64()))
 			// Changes do not hurry what cannot be written.
@@ -111,6 +134,40 @@ func (a *aggregator) loop(ctx context.Context) error {
 	}
 	return nil
 }
+
+// tell writes the Events that are due.
+func (a *aggregator) tell(ctx context.Context, seen view) {
+	events, confirm := first(a.herald.due(seen, seen.now))
+	for i, event := range events {
+		err := a.write(ctx, event)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			a.state.events.WithLabelValues(failed).Inc()
+			a.log.Warn("an Event was not written, trying again", "error", err)
+			return // the others would fare no better
+		}
+		a.state.events.WithLabelValues(succeeded).Inc()
+		confirm[i]()
+	}
+}
+
+func (a *aggregator) write(ctx context.Context, event kube.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	if event.Kind == "Network" {
+		uid, err := a.client.NetworkUID(ctx, event.Name)
+		if err != nil {
+			return err
+		}
+		event.UID = uid
+	}
+	return a.client.WriteEvent(ctx, event)
+}
+
+// writeTime is for a small request.
+const writeTime = 10 * time.Second
 
 // sync waits until all is known, and says what keeps it from being.
 func (a *aggregator) sync(ctx context.Context) bool {

@@ -79,6 +79,37 @@ func NodeProblem(node string, report *v1alpha1.NodeNetwork, now time.Time) (mode
 	return problem, true
 }
 
+// Reasons of the condition Ready, and of Events.
+const (
+	nodesNotReady = "NodesNotReady"
+	allNodesReady = "AllNodesReady"
+)
+
+// SilentAfter is when a leader that has not renewed its lease is taken to be
+// gone: another leads within 15 seconds, if there is one, and clocks differ.
+const SilentAfter = 2 * time.Minute
+
+// LeaderProblem judges the leader among the controllers; nil if nothing is known
+// of it. It returns false if one leads.
+func LeaderProblem(leader *kube.Leader, now time.Time) (model.Problem, bool) {
+	problem := model.Problem{
+		Kind: "Deployment", Namespace: kube.SystemNamespace, Name: "fairlead-controller", Reason: "ControllerSilent",
+		Remedy: "see why: kubectl -n kube-system get pods -l app.kubernetes.io/name=fairlead-controller; kubectl -n kube-system logs deployment/fairlead-controller",
+	}
+	const harmless = "; traffic goes on, but the status of the Network is not kept, and no Events are written"
+	switch {
+	case leader == nil:
+		return model.Problem{}, false
+	case leader.Renewed.IsZero():
+		problem.Message = "no controller has ever led" + harmless
+	case now.Sub(leader.Renewed) > SilentAfter:
+		problem.Message = "no controller leads since " + leader.Renewed.UTC().Format(time.RFC3339) + harmless
+	default:
+		return model.Problem{}, false
+	}
+	return problem, true
+}
+
 // Caps of what one object names.
 const (
 	maxNames    = 10
@@ -93,10 +124,10 @@ func (s *summary) fill(status *v1alpha1.NetworkStatus, generation int64) {
 	status.Problems = kube.Problems(s.problems, maxProblems)
 	ready := metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: generation,
-		Reason: "AllNodesReady", Message: fmt.Sprintf("the network is ready on all %d nodes", s.total),
+		Reason: allNodesReady, Message: fmt.Sprintf("the network is ready on all %d nodes", s.total),
 	}
 	if len(s.behind) > 0 {
-		ready.Status, ready.Reason = metav1.ConditionFalse, "NodesNotReady"
+		ready.Status, ready.Reason = metav1.ConditionFalse, nodesNotReady
 		ready.Message = fmt.Sprintf("%d of %d nodes are not ready: %s", len(s.behind), s.total, some(s.behind))
 	}
 	degraded := metav1.Condition{

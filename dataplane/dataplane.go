@@ -36,7 +36,10 @@ type Forgetter interface {
 }
 
 // Disturber is a Dataplane that notices when somebody else changes what it has
-// applied. A value of Disturbed means that Apply has something to mend.
+// applied, as the kernel notifies of it. A value of Disturbed means that Apply
+// has something to mend; of what, the Dataplane knows itself. What it does
+// itself is no disturbance, and neither is what it is refused. Disturbed may be
+// read beside Apply.
 type Disturber interface {
 	Disturbed() <-chan struct{}
 }

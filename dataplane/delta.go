@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"iter"
+	"maps"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -63,6 +64,17 @@ func (d *Delta[K, V]) Actual(key K) (V, bool) {
 
 // Wanted is what should be there for key.
 func (d *Delta[K, V]) Wanted(key K) (V, bool) { return d.desired.Get(key) }
+
+// Differs tells whether what is there for key is not what should be, as far as
+// is known.
+func (d *Delta[K, V]) Differs(key K) bool {
+	_, ok := d.pending[key]
+	return ok
+}
+
+// All iterates over what is there, as far as is known. Did and Removed may be
+// called meanwhile.
+func (d *Delta[K, V]) All() iter.Seq2[K, V] { return maps.All(d.actual) }
 
 // Pending is how many keys differ.
 func (d *Delta[K, V]) Pending() int { return len(d.pending) }

@@ -7,6 +7,7 @@ import (
 )
 
 //go:generate sh -c "cat crd/*.yaml base.yaml >fairlead.yaml"
+//go:generate sh -c "sed -f helm/chart.sed fairlead.yaml >helm/fairlead/templates/fairlead.yaml"
 
 // Manifest is fairlead.yaml, for kubectl apply --server-side: the kinds of
 // api/v1alpha1 as generated, and base.yaml.

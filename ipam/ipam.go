@@ -24,6 +24,9 @@ const Cooldown = 30 * time.Second
 // records nothing.
 type Allocator struct {
 	Journal Journal // may be nil
+	// Kept is the address of a range that is not handed out, invalid if there is
+	// none; set it before the ranges. It may be nil.
+	Kept func(netip.Prefix) netip.Addr
 
 	pools    []*pool
 	homeless []rest // freed addresses that no range has, or none that is known yet
@@ -46,7 +49,11 @@ func (a *Allocator) SetRanges(ranges []netip.Prefix) {
 		}
 		at := slices.IndexFunc(a.pools, func(p *pool) bool { return p.prefix == prefix })
 		if at < 0 {
-			pools = append(pools, newPool(prefix))
+			p := newPool(prefix)
+			if a.Kept != nil {
+				p.kept = a.Kept(prefix)
+			}
+			pools = append(pools, p)
 		} else {
 			pools = append(pools, a.pools[at])
 		}

@@ -14,6 +14,7 @@ import (
 // IPv6 range costs no more memory than what is used of it.
 type pool struct {
 	prefix netip.Prefix
+	kept   netip.Addr              // that no pod gets; invalid: none
 	next   netip.Addr              // not handed out yet, nor is what follows; outside of the range at its end
 	freed  []rest                  // oldest first
 	early  map[netip.Addr]struct{} // freed ones that next has still before it
@@ -33,10 +34,10 @@ func newPool(prefix netip.Prefix) *pool {
 
 // ready tells whether take has an address to return.
 func (p *pool) ready(holders map[netip.Addr]model.AttachmentKey, now time.Time) bool {
-	for p.usable(p.next) {
+	for p.inside(p.next) {
 		_, taken := holders[p.next]
 		_, resting := p.early[p.next]
-		if !taken && !resting {
+		if !taken && !resting && p.next != p.kept {
 			return true
 		}
 		delete(p.early, p.next)
@@ -45,9 +46,12 @@ func (p *pool) ready(holders map[netip.Addr]model.AttachmentKey, now time.Time) 
 	return len(p.freed) > 0 && !now.Before(p.freed[0].at.Add(Cooldown))
 }
 
-// usable tells whether a pod may have the address. The last one of an IPv4
-// range looks like a broadcast address to some.
-func (p *pool) usable(addr netip.Addr) bool {
+// usable tells whether a pod may have the address.
+func (p *pool) usable(addr netip.Addr) bool { return addr != p.kept && p.inside(addr) }
+
+// inside tells whether a pod could have the address, if it were not kept. The
+// last one of an IPv4 range looks like a broadcast address to some.
+func (p *pool) inside(addr netip.Addr) bool {
 	if !addr.IsValid() || !p.prefix.Contains(addr) || addr == p.prefix.Addr() {
 		return false
 	}
@@ -69,7 +73,7 @@ func (p *pool) take() netip.Addr {
 // release notes a freed address that is usable. One from an earlier life may be
 // ahead of next.
 func (p *pool) release(addr netip.Addr, now time.Time) {
-	if p.usable(p.next) && !addr.Less(p.next) {
+	if p.inside(p.next) && !addr.Less(p.next) {
 		if p.early == nil {
 			p.early = map[netip.Addr]struct{}{}
 		}
@@ -85,7 +89,7 @@ func (p *pool) release(addr netip.Addr, now time.Time) {
 // known tells whether a usable address that nobody holds was handed out or freed.
 func (p *pool) known(addr netip.Addr) bool {
 	_, early := p.early[addr]
-	return early || !p.usable(p.next) || addr.Less(p.next)
+	return early || !p.inside(p.next) || addr.Less(p.next)
 }
 
 // forget takes an address out of those that were freed.

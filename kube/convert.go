@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"unique"
@@ -22,10 +23,21 @@ type converted[K, V comparable] struct {
 // namespaces next to the pods that name them.
 func intern(text string) string { return unique.Make(text).Value() }
 
+// Annotations of flannel on its nodes: the first, with the value "true", says that
+// it is one, the second its backend. They stay when flannel goes, until somebody
+// removes them.
+const (
+	flannelManages = "flannel.alpha.coreos.com/kube-subnet-manager"
+	flannelBackend = "flannel.alpha.coreos.com/backend-type"
+)
+
 func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	name := intern(object.Name)
 	to := converted[string, *model.Node]{key: name}
 	node := &model.Node{Name: name, UID: string(object.UID), Zone: intern(object.Labels[corev1.LabelTopologyZone])}
+	if object.Annotations[flannelManages] == "true" {
+		node.Flannel = cmp.Or(intern(object.Annotations[flannelBackend]), "unknown")
+	}
 	wrong := func(field string, err error) {
 		to.problems = append(to.problems, notUnderstood("Node", &object.ObjectMeta, field, err))
 	}
@@ -59,7 +71,7 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 func convertPod(object *corev1.Pod) converted[model.PodKey, *model.Pod] {
 	pod := &model.Pod{
 		PodKey:      model.PodKey{Namespace: intern(object.Namespace), Name: object.Name},
-		UID:         string(object.UID),
+		UID:         model.UIDOf(string(object.UID)),
 		Node:        intern(object.Spec.NodeName),
 		HostNetwork: object.Spec.HostNetwork,
 		Finished:    object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed,

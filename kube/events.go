@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -18,10 +19,13 @@ import (
 // Event is a problem of which kubectl describe should tell, and kubectl events.
 type Event struct {
 	model.Problem
-	UID string // of the object
+	UID        string // of the object
+	APIVersion string // of the object; v1 if empty
+	Normal     bool   // it tells of something good, and is no warning
+	Again      string // tells it from one of before that is otherwise the same; may be empty
 }
 
-// WriteEvent makes a warning of an event. One like it that the API server still
+// WriteEvent makes an Event, which is a warning unless it is normal. One like it that the API server still
 // has, an hour by default, is enough.
 func (c *Client) WriteEvent(ctx context.Context, e Event) error {
 	namespace := e.Namespace
@@ -30,19 +34,26 @@ func (c *Client) WriteEvent(ctx context.Context, e Event) error {
 	}
 	same := fnv.New64a()
 	fmt.Fprint(same, e.Object(), e.UID, e.Reason)
+	if e.Field+e.Again != "" {
+		fmt.Fprint(same, " ", e.Field, " ", e.Again)
+	}
 	now := metav1.NewTime(time.Now())
 	message := e.Message
 	if e.Remedy != "" {
 		message += "; " + e.Remedy
+	}
+	kind := corev1.EventTypeWarning
+	if e.Normal {
+		kind = corev1.EventTypeNormal
 	}
 	_, err := c.core.Events(namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: fmt.Sprintf("%s.%x", strings.ToLower(e.Name), same.Sum64()),
 		},
 		InvolvedObject: corev1.ObjectReference{
-			APIVersion: "v1", Kind: e.Kind, Namespace: e.Namespace, Name: e.Name, UID: types.UID(e.UID),
+			APIVersion: cmp.Or(e.APIVersion, "v1"), Kind: e.Kind, Namespace: e.Namespace, Name: e.Name, UID: types.UID(e.UID),
 		},
-		Type: corev1.EventTypeWarning, Reason: e.Reason, Message: message,
+		Type: kind, Reason: e.Reason, Message: message,
 		Source:         corev1.EventSource{Component: "fairlead"},
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})

@@ -20,6 +20,7 @@ func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] 
 	to := networkReader{name: object.Name, network: model.DefaultNetwork()}
 	to.routing(spec)
 	to.masquerade(&spec.Masquerade)
+	to.foreignFirewall(spec.ForeignFirewall)
 	for i, plugin := range spec.CNI.Plugins {
 		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
 	}
@@ -65,6 +66,16 @@ func (r *networkReader) routing(spec *v1alpha1.NetworkSpec) {
 	}
 	r.port("spec.vxlan.port", spec.VXLAN.Port, &to.VXLANPort)
 	r.port("spec.udp.port", spec.UDP.Port, &to.UDPPort)
+}
+
+func (r *networkReader) foreignFirewall(value string) {
+	switch wanted := model.ForeignFirewall(value); wanted {
+	case "":
+	case model.AcceptInForeign, model.ReportForeign:
+		r.network.ForeignFirewall = wanted
+	default:
+		r.wrong("spec.foreignFirewall", fmt.Sprintf("%q is neither Accept nor Report; %s is used", value, r.network.ForeignFirewall))
+	}
 }
 
 func (r *networkReader) port(field string, port int32, to *uint16) {
@@ -122,6 +133,9 @@ func networkObjectOf(n *model.Network) object {
 		"ipv4": n.Masquerade.On[model.IPv4], "ipv6": n.Masquerade.On[model.IPv6],
 		"randomPorts": n.Masquerade.RandomPorts,
 		"exclude":     n.Masquerade.Exclude, "from": n.Masquerade.From,
+	}
+	if n.ForeignFirewall != "" {
+		spec["foreignFirewall"] = n.ForeignFirewall
 	}
 	if plugins != nil {
 		spec["cni"] = object{"plugins": plugins}

@@ -18,6 +18,7 @@ type Overview struct {
 	Installed bool              // the kinds of Fairlead exist
 	Network   *v1alpha1.Network // nil if there is none
 	Nodes     []NodeOverview    // sorted by name
+	Leader    *Leader           // of the controllers; nil if that cannot be told
 }
 
 // NodeOverview is one node.
@@ -70,6 +71,7 @@ func (c *Client) Overview(ctx context.Context) (*Overview, error) {
 	if len(networks.Items) > 0 {
 		overview.Network = &networks.Items[0]
 	}
+	overview.Leader = c.anyLeader(ctx)
 	byNode := map[string]*NodeOverview{}
 	for i := range nodes.Items {
 		node := &nodes.Items[i]

@@ -25,6 +25,7 @@ type reflection[K, V comparable] struct {
 	object    runtime.Object // of the type that is expected
 	missing   func()         // called if the API server does not know the resource; may be nil
 	store     *store[K, V]
+	turns     *turns // nil: nobody else watches it
 }
 
 // watch returns a function that watches until its context ends.
@@ -34,13 +35,22 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 	})
 	watched := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			if err := r.turns.wait(ctx, true); err != nil {
+				return nil, err
+			}
 			list, err := inner.ListWithContext(ctx, options)
 			r.observe(ctx, err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-			events, err := inner.WatchWithContext(ctx, options)
+			if err := r.turns.wait(ctx, options.SendInitialEvents != nil && *options.SendInitialEvents); err != nil {
+				return nil, err
+			}
+			events, err := r.turns.open(ctx, func() (apiwatch.Interface, error) { return inner.WatchWithContext(ctx, options) })
 			r.observe(ctx, err)
+			if err == nil {
+				r.turns.began(options.TimeoutSeconds)
+			}
 			return events, err
 		},
 	}
@@ -60,6 +70,7 @@ func (r *reflection[K, V]) observe(ctx context.Context, err error) {
 		r.missing()
 		err = nil
 	}
+	r.store.problems.watches.asked(r.store.kind, err)
 	r.store.problems.set("Watch", r.resource, notWatched(r.resource, err))
 }
 

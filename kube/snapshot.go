@@ -29,6 +29,18 @@ type nodeState struct {
 	Coming      object            `json:"coming,omitempty"` // the same, in a moment
 	Links       []linkState       `json:"links,omitempty"`
 	Attachments []attachmentState `json:"attachments,omitempty"`
+	Firewalls   *firewallState    `json:"firewalls,omitempty"`
+}
+
+// firewallState is what others filter with.
+type firewallState struct {
+	Drops []chainState `json:"drops"` // chains where packets are forwarded that drop what they do not accept
+}
+
+type chainState struct {
+	Family string `json:"family"` // ip, ip6 or inet
+	Table  string `json:"table"`
+	Chain  string `json:"chain"`
 }
 
 type linkState struct {
@@ -175,6 +187,12 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 		return fmt.Errorf("%s: coming: %w", nodeStateKind, err)
 	}
 	to.Former, to.Coming = former, coming
+	if state.Firewalls != nil {
+		to.Firewalls = &model.Firewalls{}
+		for _, chain := range state.Firewalls.Drops {
+			to.Firewalls.Drops = append(to.Firewalls.Drops, model.ForwardChain(chain))
+		}
+	}
 	for _, link := range state.Links {
 		l := model.Link(link)
 		to.Links = to.Links.With(l.Name, &l)
@@ -244,6 +262,9 @@ func nodeObjectOf(n *model.Node) object {
 	if n.Zone != "" {
 		metadata["labels"] = object{corev1.LabelTopologyZone: n.Zone}
 	}
+	if n.Flannel != "" {
+		metadata["annotations"] = object{flannelManages: "true", flannelBackend: n.Flannel}
+	}
 	var addresses []object
 	for _, addr := range n.Addresses {
 		addresses = append(addresses, object{"type": corev1.NodeInternalIP, "address": addr})
@@ -273,7 +294,7 @@ func podObjectOf(p *model.Pod) object {
 	}
 	return object{
 		"apiVersion": "v1", "kind": "Pod",
-		"metadata": object{"namespace": p.Namespace, "name": p.Name, "uid": p.UID},
+		"metadata": object{"namespace": p.Namespace, "name": p.Name, "uid": p.UID.String()},
 		"spec":     spec, "status": status,
 	}
 }
@@ -285,6 +306,12 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 	}
 	if snapshot.Coming != nil {
 		state.Coming = routingObjectOf(snapshot.Coming)
+	}
+	if snapshot.Firewalls != nil {
+		state.Firewalls = &firewallState{Drops: []chainState{}}
+		for _, chain := range snapshot.Firewalls.Drops {
+			state.Firewalls.Drops = append(state.Firewalls.Drops, chainState(chain))
+		}
 	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {
 		link, _ := snapshot.Links.Get(name)

@@ -14,7 +14,7 @@ kind: List
 items:
 - apiVersion: v1
   kind: Node
-  metadata: {name: a, uid: uid-a, labels: {topology.kubernetes.io/zone: z1}}
+  metadata: {name: a, uid: uid-a, labels: {topology.kubernetes.io/zone: z1}, annotations: {flannel.alpha.coreos.com/kube-subnet-manager: "true", flannel.alpha.coreos.com/backend-type: vxlan}}
   spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}
   status: {addresses: [{type: InternalIP, address: 172.30.0.1}]}
 - apiVersion: v1
@@ -61,7 +61,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("pod web: %+v", web)
 	case job == nil || !job.HostNetwork || !job.Finished:
 		t.Errorf("pod job: %+v", job)
-	case node == nil || node.Zone != "z1" || len(node.PodCIDRs) != 2:
+	case node == nil || node.Zone != "z1" || len(node.PodCIDRs) != 2 || node.Flannel != "vxlan":
 		t.Errorf("node: %+v", node)
 	case link == nil || !link.AcceptsRA || link.MTU != 1500:
 		t.Errorf("link: %+v", link)

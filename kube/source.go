@@ -24,11 +24,12 @@ type Source struct {
 
 	problems *problems
 	synced   chan struct{}
+	first    chan struct{} // of turns
 }
 
 // Source returns a source of nodes, pods and the Network.
 func (c *Client) Source() *Source {
-	return &Source{client: c, pods: true, problems: newProblems(), synced: make(chan struct{})}
+	return &Source{client: c, pods: true, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1)}
 }
 
 // NodeSource returns a source of nodes and the Network, without pods.
@@ -76,10 +77,22 @@ func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 		group.Go(func() error { run(ctx); return nil })
 	}
 	if s.pods && s.client.servers != nil { // a node's agent keeps them for all on the node
-		run := s.apiServers()
+		run := s.apiServers(feed)
 		group.Go(func() error { run(ctx); return nil })
 	}
 	return group.Wait()
+}
+
+// turns are for a source that every node has. The one of the leader has no
+// others beside it.
+func (s *Source) turns(feed *model.Feed) *turns {
+	if !s.pods {
+		return nil
+	}
+	return &turns{first: s.first, agents: func() int {
+		snapshot, _ := feed.Latest()
+		return snapshot.Nodes.Len()
+	}}
 }
 
 func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
@@ -87,12 +100,14 @@ func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
 		client: s.client.core.RESTClient(), resource: "nodes", object: &corev1.Node{},
 		store: &store[string, *model.Node]{
 			convert: convertFrom(convertNode),
+			key:     func(node *model.Node) string { return node.Name },
 			equal:   (*model.Node).Equal,
 			edit: func(edit func(model.Map[string, *model.Node]) model.Map[string, *model.Node]) {
 				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Nodes = edit(snapshot.Nodes) })
 			},
 			synced: known, problems: s.problems, kind: "Node",
 		},
+		turns: s.turns(feed),
 	})
 }
 
@@ -101,12 +116,14 @@ func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 		client: s.client.core.RESTClient(), resource: "pods", object: &corev1.Pod{},
 		store: &store[model.PodKey, *model.Pod]{
 			convert: convertFrom(convertPod),
+			key:     func(pod *model.Pod) model.PodKey { return pod.PodKey },
 			equal:   (*model.Pod).Equal,
 			edit: func(edit func(model.Map[model.PodKey, *model.Pod]) model.Map[model.PodKey, *model.Pod]) {
 				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Pods = edit(snapshot.Pods) })
 			},
 			synced: known, problems: s.problems, kind: "Pod",
 		},
+		turns: s.turns(feed),
 	})
 }
 
@@ -153,6 +170,7 @@ func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
 			},
 			synced: known, problems: s.problems, kind: "Network",
 		},
+		turns: s.turns(feed),
 	})
 }
 
@@ -174,7 +192,7 @@ func follow(snapshot *model.Snapshot, object networkObject) {
 }
 
 // apiServers keeps the addresses of the API servers up to date.
-func (s *Source) apiServers() func(context.Context) {
+func (s *Source) apiServers(feed *model.Feed) func(context.Context) {
 	var addresses model.Map[string, string] // of a slice: joined
 	convert := func(slice *discoveryv1.EndpointSlice) converted[string, string] {
 		return converted[string, string]{key: slice.Name, value: strings.Join(endpointAddresses(slice), " ")}
@@ -196,6 +214,7 @@ func (s *Source) apiServers() func(context.Context) {
 			},
 			synced: func() {}, problems: s.problems, kind: "EndpointSlice",
 		},
+		turns: s.turns(feed),
 	})
 }
 

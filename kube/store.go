@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 
@@ -15,12 +16,15 @@ import (
 // persistent map that is elsewhere.
 type store[K, V comparable] struct {
 	convert func(object any) (converted[K, V], error)
+	key     func(V) K // of a value that names itself; nil: it does not
 	equal   func(a, b V) bool
 	edit    func(func(model.Map[K, V]) model.Map[K, V]) // makes one revision at most
 	synced  func()                                      // called after each Replace
 
 	problems *problems
 	kind     string
+
+	held model.Map[K, V] // what the last edit left
 }
 
 var _ cache.TransformingStore = (*store[string, *model.Node])(nil)
@@ -36,16 +40,34 @@ func convertFrom[T any, K, V comparable](convert func(T) converted[K, V]) func(a
 	}
 }
 
-// Transformer makes the reflector convert the objects of its first list one by
-// one as they arrive, so that they are never all in memory.
+// Transformer makes the reflector convert the objects of a list one by one as
+// they arrive, so that they are never all in memory; nor is a value that is held
+// already, twice. The reflector calls it from the goroutine that edits.
 func (s *store[K, V]) Transformer() cache.TransformFunc {
-	return func(object any) (any, error) { return s.from(object) }
+	return func(object any) (any, error) {
+		to, err := s.from(object)
+		if err != nil {
+			return nil, err
+		}
+		if old, ok := s.held.Get(to.key); ok && s.equal(old, to.value) {
+			to.value = old
+		}
+		if s.key != nil && len(to.problems) == 0 {
+			return to.value, nil // no more than a pointer for each
+		}
+		return to, nil
+	}
 }
 
 func (s *store[K, V]) from(object any) (converted[K, V], error) {
 	switch object := object.(type) {
 	case converted[K, V]:
 		return object, nil
+	case V:
+		if s.key == nil { // what comes from the API server is of the same type
+			return s.convert(object)
+		}
+		return converted[K, V]{key: s.key(object), value: object}, nil
 	case cache.DeletedFinalStateUnknown:
 		return s.from(object.Obj)
 	default:
@@ -61,7 +83,7 @@ func (s *store[K, V]) Update(object any) error {
 		return err
 	}
 	s.problems.set(s.kind, fmt.Sprint(to.key), to.problems)
-	s.edit(func(m model.Map[K, V]) model.Map[K, V] { return s.with(m, to) })
+	s.change(func(m model.Map[K, V]) model.Map[K, V] { return s.with(m, to) })
 	return nil
 }
 
@@ -71,45 +93,76 @@ func (s *store[K, V]) Delete(object any) error {
 		return err
 	}
 	s.problems.set(s.kind, fmt.Sprint(to.key), nil)
-	s.edit(func(m model.Map[K, V]) model.Map[K, V] { return m.Without(to.key) })
+	s.change(func(m model.Map[K, V]) model.Map[K, V] { return m.Without(to.key) })
 	return nil
 }
 
 // Replace is one edit, and shares all that did not change with what was there:
 // a relist of a cluster that stood still makes no revision.
 func (s *store[K, V]) Replace(objects []any, _ string) error {
-	present := make(map[K]struct{}, len(objects))
-	all := make([]converted[K, V], 0, len(objects))
 	wrong := map[string][]model.Problem{}
-	for _, object := range objects {
+	for i, object := range objects {
 		to, err := s.from(object)
 		if err != nil {
 			return err
 		}
-		present[to.key] = struct{}{}
-		all = append(all, to)
 		if len(to.problems) > 0 {
 			wrong[fmt.Sprint(to.key)] = to.problems
 		}
+		if _, ok := object.(V); !ok {
+			objects[i] = to // not converted twice: a plain list is not transformed
+		}
 	}
 	s.problems.replace(s.kind, wrong)
-	s.edit(func(m model.Map[K, V]) model.Map[K, V] {
-		for key := range m.All() {
-			if _, ok := present[key]; !ok {
-				m = m.Without(key)
+	all := func(yield func(K, V) bool) {
+		for _, object := range objects {
+			to, _ := s.from(object) // is converted
+			if !yield(to.key, to.value) {
+				return
 			}
 		}
-		for _, to := range all {
-			m = s.with(m, to)
-		}
-		return m
-	})
+	}
+	s.change(func(m model.Map[K, V]) model.Map[K, V] { return s.replaced(m, all) })
+	s.UpdateResourceVersion("")
 	s.synced()
 	return nil
 }
 
 // Resync is never asked for.
 func (s *store[K, V]) Resync() error { return nil }
+
+// change edits, and remembers what came of it.
+func (s *store[K, V]) change(edit func(model.Map[K, V]) model.Map[K, V]) {
+	s.edit(func(m model.Map[K, V]) model.Map[K, V] {
+		s.held = edit(m)
+		return s.held
+	})
+}
+
+// replaced makes a map hold all and nothing else.
+func (s *store[K, V]) replaced(m model.Map[K, V], all iter.Seq2[K, V]) model.Map[K, V] {
+	if m.Len() == 0 {
+		return model.Collect(all)
+	}
+	count := 0
+	for key, value := range all {
+		m = s.with(m, converted[K, V]{key: key, value: value})
+		count++
+	}
+	if m.Len() == count {
+		return m // nothing is gone, as a rule
+	}
+	present := make(map[K]struct{}, count)
+	for key := range all {
+		present[key] = struct{}{}
+	}
+	for key := range m.All() {
+		if _, ok := present[key]; !ok {
+			m = m.Without(key)
+		}
+	}
+	return m
+}
 
 // with keeps the old value if the new one says the same.
 func (s *store[K, V]) with(m model.Map[K, V], to converted[K, V]) model.Map[K, V] {
@@ -124,6 +177,7 @@ type problems struct {
 	mu      sync.Mutex
 	objects map[string]map[string][]model.Problem
 	changed chan struct{} // closed and replaced at each change
+	watches watchStates
 }
 
 func newProblems() *problems {

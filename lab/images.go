@@ -1,8 +1,11 @@
 package lab
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -59,7 +62,7 @@ func images(programs build.Programs, applets []string) []image.Image {
 			Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path,
 		},
 		{Name: corednsImage, Layers: []image.Layer{program("/coredns", kube("coredns"))}, Entrypoint: []string{"/coredns"}},
-		Fairlead(FairleadImage, programs.Fairlead, programs.FairleadCNI),
+		Fairlead(FairleadImage, runtime.GOARCH, programs.Fairlead, programs.FairleadCNI),
 	}
 	for i := range list {
 		list[i].Architecture = runtime.GOARCH
@@ -67,11 +70,11 @@ func images(programs build.Programs, applets []string) []image.Image {
 	return list
 }
 
-// Fairlead describes the image of Fairlead for this architecture: the program
-// and, beside it, the CNI plugin that it installs.
-func Fairlead(name, program, plugin string) image.Image {
+// Fairlead describes the image of Fairlead for an architecture: the program and,
+// beside it, the CNI plugin that it installs.
+func Fairlead(name, architecture, program, plugin string) image.Image {
 	return image.Image{
-		Name: name, Architecture: runtime.GOARCH, Entrypoint: []string{"/fairlead"},
+		Name: name, Architecture: architecture, Entrypoint: []string{"/fairlead"},
 		Layers: []image.Layer{{{Path: "/fairlead", Source: program}, {Path: "/fairlead-cni", Source: plugin}}},
 	}
 }
@@ -95,6 +98,41 @@ func (l *Lab) writeImages(ctx context.Context, programs build.Programs) error {
 	}
 	defer file.Close()
 	return image.Write(file, images(programs, strings.Fields(string(applets)))...)
+}
+
+// BuildImage builds Fairlead's image under another name, of a commit of the
+// checkout if one is given, and loads it into all nodes. If manifest is not
+// empty, it writes there what that commit deploys, with this image. A commit
+// that is not there is told, and the checkout as it is is built instead.
+func (l *Lab) BuildImage(ctx context.Context, name, revision, manifest string, out io.Writer) error {
+	request := build.Request{Source: l.state.Config.Source, Out: out}
+	programs, source, err := request.Fairlead(ctx, revision)
+	if errors.Is(err, build.ErrNoRevision) {
+		fmt.Fprintf(out, "%v; building the checkout as it is\n", err)
+		programs, source, err = request.Fairlead(ctx, "")
+	}
+	if err != nil {
+		return err
+	}
+	if manifest != "" {
+		text, err := os.ReadFile(filepath.Join(source, "deploy", "fairlead.yaml"))
+		if err == nil {
+			err = os.WriteFile(manifest, bytes.ReplaceAll(text, []byte("image: "+FairleadImage), []byte("image: "+name)), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("writing the manifest: %w", err)
+		}
+	}
+	file, err := os.CreateTemp(l.world.Disk, "image-*.tar")
+	if err != nil {
+		return fmt.Errorf("writing images: %w", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if err := image.Write(file, Fairlead(name, runtime.GOARCH, programs.Fairlead, programs.FairleadCNI)); err != nil {
+		return err
+	}
+	return l.LoadImages(ctx, file.Name())
 }
 
 // LoadImages imports an archive of images, as docker save or this program

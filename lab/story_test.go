@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,11 +15,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/fairlead-net/fairlead/lab/build"
 )
 
 // TestStories runs the stories in testdata: scripts with YAML and commands in,
@@ -53,7 +57,14 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &stories{lab: Start(t, config), known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
+			// Stories may build another version of it.
+			if config.Source, err = build.FindSource(""); err != nil {
+				t.Fatal(err)
+			}
+			s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
+			// Only if there is a story that -run asks for.
+			var once sync.Once
+			s.start = func() { once.Do(func() { s.lab = Start(t, config) }) }
 			testscript.RunT(oneByOne{t}, testscript.Params{
 				Files: groups[needs],
 				Setup: s.setup,
@@ -115,7 +126,8 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 
 // stories are the commands of stories on one lab.
 type stories struct {
-	lab   *Lab
+	start func()                  // makes the lab, once
+	lab   *Lab                    // nil: it could not be made
 	known map[string][]netip.Addr // of pods and services, for when the API server is away
 
 	flowing map[string]*traffic // by name
@@ -126,6 +138,9 @@ const namespaceVariable = "NAMESPACE"
 
 func (s *stories) setup(env *testscript.Env) error {
 	name := "story-" + regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(filepath.Base(env.WorkDir)), "-")
+	if s.start(); s.lab == nil {
+		return errors.New("there is no lab")
+	}
 	ctx := context.Background()
 	// A story that failed may have left the API server stopped.
 	if err := s.lab.world.StartService(ctx, Control, "kube-apiserver"); err != nil {
@@ -144,6 +159,12 @@ func (s *stories) setup(env *testscript.Env) error {
 	})
 	env.Setenv(namespaceVariable, name)
 	env.Setenv("KUBECONFIG", s.lab.Kubeconfig())
+	deploy, err := filepath.Abs("../deploy")
+	if err != nil {
+		return err
+	}
+	env.Setenv("DEPLOY", deploy)
+	env.Setenv("HOME", os.Getenv("HOME")) // for the caches of what is built
 	env.Setenv("PATH", s.lab.state.Binaries+":"+os.Getenv("PATH"))
 	return nil
 }

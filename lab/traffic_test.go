@@ -2,16 +2,13 @@ package lab
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,71 +18,176 @@ import (
 )
 
 // traffic is what flows from one place to another all the while that a story
-// does something: two hundred pings, a hundred new connections and fifty requests
-// on an established connection in each second, over each address family. None
-// may be lost, but for what the machine's own queues had no room for.
+// does something: a thousand pings, a hundred new connections over each address
+// family, and an established stream of bytes over each (flows_test.go has them).
+// None may be lost but for what the machine's own queues had no room for, unless
+// the story allows it.
 type traffic struct {
 	stop  context.CancelFunc
 	full  int // packets that found the machine's queues full before it began
 	flows sync.WaitGroup
-	mu    sync.Mutex // guards report
-	// Lines for each flow, and whether one is of a loss.
-	report []string
-	lost   bool
+
+	mu      sync.Mutex // guards results
+	results []result
 }
 
-// slow is what an exchange takes that needed a packet twice: TCP sends a first
-// packet again after a second.
-const slow = 900 * time.Millisecond
+// result is what became of one flow.
+type result struct {
+	name   string        // what flowed, and to which address
+	sent   int           // pings, connections, or bytes of a stream
+	lost   int           // of those pings and connections; packets of a stream
+	gap    time.Duration // the longest time in which nothing came through
+	tcp    bool          // TCP waits, after a gap, about as long again before it tries
+	stream bool          // it has to last
+	broken error         // why it ended before its time
+	detail string        // for people
+}
+
+func (r result) String() string {
+	text := fmt.Sprintf("%s: %d sent, %d lost, longest gap %s%s", r.name, r.sent, r.lost, r.gap.Round(time.Millisecond), r.detail)
+	if r.broken != nil {
+		text += ", broke: " + r.broken.Error()
+	}
+	return text
+}
+
+// allowance is what a story lets be lost, where the fault itself takes the wire
+// away. The zero value allows nothing.
+type allowance struct {
+	lost int           // pings to each address
+	gap  time.Duration // in which nothing comes through
+}
+
+// parseAllowance reads lost<=N and gap<=D.
+func parseAllowance(args []string) (a allowance, err error) {
+	for _, arg := range args {
+		key, value, ok := strings.Cut(arg, "<=")
+		switch {
+		case ok && key == "lost":
+			a.lost, err = strconv.Atoi(value)
+		case ok && key == "gap":
+			a.gap, err = time.ParseDuration(value)
+		default:
+			err = fmt.Errorf("want lost<=NUMBER or gap<=DURATION")
+		}
+		if err != nil {
+			return a, fmt.Errorf("%s: %w", arg, err)
+		}
+	}
+	return a, nil
+}
+
+// stall is the time after which a stream that is quiet has stalled.
+const stall = time.Second
+
+// excess says what is more than the story allows; "" if nothing is.
+func (a allowance) excess(r result) string {
+	// TCP doubles the time between two tries: what was cut for d may need as long
+	// again, and a second more for a first packet.
+	patient := 2*a.gap + stall
+	switch {
+	case r.broken != nil:
+		return "it broke"
+	case r.sent == 0:
+		return "nothing was sent"
+	case r.stream && r.gap > patient && (r.lost > 0 || a != allowance{}): // else the machine was busy
+		return fmt.Sprintf("it stalled for more than %s", patient)
+	case a == allowance{} && r.lost > 0:
+		return "packets were lost"
+	case r.tcp && !r.stream && r.gap > patient, !r.tcp && r.gap > a.gap:
+		return fmt.Sprintf("the gap is longer than the %s that are allowed", a.gap)
+	case !r.tcp && r.lost > a.lost:
+		return fmt.Sprintf("more are lost than the %d that are allowed", a.lost)
+	}
+	return ""
+}
+
+const trafficUsage = "usage: traffic NAME FROM TO, and then traffic NAME stop [lost<=PINGS] [gap<=DURATION]"
 
 // traffic NAME FROM TO begins to send from a pod or a machine to a pod; traffic
-// NAME stop ends it, and fails if anything was lost.
+// NAME stop ends it, and fails if more was lost than it allows: by itself,
+// nothing.
 func (s *stories) traffic(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: traffic NAME FROM TO, and then traffic NAME stop")
+	switch {
+	case neg || len(args) < 2:
+		ts.Fatalf(trafficUsage)
+	case args[1] == "stop":
+		allowed, err := parseAllowance(args[2:])
+		if err != nil {
+			ts.Fatalf("%v; %s", err, trafficUsage)
+		}
+		s.stopTraffic(ts, args[0], allowed)
+	case len(args) == 3:
+		s.startTraffic(ts, args[0], args[1], args[2])
+	default:
+		ts.Fatalf(trafficUsage)
 	}
-	if args[1] == "stop" {
-		flow, ok := s.flowing[args[0]]
-		if !ok {
-			ts.Fatalf("there is no traffic %s", args[0])
-		}
-		delete(s.flowing, args[0])
-		report, lost := flow.end()
-		ts.Logf("traffic %s:\n%s", args[0], strings.Join(report, "\n"))
-		switch full := queuesFull(ts) - flow.full; {
-		case lost && full > 0:
-			ts.Logf("lost, but nobody can tell why: the queues of this machine, which is too busy, were full for %d packets", full)
-		case lost:
-			ts.Fatalf("packets were lost")
-		}
-		return
+}
+
+func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to string) {
+	if s.flowing[name] != nil {
+		ts.Fatalf("traffic %s flows already", name)
 	}
 	namespace := ts.Getenv(namespaceVariable)
-	targets, err := s.addresses(namespace, args[2])
+	targets, err := s.addresses(namespace, to)
 	ts.Check(err)
-	netns, err := s.netns(namespace, args[1])
+	source, err := s.netns(namespace, from)
 	ts.Check(err)
+	ts.Defer(func() { source.Close() })
+	destination, err := s.netns(namespace, to)
+	ts.Check(err)
+	defer destination.Close()
 	flow := &traffic{full: queuesFull(ts)}
 	ctx, cancel := context.WithCancel(context.Background())
 	flow.stop = cancel
-	ts.Defer(func() { flow.end(); netns.Close() })
+	ts.Defer(func() {
+		flow.end()
+		delete(s.flowing, name)
+	})
 	for _, target := range targets {
-		for _, run := range []func(context.Context, netip.Addr) (string, bool){ping, connect, converse} {
+		stream, err := openStream(source, destination, target)
+		ts.Check(err)
+		flow.flows.Go(func() { flow.note(stream.run(ctx)) })
+		pause := pingPause * time.Duration(len(targets))
+		for _, run := range []func() result{
+			func() result { return ping(ctx, target, pause) },
+			func() result { return connect(ctx, target) },
+		} {
 			flow.flows.Go(func() {
-				err := world.OnThread(func() error {
-					if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
-						return err
-					}
-					flow.note(run(ctx, target))
+				err := within(source, func() error {
+					flow.note(run())
 					return nil
 				})
 				if err != nil {
-					flow.note(err.Error(), true)
+					flow.note(result{name: to, broken: err})
 				}
 			})
 		}
 	}
-	s.flowing[args[0]] = flow
+	s.flowing[name] = flow
+}
+
+func (s *stories) stopTraffic(ts *testscript.TestScript, name string, allowed allowance) {
+	flow, ok := s.flowing[name]
+	if !ok {
+		ts.Fatalf("there is no traffic %s", name)
+	}
+	delete(s.flowing, name)
+	excess := false
+	for _, r := range flow.end() {
+		why := allowed.excess(r)
+		excess = excess || why != ""
+		if why != "" {
+			why = ": " + strings.ToUpper(why)
+		}
+		ts.Logf("traffic %s: %s%s", name, r, why)
+	}
+	switch full := queuesFull(ts) - flow.full; {
+	case excess && full > 0:
+		ts.Logf("lost, but nobody can tell why: the queues of this machine, which is too busy, were full for %d packets", full)
+	case excess:
+		ts.Fatalf("more was lost than is allowed")
+	}
 }
 
 // queuesFull counts the packets of the whole machine that found the queue
@@ -99,16 +201,26 @@ func queuesFull(ts *testscript.TestScript) (packets int) {
 	return packets
 }
 
-func (t *traffic) note(line string, lost bool) {
+func (t *traffic) note(r result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.report, t.lost = append(t.report, line), t.lost || lost
+	t.results = append(t.results, r)
 }
 
-func (t *traffic) end() ([]string, bool) {
+func (t *traffic) end() []result {
 	t.stop()
 	t.flows.Wait()
-	return t.report, t.lost
+	return t.results
+}
+
+// within runs f on a thread in a network namespace.
+func within(netns *os.File, f func() error) error {
+	return world.OnThread(func() error {
+		if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("entering a network namespace: %w", err)
+		}
+		return f()
+	})
 }
 
 // netns opens the network namespace of a machine or a pod.
@@ -137,187 +249,46 @@ func (s *stories) netns(namespace, name string) (file *os.File, err error) {
 	return nil, fmt.Errorf("pod %s has no process", name)
 }
 
-// socketTo returns a blocking socket whose operations end after slow.
-func socketTo(target netip.Addr, kind, protocol int) (fd int, err error) {
-	family := unix.AF_INET
-	if target.Is6() {
-		family = unix.AF_INET6
+func TestAllowance(t *testing.T) {
+	pings := func(lost int, gap time.Duration) result { return result{name: "ping", sent: 100, lost: lost, gap: gap} }
+	connections := func(lost int, gap time.Duration) result {
+		return result{name: "connect", sent: 100, lost: lost, gap: gap, tcp: true}
 	}
-	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
-	if err != nil {
-		return 0, err
+	stream := func(lost int, gap time.Duration) result {
+		return result{name: "stream", sent: 100, lost: lost, gap: gap, tcp: true, stream: true}
 	}
-	limit := unix.NsecToTimeval(slow.Nanoseconds())
-	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		err = errors.Join(err, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit))
-	}
-	return fd, err
-}
-
-func sockaddr(target netip.Addr, port int) unix.Sockaddr {
-	if target.Is4() {
-		return &unix.SockaddrInet4{Addr: target.As4(), Port: port}
-	}
-	return &unix.SockaddrInet6{Addr: target.As16(), Port: port}
-}
-
-// pause between two pings.
-const pingPause = 5 * time.Millisecond
-
-// ping sends echo requests, and waits for stragglers.
-func ping(ctx context.Context, target netip.Addr) (string, bool) {
-	protocol, request, reply := unix.IPPROTO_ICMP, byte(8), byte(0)
-	if target.Is6() {
-		protocol, request, reply = unix.IPPROTO_ICMPV6, 128, 129
-	}
-	fd, err := socketTo(target, unix.SOCK_RAW, protocol)
-	if err == nil {
-		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20), unix.Connect(fd, sockaddr(target, 0)))
-	}
-	if err != nil {
-		return fmt.Sprintf("ping %s: %v", target, err), true
-	}
-	defer unix.Close(fd)
-	var seen sync.Map
-	var sent atomic.Uint64
-	var sender sync.WaitGroup
-	began := time.Now()
-	sender.Go(func() {
-		for ctx.Err() == nil {
-			pause(ctx, pingPause)
-			for ; sent.Load() < uint64(time.Since(began)/pingPause); sent.Add(1) {
-				_, err = unix.Write(fd, echo(request, sent.Load()))
-				if err != nil {
-					return
-				}
-			}
-		}
-	})
-	answered := uint64(0)
-	packet := make([]byte, 2048)
-	var ended time.Time
-	for ended.IsZero() || time.Since(ended) < slow {
-		n, err := unix.Read(fd, packet)
-		if ended.IsZero() && ctx.Err() != nil {
-			ended = time.Now()
-		}
+	for _, test := range []struct {
+		args string
+		r    result
+		fits bool
+	}{
+		{"", pings(0, 0), true},
+		{"", pings(1, time.Millisecond), false},
+		{"", connections(1, 0), false},
+		{"", stream(1, 900*time.Millisecond), false},
+		{"lost<=1 gap<=1s", stream(1, 900*time.Millisecond), true},
+		{"", stream(1, 1100*time.Millisecond), false},
+		{"", stream(0, 1100*time.Millisecond), true}, // nothing was sent twice: the machine was busy
+		{"lost<=10 gap<=2s", pings(10, 2*time.Second), true},
+		{"lost<=10 gap<=2s", pings(11, 2*time.Second), false},
+		{"lost<=10 gap<=2s", pings(10, 3*time.Second), false},
+		{"lost<=10 gap<=2s", connections(7, 5*time.Second), true},
+		{"lost<=10 gap<=2s", connections(7, 6*time.Second), false},
+		{"lost<=10 gap<=2s", stream(3, 6*time.Second), false},
+		{"lost<=10 gap<=2s", result{name: "stream", sent: 1, broken: unix.ECONNRESET}, false},
+		{"lost<=10 gap<=2s", result{name: "ping"}, false},
+	} {
+		allowed, err := parseAllowance(strings.Fields(test.args))
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		message := packet[:n]
-		if target.Is4() && n > 20 {
-			message = packet[20:n]
-		}
-		if len(message) == 16 && message[0] == reply {
-			if _, again := seen.LoadOrStore(binary.BigEndian.Uint64(message[8:]), true); !again {
-				answered++
-			}
+		if why := allowed.excess(test.r); (why == "") != test.fits {
+			t.Errorf("%q allows %v: %q", test.args, test.r, why)
 		}
 	}
-	sender.Wait()
-	if err != nil {
-		return fmt.Sprintf("ping %s: %v after %d", target, err, sent.Load()), true
-	}
-	var missing []string // ranges of them
-	for i := uint64(0); i < sent.Load(); i++ {
-		first := i
-		for lost := true; lost && i < sent.Load(); i++ {
-			_, answered := seen.Load(i)
-			lost = !answered
-		}
-		if i--; i > first {
-			missing = append(missing, fmt.Sprintf("%d at %s", i-first, began.Add(time.Duration(first)*pingPause).Format("05.000")))
+	for _, wrong := range []string{"lost<=x", "gap<=1", "delay<=1s", "lost"} {
+		if _, err := parseAllowance([]string{wrong}); err == nil {
+			t.Errorf("%s is an allowance", wrong)
 		}
 	}
-	return fmt.Sprintf("ping %s: %d of %d answered, missing %q", target, answered, sent.Load(), missing), answered != sent.Load()
-}
-
-// echo is an ICMP echo request with a number. Of ICMPv6 the kernel makes the
-// checksum.
-func echo(kind byte, number uint64) []byte {
-	message := binary.BigEndian.AppendUint64([]byte{kind, 0, 0, 0, 0x0f, 0x1e, byte(number >> 8), byte(number)}, number)
-	var sum uint32
-	for i := 0; i < len(message); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(message[i:]))
-	}
-	sum = sum>>16 + sum&0xffff
-	sum += sum >> 16
-	binary.BigEndian.PutUint16(message[2:], ^uint16(sum))
-	return message
-}
-
-// connect makes up to a hundred connections in a second, one after the other.
-func connect(ctx context.Context, target netip.Addr) (string, bool) {
-	made, failed := 0, []string(nil)
-	for ctx.Err() == nil {
-		began := time.Now()
-		if err := exchange(target, 1); err != nil {
-			failed = append(failed, fmt.Sprintf("%s: %v", began.Format("05.000"), err))
-		}
-		made++
-		pause(ctx, 10*time.Millisecond-time.Since(began))
-	}
-	return fmt.Sprintf("connect %s: %d, failed %q", target, made, failed[:min(5, len(failed))]), len(failed) > 0
-}
-
-// converse keeps one connection busy.
-func converse(ctx context.Context, target netip.Addr) (string, bool) {
-	fd, err := dial(target)
-	if err != nil {
-		return fmt.Sprintf("stream %s: %v", target, err), true
-	}
-	defer unix.Close(fd)
-	limit := unix.NsecToTimeval((30 * time.Second).Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-		return err.Error(), true
-	}
-	turns, longest := 0, time.Duration(0)
-	for ; ctx.Err() == nil; turns++ {
-		began := time.Now()
-		if err := ask(fd, "1.1"); err != nil {
-			return fmt.Sprintf("stream %s: %v after %d turns", target, err, turns), true
-		}
-		longest = max(longest, time.Since(began))
-		pause(ctx, 20*time.Millisecond-time.Since(began))
-	}
-	return fmt.Sprintf("stream %s: %d turns, the longest %s", target, turns, longest.Round(time.Millisecond)), false
-}
-
-func exchange(target netip.Addr, turns int) error {
-	fd, err := dial(target)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	for range turns {
-		if err := ask(fd, "1.0"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func dial(target netip.Addr) (int, error) {
-	fd, err := socketTo(target, unix.SOCK_STREAM, 0)
-	if err == nil {
-		err = unix.Connect(fd, sockaddr(target, 8080))
-	}
-	if err != nil {
-		unix.Close(fd)
-		return 0, fmt.Errorf("connect: %w", err)
-	}
-	return fd, nil
-}
-
-// ask sends one request and reads an answer, which is one packet.
-func ask(fd int, version string) error {
-	if _, err := unix.Write(fd, []byte("GET /clientip HTTP/"+version+"\r\nHost: x\r\n\r\n")); err != nil {
-		return fmt.Errorf("ask: %w", err)
-	}
-	answer := make([]byte, 4096)
-	n, err := unix.Read(fd, answer)
-	if err != nil || !strings.HasPrefix(string(answer[:max(n, 0)]), "HTTP/1.") {
-		return fmt.Errorf("answer %q: %w", answer[:max(n, 0)], err)
-	}
-	return nil
 }

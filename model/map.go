@@ -1,9 +1,12 @@
 package model
 
 import (
+	"cmp"
 	"hash/maphash"
 	"iter"
+	"maps"
 	"math/bits"
+	"slices"
 )
 
 // Map is an immutable map. With and Without return a new Map that shares all
@@ -115,12 +118,82 @@ func (m Map[K, V]) All() iter.Seq2[K, V] {
 }
 
 // MapOf makes a persistent map of an ordinary one.
-func MapOf[K, V comparable](from map[K]V) Map[K, V] {
-	var m Map[K, V]
-	for key, value := range from {
-		m = m.With(key, value)
+func MapOf[K, V comparable](from map[K]V) Map[K, V] { return Collect(maps.All(from)) }
+
+// Collect makes a map of keys with their values, in one go: With for each would
+// leave many times its size behind. Of a key that comes twice, the last value
+// counts.
+func Collect[K, V comparable](all iter.Seq2[K, V]) Map[K, V] {
+	var entries []entry[K, V]
+	for key, value := range all {
+		entries = append(entries, entry[K, V]{maphash.Comparable(seed, key), key, value})
 	}
-	return m
+	if len(entries) == 0 {
+		return Map[K, V]{}
+	}
+	slices.SortStableFunc(entries, func(a, b entry[K, V]) int { return compareHashes(a.hash, b.hash) })
+	entries = distinct(entries)
+	return Map[K, V]{grow(entries, 0), len(entries)}
+}
+
+// compareHashes orders as a trie does, by the branch of each level.
+func compareHashes(a, b uint64) int {
+	if a == b {
+		return 0
+	}
+	shift := bits.TrailingZeros64(a^b) / bitsPerLevel * bitsPerLevel
+	return cmp.Compare(a>>shift&levelMask, b>>shift&levelMask)
+}
+
+// distinct keeps the last of the entries of each key. They are sorted by hash.
+func distinct[K, V comparable](entries []entry[K, V]) []entry[K, V] {
+	kept := entries[:0]
+next:
+	for _, e := range entries {
+		for i := len(kept) - 1; i >= 0 && kept[i].hash == e.hash; i-- {
+			if kept[i].key == e.key {
+				kept[i] = e
+				continue next
+			}
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// grow makes the trie of sorted entries.
+func grow[K, V comparable](entries []entry[K, V], shift int) *trie[K, V] {
+	if shift >= hashBits {
+		return &trie[K, V]{entries: slices.Clone(entries)}
+	}
+	t := &trie[K, V]{}
+	branches := func(yield func(bit uint32, below []entry[K, V])) {
+		for from := 0; from < len(entries); {
+			branch, to := entries[from].hash>>shift&levelMask, from+1
+			for to < len(entries) && entries[to].hash>>shift&levelMask == branch {
+				to++
+			}
+			yield(1<<branch, entries[from:to])
+			from = to
+		}
+	}
+	branches(func(bit uint32, below []entry[K, V]) {
+		if len(below) == 1 {
+			t.entryMap |= bit
+		} else {
+			t.childMap |= bit
+		}
+	})
+	t.entries = make([]entry[K, V], 0, bits.OnesCount32(t.entryMap))
+	t.children = make([]*trie[K, V], 0, bits.OnesCount32(t.childMap))
+	branches(func(_ uint32, below []entry[K, V]) {
+		if len(below) == 1 {
+			t.entries = append(t.entries, below[0])
+		} else {
+			t.children = append(t.children, grow(below, shift+bitsPerLevel))
+		}
+	})
+	return t
 }
 
 func rank(bitmap, bit uint32) int { return bits.OnesCount32(bitmap & (bit - 1)) }

@@ -3,6 +3,7 @@ package model
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -117,5 +118,66 @@ func BenchmarkMapOneChange(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestCollect makes maps in one go that are as those made key by key, in shape
+// too: Diff finds nothing between them, and what comes after shares it.
+func TestCollect(t *testing.T) {
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		var one Map[int, int]
+		want := map[int]int{}
+		all := func(yield func(int, int) bool) {
+			random := rand.New(rand.NewPCG(seed, 3))
+			for range seed * 40 {
+				if !yield(random.IntN(300), random.IntN(4)) {
+					return
+				}
+			}
+		}
+		for key, value := range all {
+			one = one.With(key, value)
+			want[key] = value
+		}
+		m := Collect(all)
+		requireEqual(t, m, want)
+		requireDiff(t, one, m, want, want)
+		if !sameShape(one.root, m.root) {
+			t.Fatalf("seed %d: a map made in one go has another shape", seed)
+		}
+		for range 100 {
+			key := random.IntN(300)
+			m, one = m.Without(key), one.Without(key)
+			delete(want, key)
+		}
+		requireEqual(t, m, want)
+		if !sameShape(one.root, m.root) {
+			t.Fatalf("seed %d: it has another shape after changes", seed)
+		}
+	}
+}
+
+func sameShape(a, b *trie[int, int]) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.entryMap == b.entryMap && a.childMap == b.childMap && slices.Equal(a.entries, b.entries) &&
+		slices.EqualFunc(a.children, b.children, sameShape)
+}
+
+// TestCollectCollisions is as TestMapCollisions.
+func TestCollectCollisions(t *testing.T) {
+	var entries []entry[int, int]
+	for key := range 10 {
+		entries = append(entries, entry[int, int]{hash: 7, key: key, value: key})
+	}
+	entries = distinct(append(entries, entry[int, int]{hash: 7, key: 3, value: 30}))
+	root := grow(entries, 0)
+	if found := root.without(7, 3, 0).all(); len(found) != 9 {
+		t.Errorf("%d entries are left of 10: %v", len(found), found)
+	}
+	if last, _ := find(root.all(), 3); last.value != 30 {
+		t.Errorf("of two values of a key, %d counts", last.value)
 	}
 }

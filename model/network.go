@@ -13,11 +13,15 @@ type Network struct {
 	// Plugins are those that follow Fairlead's in the CNI chain of every node,
 	// each a JSON object with its type.
 	Plugins []string
+	// ForeignFirewall is what is done about other programs' chains that drop the
+	// packets of pods.
+	ForeignFirewall ForeignFirewall
 }
 
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
-	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && slices.Equal(n.Plugins, other.Plugins)
+	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && slices.Equal(n.Plugins, other.Plugins) &&
+		n.ForeignFirewall == other.ForeignFirewall
 }
 
 // Routing says how packets get from node to node.
@@ -70,5 +74,7 @@ func DefaultNetwork() *Network {
 			UDPPort:       8285,
 		},
 		Masquerade: Masquerade{On: [...]bool{IPv4: true, IPv6: true}, RandomPorts: true},
+
+		ForeignFirewall: AcceptInForeign,
 	}
 }

@@ -15,7 +15,7 @@ func (k PodKey) String() string { return k.Namespace + "/" + k.Name }
 // Pod is a pod as the API server knows it.
 type Pod struct {
 	PodKey
-	UID         string
+	UID         UID
 	Node        string       // name of its node, empty until scheduled
 	Addresses   []netip.Addr // status.podIPs
 	HostNetwork bool         // it shares its node's network; Addresses are the node's

@@ -9,6 +9,10 @@ type Snapshot struct {
 	Nodes    Map[string, *Node]
 	Pods     Map[PodKey, *Pod]
 
+	Services     Map[ServiceKey, *Service]
+	Slices       Map[SliceKey, *EndpointSlice]
+	ServiceCIDRs Map[string, *ServiceCIDR]
+
 	// Former is how the cluster was routed until a moment ago, and Coming how it
 	// will be in a moment; nil if it is not otherwise. See Follow.
 	Former, Coming *Routing
@@ -16,4 +20,5 @@ type Snapshot struct {
 	// Of this node alone.
 	Links       Map[string, *Link]
 	Attachments Map[AttachmentKey, *Attachment]
+	Firewalls   *Firewalls // of others; nil until they are known
 }

@@ -9,9 +9,11 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // Node is the plan of one node. It is immutable. A part that is nil cannot be
@@ -24,6 +26,8 @@ type Node struct {
 	Masquerade *masquerade.Plan
 	HostPort   *hostport.Plan
 	AntiSpoof  *antispoof.Plan
+	Service    *service.Plan
+	Firewall   *firewall.Plan
 	Problems   []model.Problem // of this node, sorted; those of the cluster are Cluster's
 
 	routes *route.Plan // as planned; Route has the sysctls of others as well
@@ -48,6 +52,10 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	node.HostPort, problems = hostport.Compute(prev.HostPort, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
 	node.AntiSpoof = antispoof.Compute(prev.AntiSpoof, snapshot)
+	node.Service, problems = service.Compute(prev.Service, snapshot, name)
+	node.Problems = append(node.Problems, problems...)
+	node.Firewall, problems = firewall.Compute(prev.Firewall, snapshot, name)
+	node.Problems = append(node.Problems, problems...)
 	node.Route = prev.Route
 	if node.routes != prev.routes || node.HostPort != prev.HostPort {
 		node.Route = withSysctls(node.routes, node.HostPort)

@@ -8,9 +8,11 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // Text writes a plan as an administrator would type it: sorted lines in the
@@ -29,6 +31,14 @@ func Text(node *Node) string {
 	if a := node.AntiSpoof; a != nil {
 		sections = append(sections, lines(a.Sources, func(source antispoof.Source, _ struct{}) string {
 			return fmt.Sprintf("source %s", source)
+		}))
+	}
+	if node.Service != nil {
+		sections = append(sections, serviceText(node.Service)...)
+	}
+	if f := node.Firewall; f != nil {
+		sections = append(sections, lines(f.Accepts, func(accept firewall.Accept, _ struct{}) string {
+			return fmt.Sprintf("accept %s", accept)
 		}))
 	}
 	for _, problem := range node.Problems {
@@ -69,6 +79,29 @@ func hostportText(p *hostport.Plan) []string {
 			}
 			return fmt.Sprintf("hairpin %s", pod)
 		}),
+	}
+}
+
+func serviceText(p *service.Plan) []string {
+	return []string{
+		lines(p.Frontends, func(vip service.VIP, f *service.Frontend) string {
+			text := fmt.Sprintf("service %s to %s (%s): %s", vip, f.Port, f.Kind, f.Inside)
+			if f.Outside != f.Inside {
+				text += fmt.Sprintf(", from outside %s", f.Outside)
+			}
+			if f.Ranges != nil {
+				text += fmt.Sprintf(", only for %s", f.Ranges)
+			}
+			if f.Sticky != 0 {
+				text += fmt.Sprintf(", the same for %d s", f.Sticky)
+			}
+			return text + fmt.Sprintf(", masquerade from %s", f.Masquerade)
+		}),
+		lines(p.Backends, func(pool service.Pool, b *service.Backends) string {
+			return fmt.Sprintf("backends %s: %s", pool, b.Targets)
+		}),
+		lines(p.ClusterIPs, func(addr netip.Addr, _ struct{}) string { return fmt.Sprintf("service refuse %s", addr) }),
+		lines(p.CIDRs, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("service drop %s", prefix) }),
 	}
 }
 

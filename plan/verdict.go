@@ -7,6 +7,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/antispoof"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // Packet is what Verdict is asked about: the first one of a connection.
@@ -17,13 +18,16 @@ type Packet struct {
 	Protocol            model.Protocol
 	Port                uint16 // of the destination
 	Local               bool   // the destination is one of the node's own addresses
+	// Backend is which of its Choices a Service takes; invalid: the first one.
+	Backend netip.AddrPort
 }
 
 // Hop is what becomes of a packet on one node.
 type Hop struct {
 	Spoofed    bool           // the pod may not send it: it is dropped, and the rest is zero
+	Dropped    bool           // the node drops it without a word, and the rest is zero
 	Reachable  bool           // false: the node refuses it, and the rest is zero
-	Pod        netip.AddrPort // the node's port leads here, where the packet goes on to; invalid: to no pod
+	Pod        netip.AddrPort // the node's port or the Service leads here, where the packet goes on to; invalid: nowhere else
 	Device     string         // it leaves through; empty: the plan says nothing, the node's other routes decide
 	Via        netip.Addr     // next hop; invalid if the destination is on the link
 	MTU        int            // bytes that fit; 0: the device's
@@ -40,7 +44,19 @@ func Verdict(node *Node, packet Packet) Hop {
 		return Hop{Spoofed: true}
 	}
 	hop := Hop{Reachable: true}
-	if hop.Pod = translated(node.HostPort, packet); hop.Pod.IsValid() {
+	frontend, answer := served(node, packet)
+	switch backends := targets(node, frontend, answer); {
+	case answer.Do == service.Reject:
+		return Hop{}
+	case answer.Do == service.Drop:
+		return Hop{Dropped: true}
+	case len(backends) > 0:
+		hop.Pod = chosen(backends, packet)
+		hop.Masquerade, hop.As = masqueraded(node, frontend, packet, hop.Pod.Addr())
+	default:
+		hop.Pod = translated(node.HostPort, packet)
+	}
+	if hop.Pod.IsValid() {
 		packet.Destination = hop.Pod.Addr()
 	}
 	if found, ok := lookup(node.Route, packet.Destination); ok {
@@ -53,6 +69,7 @@ func Verdict(node *Node, packet Packet) Hop {
 	}
 	family := model.FamilyOf(packet.Destination)
 	switch m := node.Masquerade; {
+	case hop.Masquerade, frontend != nil && (isPod(node, packet.Destination) || isHere(node, packet.Destination)):
 	case hop.Pod.IsValid() && (packet.Source == hop.Pod.Addr() || packet.Source.IsLoopback()):
 		hop.Masquerade, hop.As = true, node.HostPort.Own[family]
 	case m != nil && contains(m.Pods, packet.Source) && !contains(m.Cluster, packet.Destination) && !contains(m.Excluded, packet.Destination):

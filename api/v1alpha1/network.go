@@ -73,6 +73,16 @@ type NetworkSpec struct {
 	// +optional
 	Masquerade Masquerade `json:"masquerade,omitempty"`
 
+	// ForeignFirewall is what is done where another program's firewall on a node,
+	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
+	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD
+	// of iptables; Report only names the chain among the problems of the node, as
+	// is done with all other chains.
+	// +kubebuilder:validation:Enum=Accept;Report
+	// +kubebuilder:default=Accept
+	// +optional
+	ForeignFirewall string `json:"foreignFirewall,omitempty"`
+
 	// CNI configures what the container runtime of each node runs.
 	// +optional
 	CNI CNI `json:"cni,omitempty"`

@@ -15,6 +15,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/antispoof"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // Plane is a data plane over a Kernel, for all parts of a plan.
@@ -33,6 +34,10 @@ type Plane struct {
 	hostPorts     dataplane.Delta[hostport.Port, netip.AddrPort]
 	hairpins      dataplane.Delta[netip.Addr, struct{}]
 	sources       dataplane.Delta[antispoof.Source, struct{}]
+	frontends     dataplane.Delta[service.VIP, *service.Frontend]
+	backends      dataplane.Delta[service.Pool, *service.Backends]
+	clusterIPs    dataplane.Delta[netip.Addr, struct{}]
+	serviceCIDRs  dataplane.Delta[netip.Prefix, struct{}]
 }
 
 // New returns a data plane as a process that starts has it: it knows nothing of
@@ -86,6 +91,12 @@ func (p *Plane) desire(node *plan.Node) {
 	if a := node.AntiSpoof; a != nil {
 		p.sources.Desire(a.Sources)
 	}
+	if s := node.Service; s != nil {
+		p.frontends.Desire(s.Frontends)
+		p.backends.Desire(s.Backends)
+		p.clusterIPs.Desire(s.ClusterIPs)
+		p.serviceCIDRs.Desire(s.CIDRs)
+	}
 }
 
 func (p *Plane) observe() {
@@ -101,6 +112,10 @@ func (p *Plane) observe() {
 	p.hostPorts.Observe(maps.Clone(p.kernel.hostPorts))
 	p.hairpins.Observe(maps.Clone(p.kernel.hairpins))
 	p.sources.Observe(maps.Clone(p.kernel.sources))
+	p.frontends.Observe(maps.Clone(p.kernel.frontends))
+	p.backends.Observe(maps.Clone(p.kernel.backends))
+	p.clusterIPs.Observe(maps.Clone(p.kernel.clusterIPs))
+	p.serviceCIDRs.Observe(maps.Clone(p.kernel.serviceCIDRs))
 }
 
 // run keeps to the order of the real data planes: up from the links, then down.
@@ -140,7 +155,7 @@ func (p *Plane) run(b *batch, node *plan.Node) {
 
 // runFilter does nothing unless all of it is known, as the table is one.
 func (p *Plane) runFilter(b *batch, node *plan.Node) {
-	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil {
+	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil || node.Service == nil {
 		return
 	}
 	from, notTo := named[netip.Prefix]("masquerade from"), named[netip.Prefix]("masquerade not to")
@@ -153,6 +168,16 @@ func (p *Plane) runFilter(b *batch, node *plan.Node) {
 	put(b, &p.hostPorts, b.hostPorts, port, nil)
 	put(b, &p.hairpins, b.hairpins, hairpin, nil)
 	put(b, &p.sources, b.sources, source, nil)
+	vip, pool := named[service.VIP]("service"), named[service.Pool]("backends")
+	clusterIP, cidr := named[netip.Addr]("service refuse"), named[netip.Prefix]("service drop")
+	put(b, &p.backends, b.backends, pool, nil)
+	put(b, &p.frontends, b.frontends, vip, nil)
+	put(b, &p.clusterIPs, b.clusterIPs, clusterIP, nil)
+	put(b, &p.serviceCIDRs, b.serviceCIDRs, cidr, nil)
+	remove(b, &p.serviceCIDRs, b.serviceCIDRs, cidr)
+	remove(b, &p.clusterIPs, b.clusterIPs, clusterIP)
+	remove(b, &p.frontends, b.frontends, vip)
+	remove(b, &p.backends, b.backends, pool)
 	remove(b, &p.sources, b.sources, source)
 	remove(b, &p.hairpins, b.hairpins, hairpin)
 	remove(b, &p.hostPorts, b.hostPorts, port)

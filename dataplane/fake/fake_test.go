@@ -15,6 +15,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 func example() *plan.Node {
@@ -45,6 +46,21 @@ func example() *plan.Node {
 			Hairpins: model.MapOf(map[netip.Addr]struct{}{pod: {}}),
 		},
 		AntiSpoof: &antispoof.Plan{Sources: model.MapOf(map[antispoof.Source]struct{}{source: {}})},
+		Service:   services(netip.AddrPortFrom(pod, 8080)),
+	}
+}
+
+func services(to netip.AddrPort) *service.Plan {
+	vip := service.VIP{Protocol: model.TCP, At: netip.MustParseAddrPort("10.96.0.1:80")}
+	port := service.Port{Service: model.ServiceKey{Namespace: "default", Name: "web"}}
+	one := service.Answer{Do: service.Forward, Count: 1}
+	return &service.Plan{
+		Frontends: model.MapOf(map[service.VIP]*service.Frontend{
+			vip: {Port: port, Inside: one, Outside: one, Masquerade: service.FromOutside},
+		}),
+		Backends:   model.MapOf(map[service.Pool]*service.Backends{{Port: port}: {Targets: []netip.AddrPort{to}}}),
+		ClusterIPs: model.MapOf(map[netip.Addr]struct{}{vip.At.Addr(): {}}),
+		CIDRs:      model.MapOf(map[netip.Prefix]struct{}{netip.MustParsePrefix("10.96.0.0/16"): {}}),
 	}
 }
 
@@ -72,6 +88,10 @@ masquerade keeping ports
 hostport TCP 0.0.0.0:80 to 10.244.1.2:8080
 hairpin 10.244.1.2
 source fl1 02:00:00:00:00:03 10.244.1.2
+service TCP 10.96.0.1:80 to default/web IPv4 (ClusterIP): 1 of 1, masquerade from outside
+backends default/web IPv4: [10.244.1.2:8080]
+service refuse 10.96.0.1
+service drop 10.96.0.0/16
 `
 	if got := kernel.State(); got != want || got != plan.Text(node) {
 		t.Fatalf("state\n%s", got)
@@ -84,6 +104,7 @@ func TestRefuse(t *testing.T) {
 	for _, item := range []string{
 		"sysctl net/ipv4/ip_forward", "neighbor 10.244.2.0", "fdb 02:00:00:00:00:02",
 		"route 10.244.2.0/24", "masquerade from 10.244.1.0/24", "masquerade not to 10.244.1.0/24",
+		"service TCP 10.96.0.1:80", "backends default/web IPv4", "service refuse 10.96.0.1", "service drop 10.96.0.0/16",
 		"hostport TCP 0.0.0.0:80", "hairpin 10.244.1.2", "source fl1 02:00:00:00:00:03 10.244.1.2",
 	} {
 		kernel, node := machine(), example()

@@ -23,6 +23,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // Kernel is what a kernel holds: ours, and what is foreign.
@@ -46,6 +47,10 @@ type Kernel struct {
 	hostPorts       map[hostport.Port]netip.AddrPort
 	hairpins        map[netip.Addr]struct{}
 	sources         map[antispoof.Source]struct{}
+	frontends       map[service.VIP]*service.Frontend
+	backends        map[service.Pool]*service.Backends
+	clusterIPs      map[netip.Addr]struct{}
+	serviceCIDRs    map[netip.Prefix]struct{}
 	outside, inside [len(model.Families)]netip.Addr // that masquerade and hairpins take
 	randomPorts     bool
 
@@ -65,6 +70,8 @@ func NewKernel() *Kernel {
 		pods: map[netip.Prefix]struct{}{}, cluster: map[netip.Prefix]struct{}{},
 		excluded: map[netip.Prefix]struct{}{}, hostPorts: map[hostport.Port]netip.AddrPort{},
 		hairpins: map[netip.Addr]struct{}{}, sources: map[antispoof.Source]struct{}{},
+		frontends: map[service.VIP]*service.Frontend{}, backends: map[service.Pool]*service.Backends{},
+		clusterIPs: map[netip.Addr]struct{}{}, serviceCIDRs: map[netip.Prefix]struct{}{},
 		refusals: map[string]error{},
 	}
 }
@@ -179,6 +186,10 @@ func (k *Kernel) Observed() *plan.Node {
 		}
 		node.HostPort = &hostport.Plan{Ports: model.MapOf(k.hostPorts), Hairpins: model.MapOf(k.hairpins), Own: k.inside}
 		node.AntiSpoof = &antispoof.Plan{Sources: model.MapOf(k.sources)}
+		node.Service = &service.Plan{
+			Frontends: model.MapOf(k.frontends), Backends: model.MapOf(k.backends),
+			ClusterIPs: model.MapOf(k.clusterIPs), CIDRs: model.MapOf(k.serviceCIDRs),
+		}
 	}
 	return node
 }

@@ -163,7 +163,7 @@ func (b *batch) observeIPIPs(links []rtnl.Link) error {
 }
 
 // seenIPIP is a device as it is; one of no use has only its name.
-func (b *batch) seenIPIP(link rtnl.Link) (route.IPIP, error) {
+func (p *Plane) seenIPIP(link rtnl.Link) (route.IPIP, error) {
 	attrs := link.Attrs()
 	seen := route.IPIP{Name: attrs.Name}
 	if link.Type() == "veth" {
@@ -180,7 +180,7 @@ func (b *batch) seenIPIP(link rtnl.Link) (route.IPIP, error) {
 	}
 	local, _ := netip.AddrFromSlice(device.Local)
 	seen.Local, seen.MTU = local.Unmap(), attrs.MTU
-	if want, ok := b.ipips.Wanted(attrs.Name); ok && attrs.ParentIndex == 0 {
+	if want, ok := p.ipips.Wanted(attrs.Name); ok && attrs.ParentIndex == 0 {
 		seen.Device, seen.Pods = want.Device, want.Pods // nothing of these is in the kernel's device
 	}
 	if attrs.Flags&net.FlagUp == 0 {

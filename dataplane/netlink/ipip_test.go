@@ -3,6 +3,7 @@ package netlink
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	rtnl "github.com/vishvananda/netlink"
 
@@ -76,6 +77,65 @@ func TestIPIP(t *testing.T) {
 	for _, link := range links {
 		if name := link.Attrs().Name; name != "lo" && name != "up0" && name != "up1" && name != "tunl0" {
 			t.Errorf("left behind: %s", name)
+		}
+	}
+}
+
+// TestIPIPIsMended: what somebody removes of the device is back within a second,
+// of whichever kind it is: itself, its other end, or a program on the uplink.
+func TestIPIPIsMended(t *testing.T) {
+	plane := enter(t)
+	k := keep(t, plane, ipipTo(1480))
+	whole := func() bool {
+		plane.mu.Lock()
+		defer plane.mu.Unlock()
+		device, err := rtnl.LinkByName(route.IPIPDevice)
+		if err != nil {
+			return false
+		}
+		seen, err := plane.seenIPIP(device)
+		want, _ := plane.ipips.Wanted(route.IPIPDevice)
+		found, _ := rtnl.RouteGet(netip.MustParseAddr("10.0.1.7").AsSlice())
+		return err == nil && seen == want && len(found) == 1 && found[0].LinkIndex == device.Attrs().Index
+	}
+	if !whole() {
+		t.Fatal("it is not there")
+	}
+	commands := []string{
+		"ip link del " + route.IPIPDevice, "ip link set " + route.IPIPDevice + " down", "ip link set " + route.IPIPDevice + " mtu 1300",
+	}
+	if link(t, route.IPIPDevice).Type() == "veth" {
+		commands = append(commands, "ip link del "+route.IPIPDevice+"0", "tc filter del dev up0 ingress", "tc qdisc del dev up0 clsact",
+			"tc qdisc del dev "+route.IPIPDevice+" clsact", "ip neigh flush nud permanent dev "+route.IPIPDevice)
+	}
+	for _, command := range commands {
+		ip(t, command)
+		began := time.Now()
+		for !whole() {
+			if time.Since(began) > time.Second {
+				t.Fatalf("%s: not mended within a second", command)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if n := k.settle(t); n > 5 {
+			t.Errorf("%s: %d applies", command, n)
+		}
+	}
+}
+
+// TestLossOfUDPDeviceIsNoticed: the device of the tunnel in user space is made
+// by another, whose loss is told all the same.
+func TestLossOfUDPDeviceIsNoticed(t *testing.T) {
+	plane := enter(t)
+	ip(t, "ip tuntap add "+route.UDPDevice+" mode tun")
+	ip(t, "ip link set "+route.UDPDevice+" up mtu 1400")
+	wanted := &route.Plan{}
+	wanted.UDPs = wanted.UDPs.With(route.UDPDevice, route.UDP{Name: route.UDPDevice, MTU: 1400})
+	k := keep(t, plane, wanted)
+	for _, command := range []string{"ip link set " + route.UDPDevice + " mtu 1300", "ip link del " + route.UDPDevice} {
+		ip(t, command)
+		if n := k.settle(t); n < 1 || n > 2 { // it may go down before it goes
+			t.Errorf("%s: told %d times", command, n)
 		}
 	}
 }

@@ -6,7 +6,7 @@
 // What is ours: routes of Protocol, and network interfaces whose name begins
 // with route.TunnelPrefix, with all that is on them. Nothing else is changed.
 //
-// A Plane is for one goroutine at a time.
+// A Plane is for one goroutine at a time, but for its Run and Disturbed.
 package netlink
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -28,6 +29,13 @@ import (
 
 // Plane is the part of a data plane that routes.
 type Plane struct {
+	// Former, if set, is told what a sysctl (a path below /proc/sys) was before
+	// each change of it, and what it is set to.
+	Former func(path, was, set string)
+
+	disturbed chan struct{} // see Disturbed
+
+	mu     sync.Mutex // guards what is below, against Run
 	handle *rtnl.Handle
 	known  bool // the actual sides of the deltas are what the kernel holds
 
@@ -38,7 +46,13 @@ type Plane struct {
 	neighbors dataplane.Delta[route.Neighbor, model.MAC]
 	fdb       dataplane.Delta[route.Station, netip.Addr]
 	routes    dataplane.Delta[netip.Prefix, route.Route]
-	debris    []rtnl.Route // of Protocol, but not as this version writes them
+	yields    model.Map[netip.Prefix, struct{}] // of routes
+	debris    []rtnl.Route                      // of Protocol, but not as this version writes them
+
+	// Of Run.
+	names    map[int]string               // of all network interfaces, by index
+	udps     model.Map[string, route.UDP] // made by servers/udptunnel; their loss is noticed here
+	suspects map[suspect]func() bool      // what others seem to have changed; true: it differs still
 }
 
 // New returns a data plane for the network namespace of the calling thread.
@@ -48,20 +62,26 @@ func New() (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a route netlink socket: %w", err)
 	}
-	return &Plane{handle: handle}, nil
+	return &Plane{handle: handle, disturbed: make(chan struct{}, 1)}, nil
 }
 
 // Close gives back the socket. What was applied stays.
 func (p *Plane) Close() { p.handle.Close() }
 
 // Forget makes the next Apply read back what the kernel holds.
-func (p *Plane) Forget() { p.known = false }
+func (p *Plane) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = false
+}
 
 // Apply carries out the routing part of a plan. See dataplane.Dataplane.
 func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
 	if node.Route == nil {
 		return nil, nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.desire(node.Route)
 	if p.known && p.pending() == 0 {
 		return nil, nil
@@ -81,6 +101,8 @@ func (p *Plane) desire(plan *route.Plan) {
 	p.neighbors.Desire(plan.Neighbors)
 	p.fdb.Desire(plan.FDB)
 	p.routes.Desire(plan.Routes)
+	p.udps = plan.UDPs
+	p.yields = plan.Yields
 }
 
 func (p *Plane) pending() int {
@@ -156,6 +178,9 @@ func put[K, V comparable](b *batch, delta *dataplane.Delta[K, V], item item[K, V
 			return fmt.Errorf("apply routing: %w", err)
 		}
 		if err := do(key, value); err != nil {
+			if errors.Is(err, errLeft) {
+				continue
+			}
 			if err := b.refused(item.named(key), item.asked(key, value), err); err != nil {
 				return err
 			}

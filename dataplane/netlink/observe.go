@@ -32,6 +32,7 @@ func (b *batch) observe() error {
 			ours[index] = name
 		}
 	}
+	b.names = names
 	b.observeVXLANs(links, names)
 	if err := b.observeIPIPs(links); err != nil {
 		return err

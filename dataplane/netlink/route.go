@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -46,29 +47,57 @@ func (b *batch) putRoutes() error {
 		if err != nil {
 			return err
 		}
-		write := b.handle.RouteAdd
 		if _, ours := b.routes.Actual(destination); ours {
-			write = b.handle.RouteReplace
+			return b.handle.RouteReplace(entry)
 		}
-		err = write(entry)
-		if errors.Is(err, unix.EEXIST) {
-			err = fmt.Errorf("%w: %s", err, b.inTheWay(destination))
+		if _, yields := b.yields.Get(destination); yields && b.inTheWay(destination) != nil {
+			return errLeft
 		}
-		return err
+		err = b.handle.RouteAdd(entry)
+		if !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		other := b.inTheWay(destination)
+		if other != nil && b.succeeds(entry, other) {
+			return b.handle.RouteReplace(entry)
+		}
+		return fmt.Errorf("%w: %s", err, b.routeOfOther(other))
 	})
 }
 
-// inTheWay names the route that is there instead of ours.
-func (b *batch) inTheWay(destination netip.Prefix) string {
+// errLeft says that an item is not put for now, and that all is well.
+var errLeft = errors.New("left to another")
+
+// inTheWay is the route of another's that is there instead of ours; nil if none
+// can be seen.
+func (b *batch) inTheWay(destination netip.Prefix) *rtnl.Route {
 	found, err := b.handle.RouteGetWithOptions(destination.Addr().AsSlice(), &rtnl.RouteGetOptions{FIBMatch: true})
-	if err != nil || len(found) == 0 || prefixOf(found[0].Dst) != destination {
+	if err != nil || len(found) == 0 || prefixOf(found[0].Dst) != destination || found[0].Protocol == Protocol {
+		return nil
+	}
+	return &found[0]
+}
+
+// succeeds tells whether ours may take the place of another's route: one through
+// a tunnel of flannel, which has left it behind (see plan/route/flannel.go), or
+// one that leads the same way, so that nothing changes for anybody.
+func (b *batch) succeeds(ours, other *rtnl.Route) bool {
+	if other.LinkIndex == ours.LinkIndex && other.Gw != nil && other.Gw.Equal(ours.Gw) {
+		return true
+	}
+	link, err := b.handle.LinkByIndex(other.LinkIndex)
+	return err == nil && link.Type() == "vxlan" && strings.HasPrefix(link.Attrs().Name, route.FlannelPrefix)
+}
+
+func (b *batch) routeOfOther(other *rtnl.Route) string {
+	if other == nil {
 		return "another route is in the way"
 	}
-	text := fmt.Sprintf("in the way is the route of protocol %s to %s", found[0].Protocol, destination)
-	if gateway := addrOf(found[0].Gw); gateway.IsValid() {
+	text := fmt.Sprintf("in the way is the route of protocol %s to %s", other.Protocol, prefixOf(other.Dst))
+	if gateway := addrOf(other.Gw); gateway.IsValid() {
 		text += " via " + gateway.String()
 	}
-	if link, err := b.handle.LinkByIndex(found[0].LinkIndex); err == nil {
+	if link, err := b.handle.LinkByIndex(other.LinkIndex); err == nil {
 		text += " dev " + link.Attrs().Name
 	}
 	return text

@@ -34,6 +34,9 @@ func (b *batch) putSysctls() error {
 	})
 	item := sysctlItem()
 	for _, key := range keys {
+		if was, err := readSysctl(key); err == nil && was != settings[key] && b.Former != nil {
+			b.Former(key, was, settings[key])
+		}
 		if err := writeSysctl(key, settings[key]); err != nil {
 			if err := b.refused(item.named(key), item.asked(key, settings[key]), err); err != nil {
 				return err

@@ -117,7 +117,7 @@ func TestRulesChange(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, list)
 		}
 	}
-	if strings.Contains(list, "192.0.2.1") || strings.Contains(list, "random") || strings.Contains(list, "8285") || strings.Count(list, "\n") != 14 {
+	if strings.Contains(list, "192.0.2.1") || strings.Contains(list, "random") || strings.Contains(list, "8285") || strings.Count(list, "\n") != 15 {
 		t.Errorf("something is left of the old rules:\n%s", list)
 	}
 	if now := chainHandle(t); now != before {

@@ -17,10 +17,13 @@ import (
 // refused.
 type batch struct {
 	*nft.Conn
-	most     int               // elements in one message
-	elements []func(error)     // for each message of elements in turn, puts aside the one that it holds
-	literals uint32            // how many sets there are without a name
-	messages []netlink.Message // all, once they are encoded
+	most     int           // elements in one message
+	elements []func(error) // for each message of elements in turn, puts aside the one that it holds
+	literals uint32        // how many sets there are without a name
+	// described are sets by name of which nft has to know more than the library says.
+	described map[string]described
+	link      *link             // nil: a socket of its own
+	messages  []netlink.Message // all, once they are encoded
 }
 
 // Elements in one message: as many as surely fit into the 64 KiB that the
@@ -61,11 +64,8 @@ func (b *batch) send() ([]refusal, error) {
 	last := len(b.messages) - 2
 	var request []byte
 	for i, message := range b.messages {
-		if message.Header.Type&0xff == unix.NFT_MSG_NEWRULE {
-			var err error
-			if message.Data, err = fixMasquerade(message.Data); err != nil {
-				return nil, err
-			}
+		if err := b.fix(&message); err != nil {
+			return nil, err
 		}
 		message.Header.Sequence = uint32(i)
 		message.Header.Flags &^= netlink.Acknowledge
@@ -78,11 +78,31 @@ func (b *batch) send() ([]refusal, error) {
 		}
 		request = append(request, encoded...)
 	}
-	errnos, err := exchange(request, uint32(last))
+	link := b.link
+	if link == nil {
+		link = newLink()
+		defer link.close()
+	}
+	errnos, err := link.exchange(request, uint32(last))
 	if err != nil {
 		return nil, err
 	}
 	return b.refusals(errnos), nil
+}
+
+// fix says what the library cannot say.
+func (b *batch) fix(message *netlink.Message) (err error) {
+	switch message.Header.Type & 0xff {
+	case unix.NFT_MSG_NEWSET:
+		before := len(message.Data)
+		message.Data, err = b.complete(message.Data)
+		message.Header.Length += uint32(len(message.Data) - before)
+	case unix.NFT_MSG_NEWRULE:
+		if message.Data, err = fixMasquerade(message.Data); err == nil {
+			message.Data, err = fixOriginal(message.Data)
+		}
+	}
+	return err
 }
 
 func (b *batch) refusals(errnos map[uint32]error) (refused []refusal) {
@@ -101,15 +121,31 @@ func (b *batch) refusals(errnos map[uint32]error) (refused []refusal) {
 	return refused
 }
 
-// exchange sends a batch and returns the errors of its messages by their
-// sequence number. It does not wait: the kernel has carried out a batch, and
-// answered, when the call that sends it returns.
-func exchange(request []byte, last uint32) (map[uint32]error, error) {
+// link is a socket to the packet filter, opened when it is first needed. It is
+// kept: closing one waits until the kernel has freed all that was deleted lately
+// (nft_rcv_nl_event), which takes some ten milliseconds.
+type link struct{ socket int }
+
+const noSocket = -1
+
+func newLink() *link { return &link{noSocket} }
+
+func (l *link) close() {
+	if l.socket != noSocket {
+		_ = unix.Close(l.socket)
+		l.socket = noSocket
+	}
+}
+
+// open opens the socket in the network namespace of the calling thread.
+func (l *link) open() error {
+	if l.socket != noSocket {
+		return nil
+	}
 	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, fmt.Errorf("open a netfilter netlink socket: %w", err)
+		return fmt.Errorf("open a netfilter netlink socket: %w", err)
 	}
-	defer unix.Close(socket)
 	const largest = 64 << 20 // the kernel takes a batch as one message
 	err = errors.Join(
 		unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, largest),
@@ -117,14 +153,32 @@ func exchange(request []byte, last uint32) (map[uint32]error, error) {
 		unix.SetsockoptInt(socket, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1), // errors do not repeat the request
 	)
 	if err != nil {
-		return nil, fmt.Errorf("configure a netfilter netlink socket: %w", err)
+		_ = unix.Close(socket)
+		return fmt.Errorf("configure a netfilter netlink socket: %w", err)
 	}
-	if err := unix.Sendto(socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	l.socket = socket
+	return nil
+}
+
+// exchange sends a batch and returns the errors of its messages by their
+// sequence number. It does not wait: the kernel has carried out a batch, and
+// answered, when the call that sends it returns. After an error, the next one
+// has a new socket.
+func (l *link) exchange(request []byte, last uint32) (errnos map[uint32]error, err error) {
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if err := unix.Sendto(l.socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, fmt.Errorf("send a batch: %w", err)
 	}
-	errnos, buffer := map[uint32]error{}, make([]byte, 8<<10)
-	for {
-		n, _, err := unix.Recvfrom(socket, buffer, unix.MSG_DONTWAIT)
+	errnos = map[uint32]error{}
+	for buffer := make([]byte, 8<<10); ; {
+		n, _, err := unix.Recvfrom(l.socket, buffer, unix.MSG_DONTWAIT)
 		if err != nil {
 			return nil, fmt.Errorf("receive the answer to a batch: %w", err)
 		}

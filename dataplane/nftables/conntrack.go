@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // stale is what connections of UDP may be older than, until those are
@@ -20,6 +21,7 @@ import (
 type stale struct {
 	ports   map[hostport.Port]struct{} // that lead elsewhere than before: to a pod that is gone, or to nobody
 	tunnels masquerade.Tunnels         // that pods' packets could look like packets of
+	served  servedFlows                // Services as they were when they were last looked at
 }
 
 // note takes in what is about to change.
@@ -43,27 +45,33 @@ func (s *stale) note(ports *portMap) {
 
 // forget removes the connections that go elsewhere than the ports say, or look
 // like those of tunnels.
-func (s *stale) forget(node string, ports *portMap) []model.Problem {
-	if len(s.ports) == 0 && s.tunnels == (masquerade.Tunnels{}) {
+func (s *stale) forget(node string, ports *portMap, services *service.Plan) []model.Problem {
+	served, changed := s.served.become(services)
+	if len(s.ports) == 0 && s.tunnels == (masquerade.Tunnels{}) && !changed {
+		s.served = served
 		return nil
 	}
-	if err := s.deleteFlows(ports); err != nil {
+	if err := s.deleteFlows(ports, served); err != nil {
 		return []model.Problem{{
 			Kind: "Node", Name: node, Field: "hostport", Reason: "StaleConnections",
-			Message: fmt.Sprintf("clients of changed UDP host ports may go on talking to pods that are gone, and pods to other nodes' tunnels: %v", err),
+			Message: fmt.Sprintf("clients of changed UDP host ports and Services may go on talking to pods that are gone, and pods to other nodes' tunnels: %v", err),
 			Remedy:  "it is tried again; if it stays so, load the kernel's module nf_conntrack_netlink",
 		}}
 	}
-	*s = stale{}
+	served.gone = nil
+	*s = stale{served: served}
 	return nil
 }
 
-func (s *stale) deleteFlows(ports *portMap) error {
+func (s *stale) deleteFlows(ports *portMap, served servedFlows) error {
 	addresses, err := rtnl.AddrList(nil, rtnl.FAMILY_ALL)
+	for attempt := 1; errors.Is(err, rtnl.ErrDumpInterrupted) && attempt < 20; attempt++ {
+		addresses, err = rtnl.AddrList(nil, rtnl.FAMILY_ALL)
+	}
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
-	filter := staleFlows{ports: ports, stale: s, local: map[netip.Addr]bool{}}
+	filter := staleFlows{ports: ports, stale: s, served: served, local: map[netip.Addr]bool{}}
 	for _, address := range addresses {
 		filter.local[addrOf(address.IP)] = true
 	}
@@ -85,9 +93,10 @@ func (s *stale) deleteFlows(ports *portMap) error {
 // staleFlows matches connections to stale ports that were led elsewhere than
 // the ports now say, and those that look like a tunnel's.
 type staleFlows struct {
-	ports *portMap
-	stale *stale
-	local map[netip.Addr]bool // the node's own addresses
+	ports  *portMap
+	stale  *stale
+	served servedFlows
+	local  map[netip.Addr]bool // the node's own addresses
 }
 
 // MatchConntrackFlow implements netlink.CustomConntrackFilter.
@@ -99,6 +108,9 @@ func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
 	led := netip.AddrPortFrom(addrOf(flow.Reverse.SrcIP), flow.Reverse.SrcPort)
 	if f.stale.tunnels.Has(led.Port()) && f.looksLikeTunnel(flow) {
 		return true
+	}
+	if stale, ok := f.served.stale(to, led); ok {
+		return stale
 	}
 	if led == to {
 		led = netip.AddrPort{} // to no pod

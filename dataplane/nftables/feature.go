@@ -7,6 +7,8 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/model"
 )
 
 // feature is something that our table is made of.
@@ -31,6 +33,14 @@ func missingFeature() string {
 		KeyType:  nft.MustConcatSetType(nft.TypeInetProto, nft.TypeInetService),
 		DataType: nft.MustConcatSetType(nft.TypeIP6Addr, nft.TypeInetService),
 	}
+	ranges := &nft.Set{
+		Table: table, ID: 4, Name: "ranges", Interval: true, Concatenation: true,
+		KeyType: nft.MustConcatSetType(nft.TypeInetService, nft.TypeIPAddr),
+	}
+	clients := &nft.Set{
+		Table: table, ID: 5, Name: "clients", IsMap: true, Dynamic: true, HasTimeout: true, Size: 1,
+		KeyType: nft.TypeIPAddr, DataType: nft.TypeClassID,
+	}
 	filter := &nft.Chain{
 		Name: "filter", Table: table, Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
@@ -52,6 +62,12 @@ func missingFeature() string {
 		{"fib lookups in tables of the family inet (Linux 4.10)", rule(filter, local()...)},
 		{"NAT in tables of the family inet (Linux 5.2)", func(b *batch) error { b.AddChain(nat); return nil }},
 		{"masquerade in tables of the family inet (Linux 5.2)", rule(nat, &expr.Masq{FullyRandom: true})},
+		{"ranges in concatenations (Linux 5.6)", func(b *batch) error { return b.AddSet(ranges, nil) }},
+		{"maps that packets add to (Linux 4.1)", func(b *batch) error { return b.AddSet(clients, nil) }},
+		{"random numbers in nftables (Linux 4.9)", rule(filter, slot(2)...)},
+		{"the priority of packets in nftables (Linux 3.14)", rule(filter, noPriority()...)},
+		{"addresses of connections in nftables (Linux 4.17)", rule(nat, originalDestination(model.IPv4))},
+		{"refusing before routing in nftables (Linux 5.9)", rule(filter, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})},
 	}
 	for most := range features {
 		if refusesLast(table, features[:most+1]) {

@@ -53,8 +53,12 @@ func appendPort(to []byte, port uint16) []byte {
 type addressPairs = elements[netip.Addr, struct{}]
 
 func newHairpins() addressPairs {
+	return newPairs("hairpins", "pods that reach themselves by a port of the node")
+}
+
+func newPairs(name, comment string) addressPairs {
 	return addressPairs{
-		sets: perFamily("hairpins", "pods that reach themselves by a port of the node", func(set *nft.Set, address nft.SetDatatype) {
+		sets: perFamily(name, comment, func(set *nft.Set, address nft.SetDatatype) {
 			set.KeyType = nft.MustConcatSetType(address, address)
 		}),
 		encode: func(pod netip.Addr, _ struct{}) (int, []nft.SetElement) {
@@ -82,6 +86,10 @@ func (p *Plane) addHostPorts(b *batch) {
 	b.rule(output, "which no packet from ::1 leaves",
 		of(model.IPv6), []expr.Any{destination(model.IPv6, word0), equal(netip.IPv6Loopback().AsSlice()...)}, then(expr.VerdictReturn, ""))
 	for _, chain := range []*nft.Chain{prerouting, output} {
+		for i := range p.services.families {
+			m := &p.services.families[i]
+			b.rule(chain, "", of(m.family), then(expr.VerdictJump, m.name("services")))
+		}
 		b.rule(chain, "", local(), then(expr.VerdictJump, ports.Name))
 	}
 	for _, family := range model.Families {

@@ -54,6 +54,7 @@ func postrouting() *nft.Chain {
 func (p *Plane) fillPostrouting(b *batch) {
 	chain, r := postrouting(), &p.rules
 	p.addHairpins(b, chain)
+	b.rule(chain, "", translated(), then(expr.VerdictJump, "service-source"))
 	for _, family := range model.Families {
 		outwards := append(of(family),
 			source(family, word0), in(p.pods.sets[family]),

@@ -2,7 +2,8 @@
 // translates addresses and drops what pods may not send. It does not route and
 // decides nothing.
 //
-// What is ours: the table "inet fairlead", whole. No other table is touched.
+// What is ours: the table "inet fairlead", whole. No other table is touched,
+// but for the marked rules of a Firewall.
 // The table is written for administrators to read with nft list ruleset, and
 // what nft 1.0.6 lists of it can be loaded again. Besides, connections over UDP
 // are forgotten: those to host ports that now lead elsewhere, and pods' that
@@ -15,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 
@@ -30,7 +32,7 @@ const TableName = "fairlead"
 
 // Schema is the version of what the table holds, written in its comments. A
 // table of any schema is replaced when a Plane first applies.
-const Schema = 2
+const Schema = 3
 
 // Plane is the part of a data plane that translates and filters.
 type Plane struct {
@@ -42,9 +44,14 @@ type Plane struct {
 	ports                   portMap
 	hairpins                addressPairs
 	sources                 sourceSet
+	clusterIPs              addresses
+	serviceCIDRs            prefixes
+	serviceHairpins         addressPairs
+	services                services
 	stale                   stale
+	link                    *link
 
-	lost      atomic.Bool // someone has removed the table: see Run
+	lost      atomic.Bool // someone has changed the table: see Run
 	disturbed chan struct{}
 }
 
@@ -53,6 +60,7 @@ type Plane struct {
 func New() *Plane {
 	p := &Plane{
 		disturbed: make(chan struct{}, 1),
+		link:      newLink(),
 
 		pods:     newPrefixes("pods", fmt.Sprintf("pods of this node (schema %d)", Schema), "masquerade from"),
 		cluster:  newPrefixes("cluster", "pods of all nodes", "masquerade not to"),
@@ -60,7 +68,13 @@ func New() *Plane {
 		ports:    newPortMap(),
 		hairpins: newHairpins(),
 		sources:  newSources(),
+
+		clusterIPs:      newAddresses("cluster-ips", "addresses of Services, whose other ports are refused"),
+		serviceCIDRs:    newPrefixes("service-cidrs", "where those are from", "service drop"),
+		serviceHairpins: newPairs("service-hairpins", "pods of this node"),
 	}
+	p.services = newServices(p.cluster.sets, p.clusterIPs.sets, p.serviceCIDRs.sets)
+	runtime.AddCleanup(p, func(link *link) { link.close() }, p.link)
 	number := uint32(0)
 	for _, mirror := range p.mirrors() {
 		for _, set := range mirror.kernel() {
@@ -72,7 +86,8 @@ func New() *Plane {
 }
 
 func (p *Plane) mirrors() []mirror {
-	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources}
+	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources,
+		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services}
 }
 
 // Remove removes the table from the network namespace of the calling thread. It
@@ -99,7 +114,7 @@ func (p *Plane) Remove() error {
 // dataplane.Dataplane. The table is not read back but replaced, in one
 // transaction: reading large sets takes the kernel longer.
 func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
-	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil {
+	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil || node.Service == nil {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -121,7 +136,7 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 			return nil, fmt.Errorf("apply table inet %s: %w", TableName, err)
 		}
 	}
-	return append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports)...), nil
+	return append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports, node.Service)...), nil
 }
 
 // desire tells whether the rules stay the same.
@@ -132,6 +147,10 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 	p.ports.Desire(node.HostPort.Ports)
 	p.hairpins.Desire(node.HostPort.Hairpins)
 	p.sources.Desire(node.AntiSpoof.Sources)
+	p.clusterIPs.Desire(node.Service.ClusterIPs)
+	p.serviceCIDRs.Desire(node.Service.CIDRs)
+	p.serviceHairpins.Desire(node.Service.Hairpins)
+	p.services.Desire(node.Service)
 	before := p.rules
 	p.rules = rulesOf(node)
 	p.stale.note(&p.ports)
@@ -202,6 +221,7 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.link = p.link
 	if !p.known {
 		if err := p.replace(b); err != nil {
 			return nil, err
@@ -214,8 +234,11 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		}
 	}
 	if !sameRules {
-		b.FlushChain(postrouting())
+		for _, changed := range []*nft.Chain{postrouting(), chain("service-source"), chain("service-masquerade")} {
+			b.FlushChain(changed)
+		}
 		p.fillPostrouting(b)
+		p.fillSources(b)
 	}
 	return b.send()
 }
@@ -232,8 +255,10 @@ func (p *Plane) replace(b *batch) error {
 		}
 	}
 	p.addHostPorts(b)
+	p.addSources(b)
 	b.AddChain(postrouting())
 	p.fillPostrouting(b)
+	p.fillSources(b)
 	return p.addAntiSpoof(b)
 }
 

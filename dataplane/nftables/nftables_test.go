@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/antispoof"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 func must(t testing.TB, err error) {
@@ -84,7 +85,7 @@ func listedIn(t testing.TB, set string) (found []string) {
 
 // masquerading is a plan that only masquerades.
 func masquerading(p *masquerade.Plan) *plan.Node {
-	return &plan.Node{Name: "self", Masquerade: p, HostPort: &hostport.Plan{}, AntiSpoof: &antispoof.Plan{}}
+	return &plan.Node{Name: "self", Masquerade: p, HostPort: &hostport.Plan{}, AntiSpoof: &antispoof.Plan{}, Service: &service.Plan{}}
 }
 
 func ranges() *masquerade.Plan {
@@ -134,14 +135,14 @@ func TestListing(t *testing.T) {
 	set pods4 {
 		type ipv4_addr
 		flags interval
-		comment "pods of this node (schema 2)"
+		comment "pods of this node (schema 3)"
 		elements = { 10.244.1.0/24 }
 	}
 
 	set pods6 {
 		type ipv6_addr
 		flags interval
-		comment "pods of this node (schema 2)"
+		comment "pods of this node (schema 3)"
 		elements = { fd00:1::/64 }
 	}
 
@@ -276,7 +277,7 @@ func TestListing(t *testing.T) {
 	}
 }
 `
-	if got := listed(t, "list", "ruleset"); got != want {
+	if got := withoutServices(listed(t, "list", "ruleset")); got != want {
 		t.Fatalf("nft lists\n%s", got)
 	}
 }
@@ -410,6 +411,9 @@ func TestStart(t *testing.T) {
 	must(t, err)
 	var names []string
 	for _, chain := range chains {
+		if strings.HasPrefix(chain.Name, "service") {
+			continue
+		}
 		names = append(names, chain.Table.Name+" "+chain.Name)
 	}
 	slices.Sort(names)

@@ -4,45 +4,81 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
+	nft "github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Disturbed tells that someone has removed our table, which nft flush ruleset
-// does: the next Apply makes it anew. It is told only while Run runs.
+// Disturbed tells that someone else has changed our table or removed it, which
+// nft flush ruleset does: the next Apply makes it anew. It is told only while
+// Run runs.
 func (p *Plane) Disturbed() <-chan struct{} { return p.disturbed }
 
 // Run watches the table until the context ends. Unlike all else, it may run
 // beside Apply. The network namespace is that of the calling thread.
 func (p *Plane) Run(ctx context.Context) error {
-	for {
-		err := p.watch(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("watch table inet %s: %w", TableName, err)
-		}
-		p.disturb() // notifications were lost; perhaps this one
+	self, err := os.ReadFile("/proc/thread-self/comm")
+	if err != nil {
+		return fmt.Errorf("watch table inet %s: look up the name of this process: %w", TableName, err)
 	}
+	touched, gone := false, false
+	err = listen(ctx, func(e event) {
+		switch {
+		case e.lost:
+			p.disturb() // perhaps of this
+		case e.ends:
+			// What a process of our name changes is by this one, or by one that is
+			// about to take over, or to end: two that mend each other's would never
+			// end. A table that is not there now was not replaced but removed.
+			if gone || touched && e.process != strings.TrimSpace(string(self)) {
+				p.disturb()
+			}
+			touched, gone = false, false
+		case e.family == nft.TableFamilyINet && e.table == TableName:
+			touched = true
+			gone = e.kind == unix.NFT_MSG_DELTABLE || gone && e.kind != unix.NFT_MSG_NEWTABLE
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch table inet %s: %w", TableName, err)
+	}
+	return nil
+}
+
+func (p *Plane) disturb() {
+	p.lost.Store(true)
+	signal(p.disturbed)
+}
+
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
+
+// event is a notification: of a part of a transaction, or of its end; or that
+// one begins to listen, or that some were lost.
+type event struct {
+	begins, lost, ends bool
+
+	kind    int    // NFT_MSG_*
+	process string // whose transaction ends: the name of its thread
+	family  nft.TableFamily
+	table   string
+	chain   string // of a chain or a rule
+	base    bool   // the chain is at a hook
 }
 
 // largestBurst in bytes is that of a table for some ten thousand nodes.
 const largestBurst = 64 << 20
 
-func (p *Plane) disturb() {
-	p.lost.Store(true)
-	select {
-	case p.disturbed <- struct{}{}:
-	default:
-	}
-}
-
-// watch follows the kernel's notifications. Those of a transaction come in its
-// order and end with that of a new generation: a table that is not there then
-// was not replaced but removed.
-func (p *Plane) watch(ctx context.Context) error {
+// listen follows the kernel's notifications until the context ends. Those of a
+// transaction come in its order and end with that of a new generation.
+func listen(ctx context.Context, hear func(event)) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
 		return err
@@ -55,43 +91,55 @@ func (p *Plane) watch(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	gone := false
+	hear(event{begins: true})
 	for {
 		messages, err := conn.Receive()
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			hear(event{lost: true})
+		case err != nil:
 			return err
 		}
 		for _, message := range messages {
-			switch message.Header.Type & 0xff {
-			case unix.NFT_MSG_DELTABLE:
-				gone = gone || isOurTable(message.Data)
-			case unix.NFT_MSG_NEWTABLE:
-				gone = gone && !isOurTable(message.Data)
-			case unix.NFT_MSG_NEWGEN:
-				if gone {
-					p.disturb()
-				}
-				gone = false
-			}
+			hear(readEvent(message))
 		}
 	}
 }
 
-// isOurTable reads a message about a table: its family, and after three more
-// bytes its attributes.
-func isOurTable(message []byte) bool {
+// readEvent reads a message: the family, and after three more bytes attributes.
+// Whatever the message is about, the first of these is its table's name.
+func readEvent(message netlink.Message) event {
 	const header = 4
-	if len(message) < header || message[0] != unix.NFPROTO_INET {
-		return false
+	e := event{kind: int(message.Header.Type & 0xff)}
+	e.ends = e.kind == unix.NFT_MSG_NEWGEN
+	if len(message.Data) < header {
+		return e
 	}
-	attributes, err := netlink.NewAttributeDecoder(message[header:])
+	e.family = nft.TableFamily(message.Data[0])
+	attributes, err := netlink.NewAttributeDecoder(message.Data[header:])
 	if err != nil {
-		return false
+		return e
 	}
+	ofChain := e.kind == unix.NFT_MSG_NEWCHAIN || e.kind == unix.NFT_MSG_DELCHAIN
+	ofRule := e.kind == unix.NFT_MSG_NEWRULE || e.kind == unix.NFT_MSG_DELRULE
 	for attributes.Next() {
-		if attributes.Type() == unix.NFTA_TABLE_NAME {
-			return attributes.String() == TableName
+		switch kind := attributes.Type(); {
+		case e.ends:
+			if kind == unix.NFTA_GEN_PROC_NAME {
+				e.process = attributes.String()
+			}
+		case kind == unix.NFTA_TABLE_NAME:
+			e.table = attributes.String()
+			if !ofChain && !ofRule {
+				return e
+			}
+		case ofChain && kind == unix.NFTA_CHAIN_NAME, ofRule && kind == unix.NFTA_RULE_CHAIN:
+			e.chain = attributes.String()
+		case ofChain && kind == unix.NFTA_CHAIN_HOOK:
+			e.base = true
 		}
 	}
-	return false
+	return e
 }

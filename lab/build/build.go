@@ -38,6 +38,8 @@ type Request struct {
 	Source string    // root of a checkout; empty means the one around the working directory
 	Cache  string    // empty means fairlead-lab in the user's cache directory
 	Out    io.Writer // told what is built and how long it took
+
+	environment []string // of go, besides that of the process
 }
 
 // Programs are the paths of what was built.
@@ -65,15 +67,9 @@ var (
 // Run builds what is not built yet. Without a source tree it takes the running
 // program, fairlead-cni beside it, and the newest Kubernetes of the cache.
 func (r Request) Run(ctx context.Context) (Programs, error) {
-	if r.Cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			base = "/root/.cache"
-		}
-		r.Cache = filepath.Join(base, "fairlead-lab")
-	}
-	if err := os.MkdirAll(r.Cache, 0o755); err != nil {
-		return Programs{}, fmt.Errorf("making the build cache: %w", err)
+	r, err := r.inCache()
+	if err != nil {
+		return Programs{}, err
 	}
 	source, err := FindSource(r.Source)
 	if errors.Is(err, ErrNoSource) && r.Source == "" {
@@ -97,6 +93,21 @@ func (r Request) Run(ctx context.Context) (Programs, error) {
 	}
 	own.Kube = kube
 	return own, nil
+}
+
+// inCache is the request with its cache, which is made if it is missing.
+func (r Request) inCache() (Request, error) {
+	if r.Cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			base = "/root/.cache"
+		}
+		r.Cache = filepath.Join(base, "fairlead-lab")
+	}
+	if err := os.MkdirAll(r.Cache, 0o755); err != nil {
+		return r, fmt.Errorf("making the build cache: %w", err)
+	}
+	return r, nil
 }
 
 // ErrNoSource says that no checkout of Fairlead is where it was looked for.
@@ -263,6 +274,7 @@ func (r Request) goTool(ctx context.Context, dir string, argv ...string) error {
 	command := exec.CommandContext(ctx, "go", argv...)
 	command.Dir = dir
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	command.Env = append(command.Env, r.environment...)
 	reader, writer := io.Pipe()
 	command.Stdout, command.Stderr = writer, writer
 	var lines []string

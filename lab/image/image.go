@@ -33,7 +33,7 @@ type File struct {
 // Layer is a set of files. Images that share a layer store it once.
 type Layer []File
 
-// Image describes one image.
+// Image describes one image, for one architecture.
 type Image struct {
 	Name         string // full reference, such as registry.k8s.io/pause:3.10.2
 	Layers       []Layer
@@ -102,19 +102,26 @@ type rootFS struct {
 	DiffIDs []string `json:"diff_ids"`
 }
 
-// Write writes images as one archive.
+// Write writes images as one archive. Images of one name that follow each other
+// are one image for several architectures, of which a runtime takes its own.
 func Write(to io.Writer, images ...Image) error {
 	a := &archive{tar: tar.NewWriter(to), written: map[string]bool{}}
 	if err := a.add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
 		return err
 	}
 	top := index{SchemaVersion: 2, MediaType: indexType}
-	for _, image := range images {
-		entry, err := a.image(image)
-		if err != nil {
-			return fmt.Errorf("writing image %s: %w", image.Name, err)
+	for len(images) > 0 {
+		name, count := images[0].Name, 1
+		for count < len(images) && images[count].Name == name {
+			count++
 		}
+		entry, err := a.images(images[:count])
+		if err != nil {
+			return fmt.Errorf("writing image %s: %w", name, err)
+		}
+		entry.Annotations = map[string]string{nameAnnotaton: name, refAnnotation: tag(name)}
 		top.Manifests = append(top.Manifests, entry)
+		images = images[count:]
 	}
 	encoded, err := json.Marshal(top)
 	if err != nil {
@@ -133,6 +140,25 @@ func Write(to io.Writer, images ...Image) error {
 type archive struct {
 	tar     *tar.Writer
 	written map[string]bool // digests of blobs that are in it
+}
+
+// images writes an image for one architecture or, with an index, for several.
+func (a *archive) images(variants []Image) (descriptor, error) {
+	parts := index{SchemaVersion: 2, MediaType: indexType}
+	for _, variant := range variants {
+		if slices.ContainsFunc(parts.Manifests, func(d descriptor) bool { return d.Platform.Architecture == variant.Architecture }) {
+			return descriptor{}, fmt.Errorf("it is there twice for architecture %q", variant.Architecture)
+		}
+		entry, err := a.image(variant)
+		if err != nil {
+			return descriptor{}, err
+		}
+		parts.Manifests = append(parts.Manifests, entry)
+	}
+	if len(variants) == 1 {
+		return parts.Manifests[0], nil
+	}
+	return a.json(indexType, parts)
 }
 
 func (a *archive) image(image Image) (descriptor, error) {
@@ -161,7 +187,6 @@ func (a *archive) image(image Image) (descriptor, error) {
 		return descriptor{}, err
 	}
 	entry.Platform = &platform{Architecture: image.Architecture, OS: "linux"}
-	entry.Annotations = map[string]string{nameAnnotaton: image.Name, refAnnotation: tag(image.Name)}
 	return entry, nil
 }
 

@@ -160,3 +160,47 @@ func TestMissingSource(t *testing.T) {
 		t.Errorf("error %v; want one that names the image and wraps ErrNotExist", err)
 	}
 }
+
+// TestArchitectures: images of one name are behind one index, which tells the
+// architecture of each.
+func TestArchitectures(t *testing.T) {
+	variants := []Image{
+		{Name: "example.com/tool:2", Architecture: "amd64", Layers: []Layer{{{Path: "/tool", Content: []byte("a")}}}},
+		{Name: "example.com/tool:2", Architecture: "arm64", Layers: []Layer{{{Path: "/tool", Content: []byte("b")}}}},
+	}
+	var out bytes.Buffer
+	if err := Write(&out, variants...); err != nil {
+		t.Fatal(err)
+	}
+	files := read(t, out.Bytes())
+	var top, parts index
+	if err := json.Unmarshal([]byte(files["index.json"].PAXRecords["body"]), &top); err != nil {
+		t.Fatal(err)
+	}
+	if len(top.Manifests) != 1 || top.Manifests[0].MediaType != indexType || top.Manifests[0].Annotations[nameAnnotaton] != "example.com/tool:2" {
+		t.Fatalf("the archive has %+v, want one index of that name", top.Manifests)
+	}
+	if err := json.Unmarshal([]byte(files[blobPath(top.Manifests[0].Digest)].PAXRecords["body"]), &parts); err != nil {
+		t.Fatal(err)
+	}
+	if len(parts.Manifests) != 2 {
+		t.Fatalf("%d manifests, want 2", len(parts.Manifests))
+	}
+	for i, want := range []string{"amd64", "arm64"} {
+		var run config
+		var image manifest
+		if err := json.Unmarshal([]byte(files[blobPath(parts.Manifests[i].Digest)].PAXRecords["body"]), &image); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(files[blobPath(image.Config.Digest)].PAXRecords["body"]), &run); err != nil {
+			t.Fatal(err)
+		}
+		if got := parts.Manifests[i].Platform; got == nil || got.Architecture != want || got.OS != "linux" || run.Architecture != want {
+			t.Errorf("manifest %d is for %+v and its configuration for %s, want %s", i, got, run.Architecture, want)
+		}
+	}
+	variants[1].Architecture = "amd64"
+	if err := Write(io.Discard, variants...); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("twice for one architecture: %v", err)
+	}
+}

@@ -113,6 +113,14 @@ func makeNetwork(r *record, m Machine) error {
 			}
 		}
 	}
+	if err := addRoutes(m); err != nil {
+		return err
+	}
+	return writeSysctls(m.Sysctls)
+}
+
+// addRoutes adds a machine's routes.
+func addRoutes(m Machine) error {
 	routes := m.Routes
 	for _, via := range m.Gateways {
 		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -126,7 +134,7 @@ func makeNetwork(r *record, m Machine) error {
 			return fmt.Errorf("add route %s via %s: %w", rt.Destination, rt.Via, err)
 		}
 	}
-	return writeSysctls(m.Sysctls)
+	return nil
 }
 
 // ipNet is a prefix with its host bits kept, as netlink wants it.

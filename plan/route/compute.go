@@ -18,6 +18,8 @@ type input struct {
 	uplinks [len(model.Families)]*model.Link // by family; nil where this node has none
 	present [len(model.Families)]bool        // the node's address is on its uplink now
 	ra      string                           // names of the links that follow router advertisements, sorted
+	flannel string                           // names of flannel's tunnels, sorted
+	bridges string                           // names of the links that have pods of this node's range, sorted
 	links   string                           // networks of all links, sorted
 }
 
@@ -30,6 +32,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		return prev, nil
 	}
 	in := input{network: snapshot.Network.Routing, self: self, ra: advertised(snapshot.Links)}
+	in.flannel, in.bridges = flannelLinks(self, snapshot.Links)
 	for i, other := range []*model.Routing{snapshot.Former, snapshot.Coming} {
 		if other != nil {
 			in.beside[i] = *other
@@ -219,6 +222,7 @@ func (p *Plan) ownProblems() (problems []model.Problem) {
 				"if an interface of a network add-on of before has it, delete that when its pods are gone; else give kube-controller-manager another --cluster-cidr"))
 		}
 	}
+	problems = append(problems, in.flannelProblems()...)
 	if in.network.Backend == model.BackendIPIP && !in.has(model.IPv4) {
 		problems = append(problems, in.problem("status.addresses", "IPIPNeedsIPv4",
 			"the node has no IPv4 address on an interface, and backend ipip has no other outer packets; VXLAN is used to and from it",
@@ -272,6 +276,7 @@ func sysctls(in *input) model.Map[string, string] {
 	if link := in.uplinks[model.IPv4]; link != nil {
 		settings[looseFilter(link.Name)] = "2"
 	}
+	in.besideFlannel(settings)
 	return model.MapOf(settings)
 }
 

@@ -74,6 +74,7 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 	}
 	p.UDPPeers = p.UDPPeers.Without(prefix)
 	p.collisions = p.collisions.Without(prefix)
+	p.Yields = p.Yields.Without(prefix)
 	owner, ok := p.nodes.Get(p.claims.first(prefix))
 	if !ok {
 		p.Routes = p.Routes.Without(prefix)
@@ -85,6 +86,9 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 			p.Routes = p.Routes.Without(prefix)
 			return
 		}
+	}
+	if owner.Flannel != "" {
+		p.Yields = p.Yields.With(prefix, struct{}{})
 	}
 	p.planUDPPeer(prefix, owner)
 	switch p.input.way(owner, model.FamilyOf(prefix.Addr())) {

@@ -18,6 +18,7 @@ type Plan struct {
 	UDPPeers  model.Map[netip.Prefix, netip.Addr] // who may send through a UDP tunnel, and where what goes: see UDP
 	Sysctls   model.Map[string, string]           // by path below /proc/sys, such as net/ipv4/ip_forward
 	Ways      model.Map[string, Way]              // by the name of the other node
+	Yields    model.Map[netip.Prefix, struct{}]   // destinations of Routes to which a route of another's goes first: see flannel.go
 
 	// What the next plan is made from.
 	input       input

@@ -42,6 +42,7 @@ func diffPlans(a, b *Plan) (differences []string) {
 	differences = append(differences, diff("neighbor", a.Neighbors, b.Neighbors)...)
 	differences = append(differences, diff("fdb", a.FDB, b.FDB)...)
 	differences = append(differences, diff("sysctl", a.Sysctls, b.Sysctls)...)
+	differences = append(differences, diff("yields", a.Yields, b.Yields)...)
 	return append(differences, diff("way", a.Ways, b.Ways)...)
 }
 
@@ -141,7 +142,9 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 		if random.IntN(2) > 0 {
 			ranges = append(ranges, fmt.Sprintf("fd00:0:0:%d::/64", random.IntN(4)))
 		}
-		snapshot.Nodes = snapshot.Nodes.With(name, peer(name, addresses, ranges...))
+		node := peer(name, addresses, ranges...)
+		node.Flannel = []string{"", "", "vxlan"}[random.IntN(3)]
+		snapshot.Nodes = snapshot.Nodes.With(name, node)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 // TunnelPrefix begins the name of each of our tunnel devices.
 const TunnelPrefix = "fairlead-"
 
-// overhead of a tunnel's packets in bytes, with their outer IP header.
-func overhead(way Way, outer model.Family) int {
+// Overhead of a tunnel's packets in bytes, with their outer IP header.
+func Overhead(way Way, outer model.Family) int {
 	headers := 20
 	if outer == model.IPv6 {
 		headers = 40
@@ -26,7 +26,7 @@ func overhead(way Way, outer model.Family) int {
 
 // tunnelMTU is what is left for the packets inside a tunnel, in bytes.
 func (in *input) tunnelMTU(way Way, outer model.Family) int {
-	return in.mtu(outer) - overhead(way, outer)
+	return in.mtu(outer) - Overhead(way, outer)
 }
 
 // planTunnels plans the devices that are there whatever peers there are: the

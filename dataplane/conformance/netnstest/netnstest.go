@@ -34,6 +34,9 @@ func New(t testing.TB) *Namespace {
 	return namespace
 }
 
+// Of is a namespace that is there; the caller closes the handle.
+func Of(t testing.TB, handle netns.NsHandle) *Namespace { return &Namespace{t, handle} }
+
 // Namespace is a network namespace. It is gone after the test.
 type Namespace struct {
 	t      testing.TB

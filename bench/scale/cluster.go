@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+)
+
+// task is what one process measures, in namespaces of its own.
+type task struct {
+	Programs string // directory of what was built
+	Nodes    int
+	Pods     int
+	Rest     time.Duration // of a cluster in which nothing but heartbeats happens
+	Agents   int           // 0: one real agent; else so many simulated ones
+	Heap     string        // file for a profile of the heap; empty: none
+}
+
+// figures are of one agent.
+type figures struct {
+	List         int64           // bytes of the first lists
+	First        time.Duration   // from the start of the process to the last route
+	FirstPeak    int64           // bytes, until then and a moment later
+	Resident     int64           // bytes, at rest: the median
+	MostResident int64           // bytes, at rest
+	Anonymous    int64           // bytes, at rest, of what is no file: the median
+	Peak         int64           // bytes, after all that follows
+	RestCPU      float64         // of a core, while only heartbeats of nodes come
+	ChurnCPU     float64         // of a core, with churn
+	Nodes        []time.Duration // from the event to the kernel, of nodes that come and go
+	Join         time.Duration   // until 1,000 more nodes at once are in the kernel
+	Relist       time.Duration   // from the moment that all connections break to the first change that is seen
+	Restart      time.Duration   // from the start of a second process to ready, with the kernel as it was
+}
+
+const (
+	heartbeat = 5 * time.Minute // how often a kubelet writes its Node although nothing has changed
+	churn     = 50              // pods a second
+	changes   = 40              // nodes that come and go
+	joining   = 1000            // nodes at once
+	settling  = 10 * time.Second
+	alone     = 100 * time.Millisecond // between changes, so that none waits for another
+)
+
+// cluster is one agent and the API server that it asks.
+type cluster struct {
+	task
+	server *server
+	kernel *kernel
+	agent  *process
+	dir    string
+	result figures
+}
+
+func measure(ctx context.Context, t task) (*figures, error) {
+	dir, err := os.MkdirTemp("", "fairlead-bench-scale-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	done := make(chan struct{})
+	defer close(done)
+	c := &cluster{task: t, dir: dir}
+	if c.kernel, err = watchKernel(done); err != nil {
+		return nil, err
+	}
+	if c.server, err = newServer(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(writeCredentials(c.server.authority), c.populate()); err != nil {
+		return nil, err
+	}
+	defer func() { c.agent.stop() }()
+	for _, step := range []func(context.Context) error{c.start, c.rest, c.churn, c.change, c.join, c.relist, c.restart} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &c.result, nil
+}
+
+func (c *cluster) populate() error {
+	err := errors.Join(
+		c.server.put(slicesPath, serverSlice(c.server.address)),
+		c.server.put(networksPath, &v1alpha1.Network{TypeMeta: typeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
+	for i := 0; i < c.Nodes && err == nil; i++ {
+		err = c.server.put(nodesPath, nodeObject(i))
+	}
+	for i := 0; i < c.Pods && err == nil; i++ {
+		err = c.server.put(podsPath, podObject(i, c.Nodes))
+	}
+	for _, collection := range c.server.collections {
+		collection.events = nil
+		for _, item := range collection.items {
+			c.result.List += int64(len(item.added))
+		}
+	}
+	return err
+}
+
+// start measures the first full apply.
+func (c *cluster) start(ctx context.Context) (err error) {
+	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
+		return err
+	}
+	if err := c.agent.ready(ctx); err != nil {
+		return err
+	}
+	at, err := c.kernel.until(1, c.Nodes-1, true)
+	c.result.First = at.Sub(c.agent.began)
+	return err
+}
+
+// rest measures an agent to which nothing happens but heartbeats of nodes.
+func (c *cluster) rest(ctx context.Context) error {
+	if _, err := c.beat(ctx, settling); err != nil {
+		return err
+	}
+	m, err := c.agent.memory()
+	if err != nil {
+		return err
+	}
+	c.result.FirstPeak = m.Peak
+	seen, err := c.beat(ctx, c.Rest)
+	if err != nil {
+		return err
+	}
+	c.result.RestCPU = seen.cpu
+	c.result.Resident, c.result.MostResident = quantile(seen.resident, 0.5), quantile(seen.resident, 1)
+	c.result.Anonymous = quantile(seen.anonymous, 0.5)
+	if c.Heap != "" {
+		return saveHeap(c.Heap)
+	}
+	return nil
+}
+
+// beat lets the kubelets of all nodes write their heartbeats for a while.
+func (c *cluster) beat(ctx context.Context, d time.Duration) (seen, error) {
+	next := 0
+	return c.during(ctx, d, heartbeat/time.Duration(c.Nodes), func() error {
+		next = (next + 1) % c.Nodes
+		return c.server.put(nodesPath, nodeObject(next))
+	})
+}
+
+// churn measures an agent to which pods come and go elsewhere.
+func (c *cluster) churn(ctx context.Context) error {
+	i := 0
+	seen, err := c.during(ctx, c.Rest/2, time.Second/churn, func() error {
+		i++
+		pod := podObject(c.Pods+i/2, c.Nodes)
+		if i%2 == 0 {
+			return c.server.put(podsPath, pod)
+		}
+		return c.server.remove(podsPath, pod)
+	})
+	c.result.ChurnCPU = seen.cpu
+	return err
+}
+
+// seen is what was seen of the agent over a while.
+type seen struct {
+	cpu                 float64 // of a core
+	resident, anonymous []int64 // bytes, each second
+}
+
+// during does something at an interval and looks at the agent meanwhile.
+func (c *cluster) during(ctx context.Context, d, interval time.Duration, do func() error) (seen seen, err error) {
+	before, err := c.agent.cpu()
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	acts, looks, ended := time.NewTicker(interval), time.NewTicker(time.Second), time.After(d)
+	defer acts.Stop()
+	defer looks.Stop()
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return seen, ctx.Err()
+		case <-ended:
+			after, err := c.agent.cpu()
+			seen.cpu = float64(after-before) / float64(time.Since(began))
+			return seen, err
+		case <-acts.C:
+			err = do()
+		case <-looks.C:
+			var m memory
+			m, err = c.agent.memory()
+			seen.resident, seen.anonymous = append(seen.resident, m.Resident), append(seen.anonymous, m.Anonymous)
+		}
+	}
+	return seen, err
+}
+
+// change measures one node that comes or goes, reached by tunnel.
+func (c *cluster) change(context.Context) error {
+	for i := range changes {
+		node := c.newNode(i / 2)
+		present := i%2 == 0
+		began := time.Now()
+		err := c.server.remove(nodesPath, nodeObject(node))
+		if present {
+			err = c.server.put(nodesPath, nodeObject(node))
+		}
+		if err != nil {
+			return err
+		}
+		at, err := c.kernel.until(node, node, present)
+		if err != nil {
+			return err
+		}
+		c.result.Nodes = append(c.result.Nodes, at.Sub(began))
+		time.Sleep(alone)
+	}
+	return nil
+}
+
+// newNode is a node that is not there yet, beyond the tunnel.
+func (c *cluster) newNode(i int) int { return max(c.Nodes, perSegment) + i }
+
+// join measures many nodes that come in the same moment.
+func (c *cluster) join(context.Context) error {
+	began := time.Now()
+	first := c.newNode(0)
+	for i := range joining {
+		if err := c.server.put(nodesPath, nodeObject(first+i)); err != nil {
+			return err
+		}
+	}
+	at, err := c.kernel.until(first, first+joining-1, true)
+	c.result.Join = at.Sub(began)
+	return err
+}
+
+// relist measures what a lost connection and a history that was forgotten cost.
+func (c *cluster) relist(ctx context.Context) error {
+	began := time.Now()
+	c.server.forget()
+	c.server.drop()
+	node := c.newNode(joining)
+	if err := c.server.put(nodesPath, nodeObject(node)); err != nil {
+		return err
+	}
+	at, err := c.kernel.until(node, node, true)
+	if err != nil {
+		return err
+	}
+	c.result.Relist = at.Sub(began)
+	if err := c.settled(ctx); err != nil {
+		return err
+	}
+	m, err := c.agent.memory()
+	c.result.Peak = m.Peak
+	return err
+}
+
+// settled waits until the agent has listed pods again.
+func (c *cluster) settled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	for {
+		wait := 100 * time.Millisecond
+		listed := c.server.requests.of("watch list pods").Total > 1
+		if listed {
+			wait = settling // a list that changes nothing says nothing
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(c.agent.log.Name())
+			return fmt.Errorf("the agent did not list pods again:\n%s", log)
+		case <-time.After(wait):
+			if listed {
+				return nil
+			}
+		}
+	}
+}
+
+// restart measures an agent that finds the kernel as it left it.
+func (c *cluster) restart(ctx context.Context) (err error) {
+	c.agent.stop()
+	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
+		return err
+	}
+	if err = c.agent.ready(ctx); err == nil {
+		c.result.Restart = time.Since(c.agent.began)
+	}
+	return err
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+)
+
+// server is an API server as far as agents ask: get, list, create, update and
+// watch, initial events and bookmarks included, over TLS and HTTP/2. It validates
+// nothing and forgets nothing until it is told to.
+type server struct {
+	authority []byte // PEM
+	config    *tls.Config
+	http      *http.Server
+	address   netip.AddrPort // where it listens
+
+	requests tally
+	watches  atomic.Int64 // that are open and have all that there is
+
+	mu          sync.Mutex
+	revision    int
+	collections map[string]*collection // by path
+	changed     chan struct{}          // closed and replaced at each event
+	open        map[net.Conn]struct{}
+}
+
+// collection is all objects of a resource.
+type collection struct {
+	resource string
+	version  schema.GroupVersion
+	empty    runtime.Object // what a bookmark is made of
+	list     runtime.Object // what a list is made of; nil: a list is not answered
+	wire     wire
+
+	items  map[string]*item
+	events []event // by revision
+	oldest int     // watches from before get 410 Gone
+}
+
+// item is an object as it is written.
+type item struct {
+	object []byte
+	added  []byte // a frame of a watch
+}
+
+type event struct {
+	revision int
+	frame    []byte
+}
+
+const (
+	nodesPath    = "/api/v1/nodes"
+	podsPath     = "/api/v1/pods"
+	slicesPath   = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+	networksPath = "/apis/fairlead.io/v1alpha1/networks"
+	reportsPath  = "/apis/fairlead.io/v1alpha1/nodenetworks"
+)
+
+func newServer() (*server, error) {
+	s := &server{changed: make(chan struct{}), open: map[net.Conn]struct{}{}, collections: map[string]*collection{}}
+	fairlead := v1alpha1.GroupVersion()
+	for path, c := range map[string]*collection{
+		nodesPath:    {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
+		podsPath:     {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
+		slicesPath:   {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}},
+		networksPath: {resource: "networks", version: fairlead, empty: &v1alpha1.Network{TypeMeta: typeOf("Network")}},
+		reportsPath:  {resource: "nodenetworks", version: fairlead, empty: &v1alpha1.NodeNetwork{TypeMeta: typeOf("NodeNetwork")}},
+	} {
+		var err error
+		if c.wire, err = newWire(c.version == fairlead); err != nil {
+			return nil, err
+		}
+		c.items = map[string]*item{}
+		s.collections[path] = c
+	}
+	certificate, authority, err := certify("kubernetes.default.svc")
+	if err != nil {
+		return nil, err
+	}
+	s.authority = authority
+	s.config = &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+	return s, s.listen()
+}
+
+func typeOf(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{Kind: kind, APIVersion: v1alpha1.GroupVersion().String()}
+}
+
+// certify makes a certificate that is its own authority.
+func certify(name string) (certificate tls.Certificate, authority []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return certificate, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
+}
+
+// listen serves on loopback, at the same address each time.
+func (s *server) listen() error {
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.address.Port()).String())
+	if err != nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	s.address = listener.Addr().(*net.TCPAddr).AddrPort()
+	s.http = &http.Server{
+		Handler: http.HandlerFunc(s.serve), TLSConfig: s.config,
+		ErrorLog: log.New(io.Discard, "", 0), // connections that break, which is what is measured
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			switch state {
+			case http.StateNew:
+				s.requests.count("connect")
+				s.open[conn] = struct{}{}
+			case http.StateClosed, http.StateHijacked:
+				delete(s.open, conn)
+			}
+		},
+	}
+	go func() { _ = s.http.ServeTLS(listener, "", "") }()
+	return nil
+}
+
+// end is what a server does that goes away: nobody is told.
+func (s *server) end() { _ = s.http.Close() }
+
+// drop breaks all connections.
+func (s *server) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		_ = conn.Close()
+	}
+}
+
+// forget makes every watch that resumes be answered 410 Gone.
+func (s *server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revision++
+	for _, c := range s.collections {
+		c.events, c.oldest = nil, s.revision
+	}
+}
+
+// object is what is kept of a Kubernetes object.
+type object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// put creates or replaces an object and tells the watches.
+func (s *server) put(path string, o object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.collections[path]
+	key := o.GetNamespace() + "/" + o.GetName()
+	kind := watch.Modified
+	if c.items[key] == nil {
+		kind = watch.Added
+	}
+	s.revision++
+	o.SetResourceVersion(strconv.Itoa(s.revision))
+	made := &item{}
+	var err error
+	if made.object, err = c.wire.object(c.version, o); err == nil {
+		made.added, err = c.wire.event(watch.Added, made.object)
+	}
+	frame := made.added
+	if err == nil && kind != watch.Added {
+		frame, err = c.wire.event(kind, made.object)
+	}
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", c.resource, key, err)
+	}
+	c.items[key] = made
+	s.tell(c, frame)
+	return nil
+}
+
+// remove deletes an object and tells the watches.
+func (s *server) remove(path string, o object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.collections[path]
+	s.revision++
+	o.SetResourceVersion(strconv.Itoa(s.revision))
+	content, err := c.wire.object(c.version, o)
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", c.resource, o.GetName(), err)
+	}
+	frame, err := c.wire.event(watch.Deleted, content)
+	delete(c.items, o.GetNamespace()+"/"+o.GetName())
+	s.tell(c, frame)
+	return err
+}
+
+func (s *server) tell(c *collection, frame []byte) {
+	c.events = append(c.events, event{s.revision, frame})
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// bookmark says that all until a revision was sent.
+func (c *collection) bookmark(revision int, initial bool) ([]byte, error) {
+	mark := c.empty.DeepCopyObject()
+	to, err := meta.Accessor(mark)
+	if err != nil {
+		return nil, err
+	}
+	to.SetResourceVersion(strconv.Itoa(revision))
+	if initial {
+		to.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	content, err := c.wire.object(c.version, mark)
+	if err != nil {
+		return nil, err
+	}
+	return c.wire.event(watch.Bookmark, content)
+}
+
+// errGone is the answer to a watch whose beginning is forgotten.
+var errGone = errors.New("too old resource version")

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// storm is something that happens to all agents at once, and what they ask then.
+type storm struct {
+	Name     string
+	Connects rate
+	Resumes  rate          // watches that go on where they were
+	Lists    rate          // of all objects of a resource
+	Back     time.Duration // until all watches are there
+}
+
+// watchesOfAgent is how many an agent has.
+const watchesOfAgent = 4
+
+// storms simulates agents: to each belongs a client and all that it watches, of
+// the code that the agent has, but no kernel. There are as many nodes as agents,
+// with little in them.
+func storms(ctx context.Context, agents int) ([]storm, error) {
+	s, err := newServer()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(writeCredentials(s.authority), loopbackUp(), fill(s, agents)); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	start := func() error {
+		for range agents {
+			client, err := kube.Connect(kube.Options{Servers: []string{s.address.String()}, KubeletConfigs: []string{"/none"}})
+			if err != nil {
+				return err
+			}
+			running.Go(func() { _ = client.Source().Run(ctx, &model.Feed{}) })
+		}
+		return nil
+	}
+	var all []storm
+	for _, next := range []struct {
+		name string
+		do   func() error
+	}{
+		{"all start at once", start},
+		{"all connections break", func() error { s.drop(); return nil }},
+		{"and watches are answered 410 Gone", func() error { s.forget(); s.drop(); return nil }},
+		{"API server away for 10 s", func() error {
+			s.end()
+			time.Sleep(10 * time.Second)
+			return s.listen()
+		}},
+	} {
+		s.requests.reset()
+		began := time.Now()
+		if err := next.do(); err != nil {
+			return nil, fmt.Errorf("%s: %w", next.name, err)
+		}
+		if err := s.complete(ctx, agents*watchesOfAgent); err != nil {
+			return nil, fmt.Errorf("%s: %w", next.name, err)
+		}
+		all = append(all, storm{
+			Name: next.name, Back: time.Since(began),
+			Connects: s.requests.of("connect"), Lists: s.requests.of("watch list", "list"),
+			Resumes: s.requests.of("watch nodes", "watch pods", "watch networks", "watch endpointslices"),
+		})
+	}
+	return all, nil
+}
+
+// fill puts in what is small.
+func fill(s *server, nodes int) error {
+	err := errors.Join(
+		s.put(slicesPath, serverSlice(s.address)),
+		s.put(networksPath, &v1alpha1.Network{TypeMeta: typeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
+	for i := 0; i < nodes && err == nil; i++ {
+		err = s.put(nodesPath, &corev1.Node{
+			TypeMeta: metav1.TypeMeta{Kind: "Node", APIVersion: "v1"}, ObjectMeta: objectMeta(nodeName(i)),
+			Spec: corev1.NodeSpec{PodCIDRs: []string{podRanges(i)[0].String()}},
+		})
+	}
+	return err
+}
+
+// complete waits until so many watches are open, and stay so for a moment.
+func (s *server) complete(ctx context.Context, watches int) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	since := time.Time{}
+	for {
+		switch open := s.watches.Load(); {
+		case open != int64(watches):
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) > 2*time.Second:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d watches of %d are there after three minutes", s.watches.Load(), watches)
+		case <-time.After(50 * time.Millisecond): // so that it costs nothing
+		}
+	}
+}

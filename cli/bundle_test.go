@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/kube"
+)
+
+// planted are secrets as they look, each with a mark that must not arrive.
+var planted = []string{
+	"eyJhbGciOiJSUzI1NiIsImtpZCI6IlNFQ1JFVDEifQ.eyJzdWIiOiJzZWNyZXQxIn0.SECRET1signature",
+	"Authorization: Bearer SECRET2abcdefgh", "authorization=Basic SECRET3Zm9vOmJhcg==",
+	"-----BEGIN EC PRIVATE KEY-----\nSECRET4\n-----END EC PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nSECRET5 is cut",
+	"https://admin:SECRET6@proxy.example:3128/", `"bootstrap-token": "SECRET7"`, "DB_PASSWORD=SECRET8", "client-key-data: U0VDUkVUSECRET9",
+	"MY_API_KEY='SECRET10'", `{\"password\": \"SECRET11\"}`, "abcdef.0123456789secret", "--token=SECRET12",
+}
+
+func TestScrub(t *testing.T) {
+	for _, text := range planted {
+		if got := string(scrub([]byte("before " + text + "\nafter"))); strings.Contains(got, "SECRET") || strings.Contains(got, "0123456789secret") || !strings.Contains(got, "[taken out]") {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+	for before, want := range map[string]string{
+		"a\n-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\nb\n": "a\n[taken out]\nb\n",
+		"SECRET\n-----END PRIVATE KEY-----\nb":                                   "[taken out]\nb",
+		"a-----BEGIN EC PRIVATE KEY-----SECRET":                                  "a[taken out]",
+		"x PRIVATE KEY----- y":                                                   "[taken out]",
+	} {
+		if got := string(scrub([]byte(before))); got != want {
+			t.Errorf("%q became %q, want %q", before, got, want)
+		}
+	}
+	for _, harmless := range []string{
+		"route 10.244.1.0/24 via 192.0.2.2 dev eth0 mtu 1450", "node1 ready 10.244.1.5,fd00:10:244::5", `fairlead_watch_up{kind="Node"} 1`,
+		`{"name":"pods4","key":"ipv4_addr","count":1}`, "the token of the service account is expired", "process_start_time_seconds 1.76372e+09",
+		"https://172.30.0.10:6443/api/v1/nodes", "fairlead-agent-x7k2p", "time=2026-01-02T03:04:05.678Z level=WARN msg=\"a part\" error=\"refused\"",
+	} {
+		if got := string(scrub([]byte(harmless))); got != harmless {
+			t.Errorf("%q became %q", harmless, got)
+		}
+	}
+}
+
+// pretended is a cluster of nodes a, b and so on. It says what it was asked.
+type pretended struct {
+	overview *kube.Overview
+	logs     []byte
+	snapshot []byte
+	dead     []string // nodes whose agents do not answer
+	asked    []string
+}
+
+func pretend(nodes ...string) *pretended {
+	p := &pretended{overview: &kube.Overview{Installed: true}, logs: []byte("level=INFO msg=hello\n"), snapshot: []byte("apiVersion: v1\nkind: Node\nmetadata: {name: a}\n")}
+	for _, name := range nodes {
+		p.overview.Nodes = append(p.overview.Nodes, statusNode(name, time.Now()))
+	}
+	return p
+}
+
+func (p *pretended) Overview(context.Context) (*kube.Overview, error) { return p.overview, nil }
+
+func (p *pretended) ExecAgent(_ context.Context, pod string, _ io.Reader, command ...string) ([]byte, error) {
+	if slices.Contains(p.dead, strings.TrimPrefix(pod, "agent-")) {
+		return nil, errors.New("the kubelet does not answer")
+	}
+	if command[2] == "snapshot" {
+		return p.snapshot, nil
+	}
+	return []byte(strings.Join(command, " ") + "\n" + strings.Join(planted, "\n")), nil
+}
+
+func (p *pretended) AgentLogs(_ context.Context, pod string, previous bool, _ int64) ([]byte, error) {
+	if previous {
+		return nil, errors.New("previous terminated container not found")
+	}
+	return p.logs, nil
+}
+
+func (p *pretended) ControllerLogs(_ context.Context, previous bool, _ int64) (map[string][]byte, error) {
+	return map[string][]byte{"fairlead-controller-1": p.logs}, nil
+}
+
+func (p *pretended) Events(context.Context) ([]string, error) {
+	return []string{"Warning Node/a NotReady"}, nil
+}
+
+func (p *pretended) ServerVersion(context.Context) (string, error) { return "v1.36.0", nil }
+
+// bundle returns the files of a bundle without its directory, and its size.
+func bundle(t *testing.T, from cluster, options *bundleOptions) (files map[string]string, size int, silent []string) {
+	t.Helper()
+	var out bytes.Buffer
+	silent, err := collect(t.Context(), from, newArchive(&out, "b", time.Now()), options, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size = out.Len()
+	compressed, err := gzip.NewReader(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{}
+	for reader := tar.NewReader(compressed); ; {
+		header, err := reader.Next()
+		if err == io.EOF {
+			return files, size, silent
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[strings.TrimPrefix(header.Name, "b/")] = string(text)
+	}
+}
+
+// TestBundle: all of it is there, without a secret, also if a node is silent.
+func TestBundle(t *testing.T) {
+	t.Setenv("FAIRLEAD_PLANTED", "SECRET20")
+	from := pretend("a", "b")
+	from.logs = []byte("level=ERROR error=\"" + strings.Join(planted, "\"\n") + "\n")
+	from.dead = []string{"b"}
+	from.overview.Network = &v1alpha1.Network{ObjectMeta: metav1.ObjectMeta{Name: "default", Annotations: map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "SECRET21"}}}
+	from.overview.Network.Spec.CNI.Plugins = []runtime.RawExtension{{Raw: []byte(`{"type": "vpn", "psk": "SECRET22", "password": "SECRET23"}`)}}
+	files, _, silent := bundle(t, from, &bundleOptions{most: 30})
+	if !slices.Equal(silent, []string{"b"}) {
+		t.Errorf("silent are %v", silent)
+	}
+	for _, name := range []string{
+		"README.txt", "cluster/status.txt", "cluster/status.json", "cluster/network.yaml", "cluster/nodenetworks.yaml", "cluster/events.txt",
+		"cluster/versions.txt", "cluster/fairlead-controller-1.log", "nodes/a/status.json", "nodes/a/snapshot.yaml", "nodes/a/plan.txt",
+		"nodes/a/metrics.txt", "nodes/a/ready.txt", "nodes/a/kernel.json", "nodes/a/agent.log", "nodes/b/agent.log",
+	} {
+		if files[name] == "" {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	for name, text := range files {
+		if at := strings.Index(text, "SECRET"); at >= 0 {
+			t.Errorf("%s has a secret: %.60s", name, text[max(0, at-30):])
+		}
+		if strings.Contains(text, "0123456789secret") {
+			t.Errorf("%s has a token", name)
+		}
+	}
+	for _, part := range []string{"no answer from b", "node b: status.json: the kubelet does not answer"} {
+		if !strings.Contains(files["README.txt"], part) {
+			t.Errorf("%q is not in README.txt:\n%s", part, files["README.txt"])
+		}
+	}
+	if strings.Contains(files["README.txt"], "agent-previous") && strings.Contains(files["README.txt"], "not found") {
+		t.Error("that there was no process before is no failure")
+	}
+}
+
+// TestBundleIsSmall: whatever there is, it stays below 25 MB, and says what was
+// cut; of logs the end is there.
+func TestBundleIsSmall(t *testing.T) {
+	noise := make([]byte, 3<<20)
+	_, _ = rand.Read(noise)
+	text := []byte(base64.StdEncoding.EncodeToString(noise)) // which does not compress
+	from := pretend("a", "b", "c", "d")
+	from.logs = append(slices.Clone(text), "\nthe end\n"...)
+	from.snapshot = text
+	files, size, _ := bundle(t, from, &bundleOptions{most: 30})
+	if size >= 25e6 || size < 10e6 {
+		t.Errorf("it has %d bytes", size)
+	}
+	for _, node := range []string{"a", "b", "c", "d"} {
+		if log := files["nodes/"+node+"/agent.log"]; !strings.HasSuffix(log, "the end\n") || len(log) < len(from.logs) && !strings.Contains(log, "[cut here") {
+			t.Errorf("the log of %s does not have its end, or does not say that it was cut", node)
+		}
+		if files["nodes/"+node+"/kernel.json"] == "" {
+			t.Errorf("node %s had no room", node)
+		}
+	}
+	if !strings.Contains(files["README.txt"], "nodes/a/agent.log: cut, of its 4194313 bytes the last are there") {
+		t.Errorf("README.txt:\n%s", files["README.txt"])
+	}
+}
+
+func TestBundleOfSome(t *testing.T) {
+	from := pretend("a", "b", "c", "d")
+	from.overview.Nodes[2].Report = nil
+	names := func(options bundleOptions) string {
+		chosen, err := choose(from.overview, &options, time.Now())
+		if err != nil {
+			return err.Error()
+		}
+		var names []string
+		for _, node := range chosen {
+			names = append(names, node.Node.Name)
+		}
+		return fmt.Sprint(names)
+	}
+	for want, options := range map[string]bundleOptions{
+		"[c a b d]": {most: 30}, "[c a]": {most: 2}, "[d]": {nodes: []string{"d"}, most: 30},
+		"there is no node e: kubectl get nodes lists them": {nodes: []string{"d", "e"}},
+	} {
+		if got := names(options); got != want {
+			t.Errorf("%+v: %s, want %s", options, got, want)
+		}
+	}
+	if files, _, _ := bundle(t, from, &bundleOptions{most: 2}); !strings.Contains(files["README.txt"], "2 nodes of 4 were left out") {
+		t.Errorf("README.txt:\n%s", files["README.txt"])
+	}
+}

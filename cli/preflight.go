@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead-net/fairlead/agent"
+	"github.com/fairlead-net/fairlead/deploy"
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/preflight"
+)
+
+// preflightOptions are the flags of fairlead preflight.
+type preflightOptions struct {
+	node, nodes bool
+	root        string
+	image       string
+	timeout     time.Duration
+	output      format
+	api         kube.Options
+	config      agent.Config // directories of the node
+}
+
+// preflightOutput is what preflight -o json prints. It only grows.
+type preflightOutput struct {
+	Level   preflight.Level                `json:"level"`             // the worst
+	Cluster []preflight.Finding            `json:"cluster,omitempty"` //
+	Nodes   map[string][]preflight.Finding `json:"nodes,omitempty"`   // by name; of --node, "this machine"
+}
+
+func preflightCommand() *cobra.Command {
+	var o preflightOptions
+	command := &cobra.Command{
+		Use:   "preflight",
+		Short: "Tell what will keep Fairlead from working, before it is installed",
+		Long: `Tell what will keep Fairlead from working, before it is installed. It looks at the
+cluster through the API server, and needs no rights on the nodes; with --node, it
+looks at this machine instead, which should be a node, best as root; with --nodes,
+at the cluster and at all nodes, each from a privileged pod of Fairlead's image.
+
+Nothing is changed. The exit code is 0 if all is well or there are only warnings,
+1 if something fails, 2 if it could not be told.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
+			defer cancel()
+			found, err := o.look(ctx)
+			if err != nil {
+				fmt.Fprintf(command.ErrOrStderr(), "preflight: %v\n", err)
+				return exitUnknown
+			}
+			return o.print(command.OutOrStdout(), found)
+		},
+	}
+	flags := command.Flags()
+	flags.BoolVar(&o.node, "node", false, "look at this machine alone")
+	flags.BoolVar(&o.nodes, "nodes", false, "look at all nodes, too")
+	flags.StringVar(&o.image, "image", "", "image for --nodes; without, that of deploy/fairlead.yaml")
+	flags.StringVar(&o.root, "root", "/", "where the files of the machine are")
+	flags.DurationVar(&o.timeout, "timeout", time.Minute, "how long to wait for all nodes")
+	flags.StringVar(&o.api.Kubeconfig, "kubeconfig", "", "how to reach the cluster; without, as kubectl does")
+	directories(flags, &o.config)
+	for _, name := range []string{"root", "run-dir", "state-dir", "cni-bin-dir"} {
+		_ = flags.MarkHidden(name) // it is defined above
+	}
+	formatFlag(command, &o.output, inText, inJSON, inYAML)
+	return command
+}
+
+func (o *preflightOptions) look(ctx context.Context) (*preflightOutput, error) {
+	found := &preflightOutput{Nodes: map[string][]preflight.Finding{}}
+	if o.node {
+		facts, err := preflight.ReadNode(o.root, o.config.CNIConfDir)
+		if err != nil {
+			return nil, err
+		}
+		found.Nodes["this machine"] = preflight.Node(facts)
+	} else {
+		client, err := kube.Connect(o.api)
+		if err != nil {
+			return nil, err
+		}
+		survey, err := client.Survey(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found.Cluster = preflight.Cluster(survey)
+		if o.nodes {
+			if err := o.lookAtNodes(ctx, client, survey, found); err != nil {
+				return nil, err
+			}
+		}
+	}
+	all := found.Cluster
+	for _, of := range found.Nodes {
+		all = append(all, of...)
+	}
+	found.Level = preflight.Worst(all)
+	return found, nil
+}
+
+func (o *preflightOptions) lookAtNodes(ctx context.Context, client *kube.Client, survey *kube.Survey, found *preflightOutput) error {
+	agents, err := kube.AgentsOf(deploy.Manifest, o.image)
+	if err != nil {
+		return err
+	}
+	var group errgroup.Group
+	group.SetLimit(nodesAtOnce)
+	var mu sync.Mutex
+	for _, node := range survey.Nodes {
+		if node.NoAgent || node.OS != "" && node.OS != "linux" {
+			continue
+		}
+		group.Go(func() error {
+			findings, err := lookAtNode(ctx, client, agents, node.Node.Name)
+			if err != nil {
+				findings = []preflight.Finding{{
+					Check: "reached", Level: preflight.Fail, What: err.Error(), Why: "an agent could not run there either",
+					Next: "see kubectl describe node " + node.Node.Name + "; is the image in a registry that the node reaches (--image)?",
+				}}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found.Nodes[node.Node.Name] = findings
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func lookAtNode(ctx context.Context, client *kube.Client, agents *kube.AgentSet, node string) ([]preflight.Finding, error) {
+	run, err := client.RunOnNode(ctx, agents, node, "preflight", "preflight", "--node", "--root=/host", "--output=json")
+	if err != nil {
+		return nil, err
+	}
+	var said preflightOutput
+	if err := json.Unmarshal([]byte(run.Output), &said); err != nil {
+		return nil, errors.New(run.Output)
+	}
+	for _, findings := range said.Nodes {
+		return findings, nil
+	}
+	return nil, errors.New("it found nothing")
+}
+
+func (o *preflightOptions) print(to io.Writer, found *preflightOutput) error {
+	if o.output.structured() {
+		if err := o.output.print(to, found); err != nil {
+			return err
+		}
+	} else if err := printPreflight(to, found); err != nil {
+		return err
+	}
+	if found.Level == preflight.Fail {
+		return exitUnhealthy
+	}
+	return nil
+}
+
+func printPreflight(to io.Writer, found *preflightOutput) error {
+	colours := paletteOf(to)
+	var text strings.Builder
+	write := func(title string, findings []preflight.Finding) {
+		fmt.Fprintf(&text, "%s\n", colours.bold(title))
+		for _, f := range findings {
+			level := colours.good("ok  ")
+			switch f.Level {
+			case preflight.Warn:
+				level = colours.doubt("warn")
+			case preflight.Fail:
+				level = colours.bad("fail")
+			}
+			fmt.Fprintf(&text, "  %s  %-10s  %s\n", level, f.Check, f.What)
+			for _, line := range [][2]string{{"why", f.Why}, {"next", f.Next}} {
+				if line[1] != "" {
+					fmt.Fprintf(&text, "                    %s: %s\n", line[0], line[1])
+				}
+			}
+		}
+	}
+	if found.Cluster != nil {
+		write("cluster", found.Cluster)
+	}
+	for _, name := range sortedNames(found.Nodes) {
+		write(name, found.Nodes[name])
+	}
+	_, err := io.WriteString(to, text.String())
+	return err
+}
+
+func sortedNames[V any](of map[string]V) []string { return slices.Sorted(maps.Keys(of)) }

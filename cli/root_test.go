@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// TestMain makes the test's program the command line when it is told to.
+func TestMain(m *testing.M) {
+	if os.Getenv("FAIRLEAD_TEST_MAIN") != "" {
+		os.Exit(Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// program runs the command line as a process, under a name, and returns what it
+// wrote and its exit code.
+func program(t *testing.T, name string, args ...string) (text string, code int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(link, args...)
+	command.Env = append(os.Environ(), "FAIRLEAD_TEST_MAIN=1", "KUBECONFIG=/nonexistent", "HOME=/nonexistent")
+	out, err := command.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), command.ProcessState.ExitCode()
+}
+
+func walk(command *cobra.Command, visit func(*cobra.Command)) {
+	visit(command)
+	for _, child := range command.Commands() {
+		walk(child, visit)
+	}
+}
+
+// TestManners: all commands have the same manners.
+func TestManners(t *testing.T) {
+	walk(root(), func(c *cobra.Command) {
+		path := c.CommandPath()
+		if c.Name() == "help" || strings.HasPrefix(path, "fairlead completion") { // cobra's own
+			return
+		}
+		switch first, _, _ := strings.Cut(c.Short, " "); {
+		case c.Short == "" || len(c.Short) > 90 || strings.HasSuffix(c.Short, "."):
+			t.Errorf("%s: Short is one phrase of at most 90 bytes without a full stop: %q", path, c.Short)
+		case strings.ToUpper(first[:1]) != first[:1]:
+			t.Errorf("%s: Short begins with a capital letter: %q", path, c.Short)
+		}
+		if c.Args == nil {
+			t.Errorf("%s: Args is not set: what it does not understand would be ignored", path)
+		}
+		if c.HasParent() && !c.Parent().HasParent() && !c.Hidden && c.GroupID == "" {
+			t.Errorf("%s is under no heading of the help: groups, in root.go", path)
+		}
+		if c.Runnable() && !c.HasSubCommands() && !c.DisableFlagParsing && strings.Contains(c.Use, "[flags]") {
+			t.Errorf("%s: cobra adds [flags] by itself", path)
+		}
+		if output := c.Flags().Lookup("output"); output != nil {
+			verifyOutput(t, path, c, output)
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Usage == "" || strings.HasSuffix(f.Usage, ".") || strings.ToLower(f.Name) != f.Name {
+				t.Errorf("%s --%s: a flag says what it is, without a full stop, and has a small name: %q", path, f.Name, f.Usage)
+			}
+		})
+		if strings.Contains(c.Long, "Exit codes") && !strings.Contains(c.Long, "0 ") {
+			t.Errorf("%s: exit codes are not said", path)
+		}
+	})
+}
+
+// verifyOutput: -o is a format, in which JSON and YAML go together; or the file
+// that a command writes.
+func verifyOutput(t *testing.T, path string, c *cobra.Command, output *pflag.Flag) {
+	t.Helper()
+	if output.Shorthand != "o" {
+		t.Errorf("%s: --output has -o", path)
+	}
+	chosen, ok := output.Value.(*format)
+	if !ok {
+		if !strings.HasPrefix(output.Usage, "file") {
+			t.Errorf("%s: -o is of formatFlag, or names a file", path)
+		}
+		return
+	}
+	if got := strings.Join(chosen.allowed, " "); got != "text json yaml" && got != "text wide json yaml" {
+		t.Errorf("%s: formats are %s", path, got)
+	}
+	if complete, ok := c.GetFlagCompletionFunc("output"); !ok {
+		t.Errorf("%s: -o is not completed", path)
+	} else if values, _ := complete(c, nil, ""); len(values) != len(chosen.allowed) {
+		t.Errorf("%s: -o is completed by %q", path, values)
+	}
+}
+
+// TestCommandLines: what is not understood is refused with what to do next, and
+// with an exit code that says that nothing was tried.
+func TestCommandLines(t *testing.T) {
+	for line, test := range map[string]struct {
+		code int
+		says []string
+	}{
+		"statis":                {2, []string{`fairlead: "statis" is no command of fairlead; did you mean status?`, "next: fairlead --help"}},
+		"lab nod":               {2, []string{`"nod" is no command of fairlead lab; did you mean node?`, "next: fairlead lab --help"}},
+		"debug frobnicate":      {2, []string{`"frobnicate" is no command of fairlead debug`, "next: fairlead debug --help"}},
+		"status -o xml":         {2, []string{"not a format; text, wide, json, yaml are", "next: fairlead status --help"}},
+		"status a b":            {2, []string{"accepts at most 1 arg", "next: fairlead status --help"}},
+		"plan":                  {1, []string{"required flag"}},
+		"version --nothing":     {2, []string{"unknown flag: --nothing", "next: fairlead version --help"}},
+		"status":                {2, []string{"unknown: ", "--kubeconfig", "next: see whether the cluster can be reached"}},
+		"status node1":          {2, []string{"unknown: "}},
+		"debug bundle":          {1, []string{"fairlead: no cluster is configured: give --kubeconfig or set KUBECONFIG"}},
+		"version":               {0, []string{"fairlead v"}},
+		"version -o yaml":       {0, []string{"\nversion: v"}},
+		"":                      {0, []string{"See how the network does:", "Install and uninstall:", "Run in the cluster:", "Try and develop:"}},
+		"debug":                 {0, []string{"bundle"}},
+		"__complete status -o ": {0, []string{"wide\njson\nyaml\n"}},
+		"__complete debug ":     {0, []string{"bundle\t"}},
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			text, code := program(t, "fairlead", strings.Fields(line)...)
+			if strings.HasSuffix(line, " ") {
+				text, code = program(t, "fairlead", append(strings.Fields(line), "")...)
+			}
+			if code != test.code {
+				t.Errorf("exit code %d, want %d; it wrote\n%s", code, test.code, text)
+			}
+			for _, part := range test.says {
+				if !strings.Contains("\n"+text, part) {
+					t.Errorf("%q is not in\n%s", part, text)
+				}
+			}
+		})
+	}
+}
+
+// TestKubectlPlugin: as a plugin of kubectl, it calls itself so.
+func TestKubectlPlugin(t *testing.T) {
+	if text, code := program(t, "kubectl-fairlead", "status", "--help"); code != 0 || !strings.Contains(text, "kubectl fairlead status [NODE]") {
+		t.Errorf("exit code %d:\n%s", code, text)
+	}
+	if text, code := program(t, "kubectl-fairlead", "nothing"); code != 2 || !strings.Contains(text, "kubectl fairlead: \"nothing\" is no command of kubectl fairlead\n  next: kubectl fairlead --help") {
+		t.Errorf("exit code %d:\n%s", code, text)
+	}
+}
+
+func TestTable(t *testing.T) {
+	lines := &table{paint: func(column int, cell string) string {
+		if column == 0 {
+			return palette{true}.bad(cell)
+		}
+		return cell
+	}}
+	lines.add("A", "LONG HEAD", "C")
+	lines.add("größer", "b", "")
+	var out bytes.Buffer
+	if err := lines.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "A        LONG HEAD   C\n\x1b[31mgrößer\x1b[0m   b\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+// TestColours: none without a terminal, and none for who does not want them.
+func TestColours(t *testing.T) {
+	if paletteOf(&bytes.Buffer{}).on {
+		t.Error("a buffer is no terminal")
+	}
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminal can be had: %v", err)
+	}
+	defer terminal.Close()
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	if !paletteOf(terminal).on {
+		t.Error("a terminal has colours")
+	}
+	t.Setenv("TERM", "dumb")
+	if paletteOf(terminal).on {
+		t.Error("a dumb terminal has none")
+	}
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "1")
+	if paletteOf(terminal).on {
+		t.Error("NO_COLOR is set")
+	}
+}

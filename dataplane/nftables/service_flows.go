@@ -1,0 +1,68 @@
+package nftables
+
+import (
+	"net/netip"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/service"
+)
+
+// servedFlows say which connections of UDP are with endpoints that serve. Those
+// of TCP end by themselves; those of UDP would go on for as long as somebody
+// sends, to an endpoint that is gone (kubernetes#139628, kubernetes#141371), or
+// to nobody though there is an endpoint now (kubernetes#105657).
+type servedFlows struct {
+	frontends model.Map[service.VIP, *service.Frontend]
+	serving   model.Map[service.Port, *service.Serving]
+	cidrs     model.Map[netip.Prefix, struct{}]
+	gone      map[service.VIP]struct{} // that were there lately
+}
+
+// become is what there is after a change, and whether flows may be stale by it.
+// What only moves endpoints nearer, or is a matter of policy, cuts nobody off.
+func (s *servedFlows) become(plan *service.Plan) (next servedFlows, changed bool) {
+	next = servedFlows{frontends: plan.Frontends, serving: plan.Serving, cidrs: plan.CIDRs, gone: map[service.VIP]struct{}{}}
+	for vip := range s.gone {
+		next.gone[vip], changed = struct{}{}, true
+	}
+	for change := range model.Diff(s.frontends, next.frontends) {
+		if change.Key.Protocol != model.UDP {
+			continue
+		}
+		if !change.Has {
+			next.gone[change.Key] = struct{}{}
+		}
+		changed = changed || !change.Had || !change.Has || forwarding(change.Old) != forwarding(change.New) || change.Old.Port != change.New.Port
+	}
+	for range model.Diff(s.serving, next.serving) {
+		changed = true
+		break
+	}
+	return next, changed
+}
+
+func forwarding(f *service.Frontend) bool {
+	return f.Inside.Do == service.Forward || f.Outside.Do == service.Forward
+}
+
+// stale tells whether a flow of UDP to an address, that was led to another one
+// or to that itself, is to be forgotten; not ok: it is no Service's.
+func (s *servedFlows) stale(to, led netip.AddrPort) (stale, ok bool) {
+	vip := service.VIP{Protocol: model.UDP, At: to}
+	if frontend, ok := s.frontends.Get(vip); ok {
+		if led == to {
+			return forwarding(frontend), true
+		}
+		serving, ok := s.serving.Get(frontend.Port)
+		return !ok || !serving.Has(led), true
+	}
+	if _, gone := s.gone[vip]; gone {
+		return led != to, led != to
+	}
+	for cidr := range s.cidrs.All() {
+		if led != to && cidr.Contains(to.Addr()) {
+			return true, true // it went while nobody looked
+		}
+	}
+	return false, false
+}

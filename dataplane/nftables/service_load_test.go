@@ -1,0 +1,150 @@
+package nftables
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+)
+
+// TestServicesUnderLoad changes the endpoints of Services as fast as it can,
+// while packets begin connections to them as fast as they can. Each arrives at
+// an endpoint: no lookup misses what is replaced under it.
+func TestServicesUnderLoad(t *testing.T) {
+	space := netnstest.Enter(t)
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	for _, affinity := range []uint32{0, 600} {
+		s := &model.Service{
+			ServiceKey: model.ServiceKey{Namespace: "default", Name: fmt.Sprint("stays-", affinity)}, Affinity: affinity,
+			ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, byte(1 + affinity/600)})},
+			Ports:      []model.ServicePort{{Protocol: model.UDP, Port: 80}},
+		}
+		snapshot.Services = snapshot.Services.With(s.ServiceKey, s)
+	}
+	addEndpoints(t)
+	plane, node := New(), plan.Compute(nil, withEndpoints(snapshot, 0), "self")
+	apply(t, plane, node)
+
+	var sent, received atomic.Int64
+	stop := make(chan struct{})
+	done := make(chan struct{}, 3)
+	server := hear(t, &received)
+	for worker := range 2 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			space.Do(func() { shout(t, stop, netip.AddrFrom4([4]byte{10, 96, 0, byte(1 + worker)}), &sent) })
+		}()
+	}
+	changes, start := 0, time.Now()
+	for ; time.Since(start) < 3*time.Second; changes++ {
+		node = plan.Compute(node, withEndpoints(snapshot, changes), "self")
+		apply(t, plane, node)
+	}
+	close(stop)
+	<-done
+	<-done
+	for deadline := time.Now().Add(10 * time.Second); received.Load() < sent.Load() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond) // the kernel tells nobody that a datagram was lost
+	}
+	must(t, server.Close())
+	counters, err := plane.Counters()
+	must(t, err)
+	for _, counter := range counters {
+		if strings.HasPrefix(counter.Rule, "Service whose") && counter.Packets != 0 {
+			t.Errorf("%d packets found no target", counter.Packets)
+		}
+	}
+	t.Logf("%d packets, %d changes, counters %v", sent.Load(), changes, counters)
+	if sent.Load() < 1000 || changes < 100 {
+		t.Errorf("there were only %d packets and %d changes", sent.Load(), changes)
+	}
+	if lost := sent.Load() - received.Load(); lost != 0 {
+		t.Errorf("%d of %d packets were lost in %d changes", lost, sent.Load(), changes)
+	}
+}
+
+// addEndpoints gives the loopback interface the endpoints, and the Services a way.
+func addEndpoints(t *testing.T) {
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	for n := range 8 {
+		must(t, netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 0, 0, byte(n)), Mask: net.CIDRMask(32, 32)}}))
+	}
+	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(10, 96, 0, 0), Mask: net.CIDRMask(16, 32)}}))
+	for path, value := range map[string]string{"ipv4/ip_local_port_range": "1024 65535", "netfilter/nf_conntrack_udp_timeout": "1"} {
+		must(t, os.WriteFile("/proc/sys/net/"+path, []byte(value), 0))
+	}
+}
+
+// withEndpoints has from two to five endpoints that are ready, of which some are
+// always others. All serve, so that no connection is forgotten.
+func withEndpoints(snapshot *model.Snapshot, change int) *model.Snapshot {
+	next := *snapshot
+	for service := range snapshot.Services.All() {
+		slice := &model.EndpointSlice{
+			SliceKey: model.SliceKey(service), Service: service.Name, Ports: []model.EndpointPort{{Protocol: model.UDP, Port: 9000}},
+		}
+		for n := range 8 {
+			slice.Endpoints = append(slice.Endpoints, model.Endpoint{
+				Address: netip.AddrFrom4([4]byte{10, 0, 0, byte((change/3 + n) % 8)}), Ready: n < 2+change%4, Serving: true,
+			})
+		}
+		next.Slices = next.Slices.With(slice.SliceKey, slice)
+	}
+	return &next
+}
+
+// hear counts what arrives at the port of all endpoints.
+func hear(t *testing.T, received *atomic.Int64) *net.UDPConn {
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 9000})
+	must(t, err)
+	raw, err := server.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20)
+	}))
+	must(t, err)
+	go func() {
+		for buffer := make([]byte, 16); ; received.Add(1) {
+			if _, _, err := server.ReadFromUDPAddrPort(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	return server
+}
+
+// shout begins connections, each from a new socket.
+func shout(t *testing.T, stop <-chan struct{}, to netip.Addr, sent *atomic.Int64) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		err = unix.Sendto(socket, []byte{1}, 0, &unix.SockaddrInet4{Addr: to.As4(), Port: 80})
+		_ = unix.Close(socket)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sent.Add(1)
+	}
+}

@@ -1,0 +1,103 @@
+package kube
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+)
+
+// How many agents of a cluster may do the same thing in a second, on average,
+// when something makes all of them do it. What is known stays in force meanwhile:
+// nobody waits for them.
+const (
+	// A watch that goes on where it was costs the API server a few reads of its
+	// cache, and an agent has four. With 5,000 agents they take 10 s.
+	resumesPerSecond = 500
+	// A list sends all objects: 50 s for 5,000 agents, and ten for 1,000.
+	relistsPerSecond = 100
+	// A status is one write, or three if the object is new.
+	statusesPerSecond = 500
+)
+
+// StatusTurn is how long an agent waits before it publishes what may have come
+// upon all nodes in one moment: at random, so that the agents of a cluster of so
+// many nodes write one after the other. In a small cluster it is nothing.
+func StatusTurn(nodes int) time.Duration { return turn(nodes, statusesPerSecond) }
+
+func turn(agents, perSecond int) time.Duration {
+	return rand.N(time.Duration(agents)*time.Second/time.Duration(perSecond) + 1)
+}
+
+// turns keeps the watches of many agents from coming back together, when an API
+// server has ended and broken them all or has forgotten where they were. The
+// reflector's own pauses begin only with the second attempt. A nil *turns is for
+// what nobody else watches: it never waits.
+type turns struct {
+	agents func() int    // of the cluster
+	first  chan struct{} // of one element, shared by the watches of an agent; see open
+
+	mu     sync.Mutex
+	resume bool      // the next request to go on is the first since there was a watch
+	list   bool      // the same, of a request for all objects
+	ends   time.Time // when that watch was to end by itself
+}
+
+// wait returns when it is this agent's turn, at once if nothing says that others
+// want theirs. again is for a request that sends all objects.
+func (t *turns) wait(ctx context.Context, again bool) error {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	// Watches end by themselves at random moments, and need no spreading.
+	due, perSecond := t.resume && time.Now().Before(t.ends), resumesPerSecond
+	if again {
+		due, perSecond = t.list, relistsPerSecond
+		t.list = false
+	} else {
+		t.resume = false
+	}
+	t.mu.Unlock()
+	if !due {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(turn(t.agents(), perSecond)):
+		return nil
+	}
+}
+
+// open asks for a watch when no other watch of this agent is being asked for. When
+// all want a connection in the same moment, Go's HTTP client makes one for each,
+// with a handshake each, although HTTP/2 needs only one.
+func (t *turns) open(ctx context.Context, ask func() (apiwatch.Interface, error)) (apiwatch.Interface, error) {
+	if t == nil {
+		return ask()
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case t.first <- struct{}{}:
+	}
+	defer func() { <-t.first }()
+	return ask()
+}
+
+// began says that a watch is there, for as long as it was asked for.
+func (t *turns) began(timeoutSeconds *int64) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resume, t.list, t.ends = true, true, time.Now()
+	if timeoutSeconds != nil {
+		// A server may end it a little early.
+		t.ends = t.ends.Add(time.Duration(*timeoutSeconds)*time.Second - time.Second)
+	}
+}

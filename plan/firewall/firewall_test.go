@@ -1,0 +1,99 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+func snapshot(setting model.ForeignFirewall, drops ...model.ForwardChain) *model.Snapshot {
+	network := model.DefaultNetwork()
+	network.ForeignFirewall = setting
+	s := &model.Snapshot{Network: network, Firewalls: &model.Firewalls{Drops: drops}}
+	s.Nodes = s.Nodes.With("self", &model.Node{Name: "self", PodCIDRs: []netip.Prefix{
+		netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64"),
+	}})
+	former := &model.Attachment{Device: "fl0", Addresses: []netip.Addr{
+		netip.MustParseAddr("10.244.1.9"), netip.MustParseAddr("10.9.0.9"),
+	}}
+	s.Attachments = s.Attachments.With(former.AttachmentKey, former)
+	return s
+}
+
+func accepts(p *Plan) (texts []string) {
+	for accept := range p.Accepts.All() {
+		texts = append(texts, accept.String())
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+var (
+	iptables  = model.ForwardChain{Family: "ip", Table: "filter", Chain: "FORWARD"}
+	ip6tables = model.ForwardChain{Family: "ip6", Table: "filter", Chain: "FORWARD"}
+	firewalld = model.ForwardChain{Family: "inet", Table: "firewalld", Chain: "filter_FORWARD"}
+	custom    = model.ForwardChain{Family: "inet", Table: "filter", Chain: "forward"}
+)
+
+func TestCompute(t *testing.T) {
+	all := []model.ForwardChain{custom, firewalld, iptables, ip6tables}
+	for _, c := range []struct {
+		setting  model.ForeignFirewall
+		drops    []model.ForwardChain
+		accepts  []string
+		problems []string // parts of each
+	}{
+		{model.AcceptInForeign, nil, nil, nil},
+		{
+			model.AcceptInForeign, []model.ForwardChain{iptables},
+			[]string{"10.244.1.0/24 in ip filter FORWARD", "10.9.0.9/32 in ip filter FORWARD"}, nil,
+		},
+		{
+			model.AcceptInForeign, all,
+			[]string{"10.244.1.0/24 in ip filter FORWARD", "10.9.0.9/32 in ip filter FORWARD", "fd00:1::/64 in ip6 filter FORWARD"},
+			[]string{`nft insert rule inet filter forward iifname "fl*" accept`, "firewall-cmd --permanent --zone=trusted --add-source=10.244.1.0/24"},
+		},
+		{
+			model.ReportForeign, all, nil,
+			[]string{"inet filter forward", "firewall-cmd", "Accept, or let pods' packets pass: iptables", "ip6tables -I FORWARD -i fl+"},
+		},
+	} {
+		got, problems := Compute(nil, snapshot(c.setting, c.drops...), "self")
+		if texts := accepts(got); !slices.Equal(texts, c.accepts) {
+			t.Errorf("%s %v: accepts %q", c.setting, c.drops, texts)
+		}
+		if len(problems) != len(c.problems) {
+			t.Fatalf("%s %v: problems %v", c.setting, c.drops, problems)
+		}
+		for i, problem := range problems {
+			if !strings.Contains(problem.String(), c.problems[i]) || !strings.HasPrefix(problem.Field, "nftables ") {
+				t.Errorf("%s %v: %s", c.setting, c.drops, problem)
+			}
+		}
+	}
+}
+
+// What cannot be told leaves what was; what is the same is the same plan.
+func TestComputeAgain(t *testing.T) {
+	known := snapshot(model.AcceptInForeign, iptables)
+	first, _ := Compute(nil, known, "self")
+	unknown := *known
+	unknown.Firewalls = nil
+	for _, s := range []*model.Snapshot{known, &unknown, snapshot(model.AcceptInForeign, iptables), {}} {
+		if again, _ := Compute(first, s, "self"); again != first {
+			t.Errorf("another plan: %q", accepts(again))
+		}
+	}
+	if p, _ := Compute(nil, &unknown, "self"); p != nil {
+		t.Errorf("planned %q from nothing", accepts(p))
+	}
+	// A node without IPv6 is in nobody's way.
+	only4 := snapshot(model.ReportForeign, ip6tables)
+	only4.Nodes = only4.Nodes.With("self", &model.Node{Name: "self", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}})
+	if _, problems := Compute(nil, only4, "self"); len(problems) > 0 {
+		t.Errorf("problems %v", problems)
+	}
+}

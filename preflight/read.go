@@ -1,0 +1,147 @@
+package preflight
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
+)
+
+// ReadNode looks at this machine; root is where its files are, "/" as a rule.
+func ReadNode(root, cniConfDir string) (*NodeFacts, error) {
+	f := &NodeFacts{Root: os.Geteuid() == 0}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return nil, fmt.Errorf("ask for the kernel's version: %w", err)
+	}
+	f.Kernel = unix.ByteSliceToString(name.Release[:])
+	if err := f.readLinks(); err != nil {
+		return nil, err
+	}
+	for _, kind := range []string{"tcp", "udp"} {
+		f.Ports = append(f.Ports, readPorts(kind, "/proc/net/"+kind)...)
+		f.Ports = append(f.Ports, readPorts(kind, "/proc/net/"+kind+"6")...)
+	}
+	entries, err := os.ReadDir(cniConfDir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look for CNI configurations: %w", err)
+	}
+	for _, entry := range entries {
+		if slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(entry.Name())) {
+			f.Configs = append(f.Configs, filepath.Join(strings.TrimPrefix(cniConfDir, strings.TrimSuffix(root, "/")), entry.Name()))
+		}
+	}
+	var disk, run unix.Statfs_t
+	if err := unix.Statfs(filepath.Join(root, "var/lib"), &disk); err != nil {
+		return nil, fmt.Errorf("look at /var/lib: %w", err)
+	}
+	f.FreeBytes, f.ReadOnly = disk.Bavail*uint64(disk.Bsize), disk.Flags&unix.ST_RDONLY != 0
+	if err := unix.Statfs(filepath.Join(root, "run"), &run); err == nil {
+		f.RunOnDisk = run.Type != unix.TMPFS_MAGIC
+	}
+	state, err := unix.Adjtimex(&unix.Timex{})
+	f.Unsynced = err == nil && state == unix.TIME_ERROR
+	if f.Root {
+		f.SysctlsFixed = unix.Access("/proc/sys/net/ipv4/ip_forward", unix.W_OK) != nil
+		if f.Drops, err = nftables.NewFirewall().Survey(); err != nil {
+			return nil, err
+		}
+		return f, f.tryKernel()
+	}
+	return f, nil
+}
+
+func (f *NodeFacts) readLinks() error {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("list network interfaces: %w", err)
+	}
+	for _, link := range links {
+		f.Interfaces = append(f.Interfaces, link.Attrs().Name)
+	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := netlink.RouteList(nil, family)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return fmt.Errorf("list routes: %w", err)
+		}
+		for _, route := range routes {
+			ones := 0
+			if route.Dst != nil {
+				ones, _ = route.Dst.Mask.Size()
+			}
+			if ones > 0 || f.Uplink != "" {
+				continue
+			}
+			if link, err := netlink.LinkByIndex(route.LinkIndex); err == nil {
+				f.Uplink, f.MTU = link.Attrs().Name, link.Attrs().MTU
+			}
+		}
+	}
+	return nil
+}
+
+// The states of sockets that have a port for themselves (net/tcp_states.h).
+const (
+	listening   = "0A" // of TCP
+	unconnected = "07" // of UDP
+)
+
+// readPorts reads the table of sockets of a protocol; one that is missing is
+// empty.
+func readPorts(protocol, path string) (ports []Port) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	for scanner := bufio.NewScanner(file); scanner.Scan(); {
+		fields := strings.Fields(scanner.Text())
+		if len(fields) < 4 || fields[3] != listening && fields[3] != unconnected {
+			continue
+		}
+		number, err := hex.DecodeString(fields[1][strings.LastIndexByte(fields[1], ':')+1:])
+		if err == nil && len(number) == 2 {
+			ports = append(ports, Port{protocol, uint16(number[0])<<8 | uint16(number[1])})
+		}
+	}
+	return ports
+}
+
+// tryKernel tries what Fairlead asks of the kernel in a network namespace that
+// goes with its thread.
+func (f *NodeFacts) tryKernel() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			result <- fmt.Errorf("make a network namespace: %w", err)
+			return
+		}
+		f.Missing = nftables.Missing()
+		attrs := func(name string) netlink.LinkAttrs {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = name
+			return attrs
+		}
+		for _, link := range []netlink.Link{
+			&netlink.Veth{LinkAttrs: attrs("a"), PeerName: "b"},
+			&netlink.Vxlan{LinkAttrs: attrs("v"), VxlanId: 1, Port: 4789},
+		} {
+			if err := netlink.LinkAdd(link); errors.Is(err, unix.EOPNOTSUPP) {
+				f.NoLink = append(f.NoLink, link.Type())
+			}
+		}
+		result <- nil
+	}()
+	return <-result
+}
