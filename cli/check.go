@@ -137,7 +137,7 @@ func check(ctx context.Context, options *checkOptions) (result checkOutput, err 
 // chosenNodes are those that are named, or all.
 func chosenNodes(overview *kube.Overview, names []string) ([]kube.NodeOverview, error) {
 	if !overview.Installed {
-		return nil, fmt.Errorf("Fairlead is not installed in this cluster: kubectl apply --server-side -f fairlead.yaml")
+		return nil, fmt.Errorf("this cluster has no Fairlead yet: kubectl apply --server-side -f fairlead.yaml")
 	}
 	if len(overview.Nodes) == 0 {
 		return nil, fmt.Errorf("the cluster has no nodes")

@@ -147,7 +147,7 @@ func (o *uninstallOptions) uninstallNodes(ctx context.Context, client *kube.Clie
 	}
 	_ = group.Wait()
 	if len(failed) > 0 {
-		return errors.Join(append(failed, errors.New("Fairlead's objects stay until all nodes are done: mend those, or delete their Node objects, and run it again"))...)
+		return errors.Join(append(failed, errors.New("the objects of Fairlead stay until all nodes are done: mend those, or delete their Node objects, and run it again"))...)
 	}
 	if left {
 		say("Fairlead's objects stay until no pods are left: run it again then, or with --cut-off")

@@ -137,7 +137,7 @@ func TestEventsOfNextLeader(t *testing.T) {
 		events, _ := first(h.due(v, now.Add(time.Minute)))
 		return events[0]
 	}
-	if identity(now) != identity(now) {
+	if a, b := identity(now), identity(now); a != b {
 		t.Error("two leaders differ")
 	}
 	if identity(now) == identity(now.Add(time.Hour)) {

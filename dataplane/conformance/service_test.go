@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,6 +33,11 @@ type serviceNet struct {
 func newServiceNet(t testing.TB) *serviceNet {
 	n := &serviceNet{network: newNet(t, model.Families[:]), servers: map[netip.Addr]bool{}}
 	for _, m := range n.machines {
+		m.space.Do(func() {
+			for _, limit := range []string{"ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"} { // of refusals
+				n.check(os.WriteFile("/proc/sys/net/"+limit, []byte("0"), 0))
+			}
+		})
 		n.serve(m.pod, n.podOf(m, model.IPv4), n.podOf(m, model.IPv6))
 		n.serve(m.space, m.node.Addresses...)
 	}
@@ -240,18 +246,20 @@ func (n *serviceNet) agree(what string, protocol model.Protocol, to netip.AddrPo
 			n.t.Error(text)
 		}
 	}
+	if n.t.Failed() {
+		n.t.FailNow()
+	}
 }
 
 // callUntil calls again if nobody answers though somebody should: the kernel
-// limits how often it refuses, and drops what comes before it has finished with
-// a new neighbour.
+// drops what comes before it has finished with a new neighbour.
 func (n *serviceNet) callUntil(want []answer, from *netnstest.Namespace, protocol model.Protocol, to netip.AddrPort) (got answer) {
 	silent := answer{}
-	patience := 200 * time.Millisecond
+	patience, attempts := 200*time.Millisecond, 8
 	if protocol == model.TCP && want[0] != silent {
-		patience = 4 * time.Second // TCP asks again by itself
+		patience, attempts = 4*time.Second, 1 // TCP asks again by itself
 	}
-	for range 8 {
+	for range attempts {
 		if got = n.call(from, protocol, to, patience); got != silent || want[0] == silent {
 			return got
 		}

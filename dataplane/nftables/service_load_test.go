@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	nft "github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -147,4 +149,28 @@ func shout(t *testing.T, stop <-chan struct{}, to netip.Addr, sent *atomic.Int64
 		}
 		sent.Add(1)
 	}
+}
+
+// TestManyServicesAreNoDisturbance: the notifications of our own large
+// transactions are not taken for a loss, which would have the table replaced, and
+// so for ever.
+func TestManyServicesAreNoDisturbance(t *testing.T) {
+	space := netnstest.Enter(t)
+	plane := New()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go space.Do(func() { ended <- plane.Run(ctx) })
+	snapshot := manyServices(5_000, 50)
+	apply(t, plane, plan.Compute(nil, snapshot, "node0"))
+	apply(t, plane, plan.Compute(nil, &model.Snapshot{Network: snapshot.Network, Nodes: snapshot.Nodes}, "node0"))
+	conn := &nft.Conn{}
+	conn.AddTable(&nft.Table{Family: nft.TableFamilyINet, Name: "other"})
+	must(t, conn.Flush())
+	select {
+	case <-plane.Disturbed():
+		t.Error("the plane was disturbed by itself")
+	case <-time.After(3 * time.Second): // there is nothing that it says if all is well
+	}
+	cancel()
+	must(t, <-ended)
 }

@@ -194,7 +194,12 @@ func address(p Port, bitsPerSecond uint64) error {
 	conf := "net/ipv6/conf/" + p.Interface + "/"
 	// Addresses are fixed and unique: the world is up when boot returns, not a
 	// second of duplicate address detection later.
-	if err := writeSysctls(map[string]string{conf + "accept_ra": "0", conf + "accept_dad": "0"}); err != nil {
+	// And others learn at once that an address has a new card, as from machines
+	// that have asked for theirs.
+	if err := writeSysctls(map[string]string{
+		conf + "accept_ra": "0", conf + "accept_dad": "0", conf + "ndisc_notify": "1",
+		"net/ipv4/conf/" + p.Interface + "/arp_notify": "1",
+	}); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByName(p.Interface)
