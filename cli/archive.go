@@ -28,11 +28,12 @@ type archive struct {
 	err     error // the first
 }
 
-func newArchive(to io.Writer, dir string, at time.Time) *archive {
+// newArchive writes at most so many bytes, and a little that frames them.
+func newArchive(to io.Writer, dir string, at time.Time, largest int) *archive {
 	compressed := gzip.NewWriter(to)
 	return &archive{
 		dir: dir, at: at, gzip: compressed, tar: tar.NewWriter(compressed),
-		left: largestBundle, allowed: largestBundle / 4,
+		left: largest, allowed: largest / 4,
 	}
 }
 

@@ -95,7 +95,7 @@ func writeBundle(command *cobra.Command, options *bundleOptions) error {
 	if isTerminal(command.ErrOrStderr()) {
 		progress = command.ErrOrStderr()
 	}
-	silent, err := collect(command.Context(), client, newArchive(file, name, began), options, progress)
+	silent, err := collect(command.Context(), client, newArchive(file, name, began, largestBundle), options, progress)
 	if err == nil {
 		err = file.Close()
 	}

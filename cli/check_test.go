@@ -49,7 +49,7 @@ func TestChosenNodes(t *testing.T) {
 	if _, err := chosenNodes(overview, []string{"nod00"}); err == nil || !strings.Contains(err.Error(), `no node "nod00"; kubectl get nodes`) {
 		t.Error(err)
 	}
-	if _, err := chosenNodes(&kube.Overview{}, nil); err == nil || !strings.Contains(err.Error(), "not installed") {
+	if _, err := chosenNodes(&kube.Overview{}, nil); err == nil || !strings.Contains(err.Error(), "has no Fairlead yet: kubectl apply") {
 		t.Error(err)
 	}
 }

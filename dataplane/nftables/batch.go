@@ -62,7 +62,11 @@ func (b *batch) send() ([]refusal, error) {
 	// The first and the last message only frame the others; the last of those
 	// is answered even if all is well.
 	last := len(b.messages) - 2
-	var request []byte
+	size := 64 << 10 // for what is added to sets
+	for _, message := range b.messages {
+		size += int(message.Header.Length)
+	}
+	request := make([]byte, 0, size)
 	for i, message := range b.messages {
 		if err := b.fix(&message); err != nil {
 			return nil, err
@@ -77,6 +81,7 @@ func (b *batch) send() ([]refusal, error) {
 			return nil, fmt.Errorf("encode a batch: %w", err)
 		}
 		request = append(request, encoded...)
+		b.messages[i].Data = nil // they are large
 	}
 	link := b.link
 	if link == nil {

@@ -180,11 +180,13 @@ func (m *serviceMaps) describe(b *batch, set *nft.Set) {
 // taken it.
 type update struct {
 	*services
-	edits   []edits // by the number of the set, from first
-	first   uint32
+	batch   *batch
+	sets    []*nft.Set
+	edits   []edits                 // of each set, those that are not in the batch yet
 	changed map[service.Pool]*slots // nil: gone
 	numbers numbers
-	added   []dispatched // that have no chain yet
+	added   []dispatched // that had no chain
+	err     error        // the first
 }
 
 // dispatched is a class that leads to its chain.
@@ -202,7 +204,7 @@ type edits struct{ removals, puts pieces }
 func (s *services) update(b *batch) error {
 	sets := s.kernel()
 	u := update{
-		services: s, edits: make([]edits, len(sets)), first: sets[0].ID,
+		services: s, batch: b, sets: sets, edits: make([]edits, len(sets)),
 		changed: map[service.Pool]*slots{}, numbers: s.numbers.clone(),
 	}
 	for change := range model.Diff(s.applied.backends, s.desired.backends) {
@@ -215,23 +217,12 @@ func (s *services) update(b *batch) error {
 			u.changeFrontend(change)
 		}
 	}
-	for i, added := range u.added {
-		if err := u.addClass(b, added, u.added[:i]); err != nil {
-			return err
-		}
+	for i := range sets {
+		u.send(i)
 	}
-	for i, set := range sets {
-		if err := u.edits[i].removals.send(b, set, b.SetDeleteElements); err != nil {
-			return fmt.Errorf("delete from map %s: %w", set.Name, err)
-		}
-	}
-	for i, set := range sets {
-		if err := u.edits[i].puts.send(b, set, b.SetAddElements); err != nil {
-			return fmt.Errorf("add to map %s: %w", set.Name, err)
-		}
-	}
+	u.batch, u.sets, u.edits = nil, nil, nil
 	s.pending = u
-	return nil
+	return u.err
 }
 
 func (s *services) hasAside(change model.Change[service.VIP, *service.Frontend]) bool {
@@ -251,14 +242,12 @@ func (u *update) changePool(change model.Change[service.Pool, *service.Backends]
 		next = newSlots(change.New, u.numbers.take())
 	}
 	u.changed[change.Key] = next
+	before, after := old, next
 	if old != nil && next != nil && old.number != next.number {
-		u.edit(of, nil, m.poolElements(next, nil))
-		next = nil
-	} else {
-		u.edit(of, nil, m.poolElements(next, old))
+		before, after = nil, nil // all of it differs
 	}
-	u.edit(of, m.poolElements(old, next), nil)
-	if old != nil && next == nil {
+	u.edit(of, m.poolElements(old, after), m.poolElements(next, before))
+	if old != nil && (next == nil || after == nil) {
 		u.numbers.give(old.number)
 	}
 }
@@ -298,7 +287,8 @@ func (u *update) need(m *serviceMaps, f *service.Frontend) {
 }
 
 func (u *update) needClass(d dispatched) {
-	if forwards(d.class) && !u.has(d) {
+	if forwards(d.class) && !u.has(d) && u.err == nil {
+		u.err = u.addClass(u.batch, d)
 		u.added = append(u.added, d)
 	}
 }
@@ -309,7 +299,9 @@ func (u *update) has(d dispatched) bool {
 	return ok || slices.Contains(u.added, d)
 }
 
-// edit adds removals and additions of one Service.
+// edit adds removals and additions of one Service. They go into the batch when
+// there are enough for a message, so that no more are in memory: no element of
+// another set depends on them, and what is removed from a set goes first.
 func (u *update) edit(of model.ServiceKey, removals, puts []element) {
 	aside := func(err error) {
 		if u.services.aside == nil {
@@ -318,13 +310,28 @@ func (u *update) edit(of model.ServiceKey, removals, puts []element) {
 		u.services.aside[of] = err
 	}
 	for _, e := range removals {
-		at := &u.edits[e.set.ID-u.first].removals
-		*at = append(*at, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end}}, aside})
+		at := e.set.ID - u.sets[0].ID
+		u.edits[at].removals = append(u.edits[at].removals, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end}}, aside})
 	}
 	for _, e := range puts {
-		at := &u.edits[e.set.ID-u.first].puts
-		*at = append(*at, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end, Val: e.value}}, aside})
+		at := e.set.ID - u.sets[0].ID
+		u.edits[at].puts = append(u.edits[at].puts, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end, Val: e.value}}, aside})
+		if len(u.edits[at].puts) >= inPieces {
+			u.send(int(at))
+		}
 	}
+}
+
+// send puts the edits of a set into the batch.
+func (u *update) send(set int) {
+	e := &u.edits[set]
+	if u.err == nil {
+		u.err = e.removals.send(u.batch, u.sets[set], u.batch.SetDeleteElements)
+	}
+	if u.err == nil {
+		u.err = e.puts.send(u.batch, u.sets[set], u.batch.SetAddElements)
+	}
+	e.removals, e.puts = e.removals[:0], e.puts[:0]
 }
 
 // element is one of a map.

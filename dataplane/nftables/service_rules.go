@@ -126,15 +126,14 @@ func fromLocal() []expr.Any {
 	}
 }
 
-// addClass adds a class, and its chain unless that is there already, or was
-// added before.
-func (u *update) addClass(b *batch, d dispatched, before []dispatched) error {
+// addClass adds a class, and its chain unless it has one.
+func (u *update) addClass(b *batch, d dispatched) error {
 	m := &u.families[d.family]
 	c := u.stays.read(d.class)
 	to := chain(m.name("services") + "-" + c.String())
 	other := d
 	other.answers = !d.answers
-	if _, there := u.chains[other]; !there && !slices.Contains(before, other) {
+	if !u.has(other) {
 		b.AddChain(to)
 		if err := m.fill(b, to, c); err != nil {
 			return err
@@ -167,7 +166,7 @@ func (m *serviceMaps) fill(b *batch, to *nft.Chain, c choice) error {
 	for i, count := range []uint32{c.count, 1} {
 		comment, first := "", m.byVIP(ids)
 		if i > 0 {
-			comment, first = again, counted(first...)
+			comment, first = "Service, looked up again as it changed", counted(first...)
 		}
 		b.rule(to, comment, first)
 		target := slices.Concat(slot(count), []expr.Any{mapped(m.slots), toPod(m.family)})

@@ -61,16 +61,10 @@ func newSlots(backends *service.Backends, number uint32) *slots {
 func (s *slots) become(old, backends *service.Backends) *slots {
 	next := &slots{number: s.number, sticky: s.sticky, targets: slices.Clone(s.targets), names: slices.Clone(s.names)}
 	gone, come := difference(usable(old), usable(backends))
-	var names []uint32 // that are free
-	var holes []int
-	if len(gone) > 0 {
-		for slot := len(next.targets) - 1; slot >= 0; slot-- {
-			if _, ok := slices.BinarySearchFunc(gone, next.targets[slot], netip.AddrPort.Compare); ok {
-				holes = append(holes, slot)
-				if next.sticky {
-					names = append(names, next.names[slot])
-				}
-			}
+	var holes []int // from the last on
+	for slot := len(next.targets) - 1; len(gone) > 0 && slot >= 0; slot-- {
+		if _, ok := slices.BinarySearchFunc(gone, next.targets[slot], netip.AddrPort.Compare); ok {
+			holes = append(holes, slot)
 		}
 	}
 	for _, target := range come {
@@ -84,7 +78,7 @@ func (s *slots) become(old, backends *service.Backends) *slots {
 			next.names = append(next.names, next.freeName())
 		}
 	}
-	for _, slot := range holes { // from the last on
+	for _, slot := range holes {
 		last := len(next.targets) - 1
 		next.targets[slot], next.targets = next.targets[last], next.targets[:last]
 		if next.sticky {
