@@ -14,6 +14,7 @@ func TestAddressOfBridge(t *testing.T) {
 	attrs.Name = "cni0"
 	bridge := &netlink.Bridge{LinkAttrs: attrs}
 	must(t, netlink.LinkAdd(bridge))
+	t.Cleanup(func() { must(t, netlink.LinkDel(bridge)) })
 	must(t, netlink.LinkSetUp(bridge))
 	addr, err := netlink.ParseAddr("10.244.1.1/24")
 	must(t, err)

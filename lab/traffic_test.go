@@ -54,7 +54,7 @@ func (r result) String() string {
 // allowance is what a story lets be lost, where the fault itself takes the wire
 // away. The zero value allows nothing.
 type allowance struct {
-	lost int           // pings to each address
+	lost int           // of each flow; with a gap, of pings
 	gap  time.Duration // in which nothing comes through
 }
 
@@ -92,8 +92,10 @@ func (a allowance) excess(r result) string {
 		return "nothing was sent"
 	case r.stream && r.gap > patient && (r.lost > 0 || a != allowance{}): // else the machine was busy
 		return fmt.Sprintf("it stalled for more than %s", patient)
-	case a == allowance{} && r.lost > 0:
-		return "packets were lost"
+	case a.gap == 0 && r.lost > a.lost:
+		return fmt.Sprintf("more are lost than the %d that are allowed", a.lost)
+	case a.gap == 0:
+		return ""
 	case r.tcp && !r.stream && r.gap > patient, !r.tcp && r.gap > a.gap:
 		return fmt.Sprintf("the gap is longer than the %s that are allowed", a.gap)
 	case !r.tcp && r.lost > a.lost:
@@ -269,6 +271,9 @@ func TestAllowance(t *testing.T) {
 		{"lost<=1 gap<=1s", stream(1, 900*time.Millisecond), true},
 		{"", stream(1, 1100*time.Millisecond), false},
 		{"", stream(0, 1100*time.Millisecond), true}, // nothing was sent twice: the machine was busy
+		{"lost<=2", stream(2, 0), true},
+		{"lost<=2", stream(3, 0), false},
+		{"lost<=2", stream(2, 2*time.Second), false},
 		{"lost<=10 gap<=2s", pings(10, 2*time.Second), true},
 		{"lost<=10 gap<=2s", pings(11, 2*time.Second), false},
 		{"lost<=10 gap<=2s", pings(10, 3*time.Second), false},

@@ -119,10 +119,11 @@ func (n *serviceNet) call(from *netnstest.Namespace, protocol model.Protocol, to
 		if err == nil {
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(patience))
-			_, err = conn.Write([]byte("?"))
-			buffer := make([]byte, 200)
-			var length int
-			if length, err = conn.Read(buffer); err == nil {
+			buffer, length := make([]byte, 200), 0
+			if _, err = conn.Write([]byte("?")); err == nil {
+				length, err = conn.Read(buffer)
+			}
+			if err == nil {
 				server, seen, _ := strings.Cut(string(buffer[:length]), " ")
 				a.server = netip.MustParseAddr(server)
 				a.seen = netip.MustParseAddrPort(seen).Addr().Unmap()
@@ -241,8 +242,12 @@ func (n *serviceNet) agree(what string, protocol model.Protocol, to netip.AddrPo
 			wrong <- ""
 		}()
 	}
+	var texts []string
 	for range clients {
-		if text := <-wrong; text != "" {
+		texts = append(texts, <-wrong)
+	}
+	for _, text := range texts { // now that no goroutine asks whether the test has failed
+		if text != "" {
 			n.t.Error(text)
 		}
 	}

@@ -312,6 +312,9 @@ func (u *update) edit(of model.ServiceKey, removals, puts []element) {
 	for _, e := range removals {
 		at := e.set.ID - u.sets[0].ID
 		u.edits[at].removals = append(u.edits[at].removals, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end}}, aside})
+		if len(u.edits[at].removals) >= inPieces {
+			u.send(int(at))
+		}
 	}
 	for _, e := range puts {
 		at := e.set.ID - u.sets[0].ID
@@ -325,11 +328,15 @@ func (u *update) edit(of model.ServiceKey, removals, puts []element) {
 // send puts the edits of a set into the batch.
 func (u *update) send(set int) {
 	e := &u.edits[set]
-	if u.err == nil {
-		u.err = e.removals.send(u.batch, u.sets[set], u.batch.SetDeleteElements)
+	if u.err != nil {
+		return
 	}
+	u.err = e.removals.send(u.batch, u.sets[set], u.batch.SetDeleteElements)
 	if u.err == nil {
 		u.err = e.puts.send(u.batch, u.sets[set], u.batch.SetAddElements)
+	}
+	if u.err != nil {
+		u.err = fmt.Errorf("change map %s: %w", u.sets[set].Name, u.err)
 	}
 	e.removals, e.puts = e.removals[:0], e.puts[:0]
 }

@@ -26,7 +26,12 @@ import (
 func TestServicesUnderLoad(t *testing.T) {
 	space := netnstest.Enter(t)
 	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
-	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{
+		Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		// The senders are pods, who keep their ports: two that were given the same
+		// one at the same moment would lose a packet (see translate).
+		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+	})
 	for _, affinity := range []uint32{0, 600} {
 		s := &model.Service{
 			ServiceKey: model.ServiceKey{Namespace: "default", Name: fmt.Sprint("stays-", affinity)}, Affinity: affinity,
@@ -42,7 +47,7 @@ func TestServicesUnderLoad(t *testing.T) {
 	var sent, received atomic.Int64
 	stop := make(chan struct{})
 	done := make(chan struct{}, 3)
-	server := hear(t, &received)
+	servers := []*net.UDPConn{hear(t, 9000, &received), hear(t, 9600, &received)}
 	for worker := range 2 {
 		go func() {
 			defer func() { done <- struct{}{} }()
@@ -60,7 +65,9 @@ func TestServicesUnderLoad(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); received.Load() < sent.Load() && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond) // the kernel tells nobody that a datagram was lost
 	}
-	must(t, server.Close())
+	for _, server := range servers {
+		must(t, server.Close())
+	}
 	counters, err := plane.Counters()
 	must(t, err)
 	for _, counter := range counters {
@@ -94,9 +101,9 @@ func addEndpoints(t *testing.T) {
 // always others. All serve, so that no connection is forgotten.
 func withEndpoints(snapshot *model.Snapshot, change int) *model.Snapshot {
 	next := *snapshot
-	for service := range snapshot.Services.All() {
+	for service, s := range snapshot.Services.All() {
 		slice := &model.EndpointSlice{
-			SliceKey: model.SliceKey(service), Service: service.Name, Ports: []model.EndpointPort{{Protocol: model.UDP, Port: 9000}},
+			SliceKey: model.SliceKey(service), Service: service.Name, Ports: []model.EndpointPort{{Protocol: model.UDP, Port: 9000 + uint16(s.Affinity)}},
 		}
 		for n := range 8 {
 			slice.Endpoints = append(slice.Endpoints, model.Endpoint{
@@ -108,9 +115,9 @@ func withEndpoints(snapshot *model.Snapshot, change int) *model.Snapshot {
 	return &next
 }
 
-// hear counts what arrives at the port of all endpoints.
-func hear(t *testing.T, received *atomic.Int64) *net.UDPConn {
-	server, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 9000})
+// hear counts what arrives at a port of all endpoints.
+func hear(t *testing.T, port int, received *atomic.Int64) *net.UDPConn {
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{Port: port})
 	must(t, err)
 	raw, err := server.SyscallConn()
 	must(t, err)
