@@ -34,17 +34,18 @@ type comparison struct {
 	name   string
 	ours   recipe
 	theirs recipe
+	floats bool // see world.floating
 }
 
 func run(ctx context.Context, only string, pairs int, duration time.Duration) error {
 	comparisons := []comparison{
-		{"plain routing / itself", byHand(false), byHand(false)},
-		{"direct / plain routing", fairlead("vxlan", true), byHand(false)},
-		{"direct / plain routing that tracks connections", fairlead("vxlan", true), tracking(byHand(false))},
-		{"vxlan / plain vxlan device", fairlead("vxlan", false), byHand(true)},
-		{"vxlan / plain vxlan device that tracks connections", fairlead("vxlan", false), tracking(byHand(true))},
-		{"ipip / vxlan", fairlead("ipip", false), fairlead("vxlan", false)},
-		{"udp / vxlan", fairlead("udp", false), fairlead("vxlan", false)},
+		{"plain routing / itself", byHand(false), byHand(false), false},
+		{"direct / plain routing", fairlead("vxlan", true), byHand(false), false},
+		{"direct / plain routing that tracks connections", fairlead("vxlan", true), tracking(byHand(false)), false},
+		{"vxlan / plain vxlan device", fairlead("vxlan", false), byHand(true), false},
+		{"vxlan / plain vxlan device that tracks connections", fairlead("vxlan", false), tracking(byHand(true)), false},
+		{"ipip / vxlan", fairlead("ipip", false), fairlead("vxlan", false), false},
+		{"udp / vxlan", fairlead("udp", false), fairlead("vxlan", false), true},
 	}
 	fmt.Printf("%d pairs of %s each, pod to pod; median ratio and its 95 %% interval\n\n", pairs, duration)
 	fmt.Printf("| comparison | one TCP stream | TCP request/response | medians |\n|---|---|---|---|\n")
@@ -72,6 +73,7 @@ func (c *comparison) run(ctx context.Context, pairs int, duration time.Duration)
 		return err
 	}
 	defer theirs.close()
+	ours.floating, theirs.floating = c.floats, c.floats
 	var ratios [2]sample
 	var each [2][2]sample
 	for kind, measure := range []func(*world, time.Duration) (float64, error){(*world).stream, (*world).respond} {

@@ -19,7 +19,10 @@ import (
 )
 
 // world is two nodes on one link, with a pod each.
-type world struct{ nodes, pods [2]*namespace }
+type world struct {
+	nodes, pods [2]*namespace
+	floating    bool // the scheduler chooses the processors of both ends
+}
 
 // recipe joins the pods of a world.
 type recipe func(ctx context.Context, w *world, node int) error
