@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -78,7 +79,13 @@ func TestCheck(t *testing.T) {
 			must(t, err)
 			must(t, a.cni.CheckNetworkList(ctx, list, p.conf))
 			must(t, test.change(p, device(name)))
-			if err := a.cni.CheckNetworkList(ctx, list, p.conf); err == nil || !strings.Contains(err.Error(), test.says) {
+			err = a.cni.CheckNetworkList(ctx, list, p.conf)
+			// The agent mends the host's side; it may have been faster.
+			for began := time.Now(); err == nil && time.Since(began) < 10*time.Second; {
+				must(t, test.change(p, device(name)))
+				err = a.cni.CheckNetworkList(ctx, list, p.conf)
+			}
+			if err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("got %v", err)
 			}
 			must(t, a.cni.DelNetworkList(ctx, list, p.conf))

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/vishvananda/netlink"
 
 	"github.com/fairlead-net/fairlead/cni"
@@ -191,8 +192,10 @@ func TestKilledAgent(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "bin"), 0o755))
 	must(t, os.Symlink(plugin(), filepath.Join(dir, "bin", pluginName)))
+	// libcni makes one at the first call, for which the loops would race.
+	exec := &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}
 	k := &killed{
-		dir: dir, cni: libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(dir, "bin")}, t.TempDir(), nil),
+		dir: dir, cni: libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(dir, "bin")}, t.TempDir(), exec),
 		held: map[netip.Addr]string{}, freed: map[netip.Addr]time.Time{},
 	}
 	var err error

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,20 +35,20 @@ func here(t testing.TB) *netnstest.Namespace {
 // for no other reason.
 type keeper struct {
 	applied atomic.Int64
-	done    chan struct{}
 }
 
 // keep applies a plan and keeps it until the test ends.
 func keep(t *testing.T, plane *Plane, routes *route.Plan) *keeper {
 	t.Helper()
 	apply(t, plane, routes)
-	k := &keeper{done: make(chan struct{})}
+	k := &keeper{}
 	space := here(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go space.Do(func() { ended <- plane.Run(ctx) })
-	go space.Do(func() {
-		defer close(k.done)
+	var running sync.WaitGroup
+	start := func(f func()) { running.Go(func() { space.Do(f) }) }
+	start(func() { ended <- plane.Run(ctx) })
+	start(func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -64,7 +65,7 @@ func keep(t *testing.T, plane *Plane, routes *route.Plan) *keeper {
 	t.Cleanup(func() {
 		cancel()
 		must(t, <-ended)
-		<-k.done
+		running.Wait()
 	})
 	k.settle(t)
 	return k

@@ -62,7 +62,7 @@ func (b *batch) send() ([]refusal, error) {
 	// The first and the last message only frame the others; the last of those
 	// is answered even if all is well.
 	last := len(b.messages) - 2
-	size := 64 << 10 // for what is added to sets
+	size := 0
 	for _, message := range b.messages {
 		size += int(message.Header.Length)
 	}

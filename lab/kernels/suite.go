@@ -26,6 +26,9 @@ func Suites() []Suite {
 		{Package: "dataplane/conformance", Why: "the data planes and real packets against the oracle"},
 		{Package: "servers/udptunnel", Why: "TUN and UDP offloads that each kernel has"},
 		{Package: "agent", Why: "pods come and go, links are watched, sysctls are kept"},
+		{Package: "observe/dump", Why: "what each kernel tells of itself"},
+		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way"},
+		{Package: "observe/probe", Why: "path MTUs and errors as each kernel tells them"},
 		{Package: "lab/world", Why: "machines of namespaces, cgroups and overlays", Since: "5.14", Needs: "cgroup.kill, mount_setattr"},
 	}
 }
