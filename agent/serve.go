@@ -36,6 +36,7 @@ func (s *server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer listener.Close() // the context may have ended, and nothing been closed yet
 	close(s.listening)
 	var serving sync.WaitGroup
 	defer serving.Wait()
@@ -45,6 +46,9 @@ func (s *server) Run(ctx context.Context) error {
 	for {
 		conn, err := listener.AcceptUnix()
 		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
 			return nil
 		}
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS) {
