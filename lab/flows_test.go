@@ -163,6 +163,16 @@ const connectTime = 1500 * time.Millisecond
 // something was lost.
 var errResent = errors.New("a packet was sent again")
 
+// uninterrupted calls again what a signal of Go's runtime ended: sockets with a
+// time limit are not resumed by the kernel.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // exchange makes a connection, sends one request and reads an answer, which is
 // one packet.
 func exchange(target netip.Addr) error {
@@ -171,7 +181,7 @@ func exchange(target netip.Addr) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, sockaddr(target, 8080)); err != nil {
+	if err := uninterrupted(func() error { return unix.Connect(fd, sockaddr(target, 8080)) }); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	if _, err := unix.Write(fd, []byte("GET /clientip HTTP/1.0\r\nHost: x\r\n\r\n")); err != nil {
@@ -182,8 +192,8 @@ func exchange(target netip.Addr) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return err
 	}
-	answer := make([]byte, 4096)
-	n, err := unix.Read(fd, answer)
+	answer, n := make([]byte, 4096), 0
+	err = uninterrupted(func() (err error) { n, err = unix.Read(fd, answer); return err })
 	if err != nil || !strings.HasPrefix(string(answer[:max(n, 0)]), "HTTP/1.") {
 		return fmt.Errorf("answer %q: %w", answer[:max(n, 0)], err)
 	}
