@@ -98,11 +98,13 @@ var needed = map[string]map[string]string{
 		"fairlead.io/nodenetworks get":           "what it said before it was restarted",
 		"fairlead.io/nodenetworks create":        "it makes its own; a policy keeps it from others'",
 		"fairlead.io/nodenetworks/status update": "its health",
+		"services list":                          "where their addresses lead",
+		"services watch":                         "the same",
+		"discovery.k8s.io/endpointslices list":   "the endpoints of Services, and the addresses of the API servers",
+		"discovery.k8s.io/endpointslices watch":  "the same",
+		"networking.k8s.io/servicecidrs list":    "the ranges of Services' addresses",
+		"networking.k8s.io/servicecidrs watch":   "the same",
 		"events create":                          "pods that get no address",
-	},
-	"Role fairlead-agent": {
-		"discovery.k8s.io/endpointslices list":  "the addresses of the API servers, in the namespace default alone",
-		"discovery.k8s.io/endpointslices watch": "the same",
 	},
 	"ClusterRole fairlead-controller": {
 		"nodes list":                         "which nodes should report",

@@ -15,6 +15,7 @@ import (
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
 	discovery "k8s.io/client-go/kubernetes/typed/discovery/v1"
+	networking "k8s.io/client-go/kubernetes/typed/networking/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -48,6 +49,7 @@ const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 type Client struct {
 	core         core.CoreV1Interface
 	discovery    discovery.DiscoveryV1Interface
+	networking   networking.NetworkingV1Interface
 	coordination coordination.CoordinationV1Interface
 	fairlead     rest.Interface
 	servers      *servers     // nil with a kubeconfig
@@ -144,6 +146,9 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 		return nil, wrap(err)
 	}
 	if c.discovery, err = discovery.NewForConfigAndClient(typed, transport); err != nil {
+		return nil, wrap(err)
+	}
+	if c.networking, err = networking.NewForConfigAndClient(typed, transport); err != nil {
 		return nil, wrap(err)
 	}
 	if c.coordination, err = coordination.NewForConfigAndClient(typed, transport); err != nil {

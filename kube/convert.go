@@ -16,6 +16,7 @@ import (
 type converted[K, V comparable] struct {
 	key      K
 	value    V
+	absent   bool            // the object is of no use to us; there is no value
 	problems []model.Problem // what could not be understood, and was left out
 }
 

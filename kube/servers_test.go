@@ -98,7 +98,8 @@ func TestServersAreLearned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.put(slicesPath, `{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "metadata": {"name": "kubernetes"},
+	s.put(slicesPath, `{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4",
+		"metadata": {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
 		"ports": [{"name": "https", "port": `+port+`}], "endpoints": [{"addresses": ["`+host+`"]}]}`)
 	state := t.TempDir()
 	source := s.client(Options{StateDir: state}).Source()

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
@@ -87,10 +89,10 @@ func (h *head) String() string {
 	return h.Kind + " " + name
 }
 
-// ReadSnapshot reads documents of YAML or JSON: Nodes, Pods and the Network as
-// kubectl get -o yaml prints them, lists included, and NodeState documents for
-// the part of one node. Without a Network there are the defaults. Other kinds
-// are errors, as are values that cannot be understood; they name the document,
+// ReadSnapshot reads documents of YAML or JSON: Nodes, Pods, Services,
+// EndpointSlices, ServiceCIDRs and the Network as kubectl get -o yaml prints
+// them, lists included, and NodeState documents for the part of one node.
+// Without a Network there are the defaults. Other kinds are errors, as are values that cannot be understood; they name the document,
 // counted from 1, the object and the field.
 func ReadSnapshot(r io.Reader) (*model.Snapshot, error) {
 	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
@@ -128,6 +130,12 @@ func addDocument(to *model.Snapshot, document []byte) error {
 		err = add(document, &to.Nodes, convertNode, &found)
 	case h.Kind == "Pod" && h.APIVersion == "v1":
 		err = add(document, &to.Pods, convertPod, &found)
+	case h.Kind == "Service" && h.APIVersion == "v1":
+		err = add(document, &to.Services, convertService, &found)
+	case h.Kind == "EndpointSlice" && h.APIVersion == discoveryv1.SchemeGroupVersion.String():
+		err = add(document, &to.Slices, convertSlice, &found)
+	case h.Kind == "ServiceCIDR" && h.APIVersion == networkingv1.SchemeGroupVersion.String():
+		err = add(document, &to.ServiceCIDRs, convertServiceCIDR, &found)
 	case h.Kind == "Network" && h.APIVersion == v1alpha1.GroupVersion().String():
 		var networks model.Map[string, *model.Network]
 		err = add(document, &networks, convertNetwork, &found)
@@ -137,7 +145,7 @@ func addDocument(to *model.Snapshot, document []byte) error {
 	case h.Kind == nodeStateKind && h.APIVersion == v1alpha1.GroupVersion().String():
 		return addNodeState(to, document)
 	default:
-		return fmt.Errorf("%s of %s is not a part of snapshots; Nodes, Pods, the Network and NodeState are",
+		return fmt.Errorf("%s of %s is not a part of snapshots; Nodes, Pods, Services, EndpointSlices, ServiceCIDRs, the Network and NodeState are",
 			h.String(), h.APIVersion)
 	}
 	if err != nil {
@@ -169,7 +177,9 @@ func add[T any, K, V comparable](document []byte, to *model.Map[K, V], convert f
 	}
 	made := convert(object)
 	*found = made.problems
-	*to = to.With(made.key, made.value)
+	if !made.absent {
+		*to = to.With(made.key, made.value)
+	}
 	return nil
 }
 
@@ -234,6 +244,7 @@ func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
 		pod, _ := snapshot.Pods.Get(key)
 		documents = append(documents, podObjectOf(pod))
 	}
+	documents = append(documents, serviceObjects(snapshot)...)
 	documents = append(documents, nodeStateOf(snapshot))
 	for _, document := range documents {
 		text, err := yaml.Marshal(document)

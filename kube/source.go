@@ -2,15 +2,14 @@ package kube
 
 import (
 	"context"
-	"net"
-	"strconv"
-	"strings"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
@@ -20,27 +19,27 @@ import (
 // Source watches the cluster and edits a feed as it changes.
 type Source struct {
 	client *Client
-	pods   bool
+	few    bool // nodes and the Network alone
 
 	problems *problems
 	synced   chan struct{}
 	first    chan struct{} // of turns
 }
 
-// Source returns a source of nodes, pods and the Network.
+// Source returns a source of all that an agent follows: nodes, pods, Services
+// with what belongs to them, and the Network.
 func (c *Client) Source() *Source {
-	return &Source{client: c, pods: true, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1)}
+	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1)}
 }
 
-// NodeSource returns a source of nodes and the Network, without pods.
+// NodeSource returns a source of nodes and the Network alone.
 func (c *Client) NodeSource() *Source {
 	source := c.Source()
-	source.pods = false
+	source.few = true
 	return source
 }
 
-// Synced returns a channel that is closed once the feed has all nodes, all
-// pods and the Network.
+// Synced returns a channel that is closed once the feed has all of it.
 func (s *Source) Synced() <-chan struct{} { return s.synced }
 
 // Problems returns what could not be understood, sorted: values of objects
@@ -62,8 +61,8 @@ func (s *Source) Changed() <-chan struct{} {
 // is tried again, with growing pauses; Problems tells.
 func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 	watches := []func(*model.Feed, func()) func(context.Context){s.nodes, s.network}
-	if s.pods {
-		watches = append(watches, s.podsOf)
+	if !s.few {
+		watches = append(watches, s.podsOf, s.services, s.slices, s.serviceCIDRs)
 	}
 	var unknown atomic.Int32
 	unknown.Store(int32(len(watches)))
@@ -76,17 +75,13 @@ func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 		}))
 		group.Go(func() error { run(ctx); return nil })
 	}
-	if s.pods && s.client.servers != nil { // a node's agent keeps them for all on the node
-		run := s.apiServers(feed)
-		group.Go(func() error { run(ctx); return nil })
-	}
 	return group.Wait()
 }
 
 // turns are for a source that every node has. The one of the leader has no
 // others beside it.
 func (s *Source) turns(feed *model.Feed) *turns {
-	if !s.pods {
+	if s.few {
 		return nil
 	}
 	return &turns{first: s.first, agents: func() int {
@@ -127,6 +122,65 @@ func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 	})
 }
 
+func (s *Source) services(feed *model.Feed, known func()) func(context.Context) {
+	return watch(&reflection[model.ServiceKey, *model.Service]{
+		client: s.client.core.RESTClient(), resource: "services", object: &corev1.Service{}, label: notServed,
+		store: &store[model.ServiceKey, *model.Service]{
+			convert: convertFrom(convertService),
+			key:     func(service *model.Service) model.ServiceKey { return service.ServiceKey },
+			equal:   (*model.Service).Equal,
+			edit: func(edit func(model.Map[model.ServiceKey, *model.Service]) model.Map[model.ServiceKey, *model.Service]) {
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Services = edit(snapshot.Services) })
+			},
+			synced: known, problems: s.problems, kind: "Service",
+		},
+		turns: s.turns(feed),
+	})
+}
+
+func (s *Source) slices(feed *model.Feed, known func()) func(context.Context) {
+	apiServers := &apiServers{servers: s.client.servers, problems: s.problems, own: map[model.SliceKey]*model.EndpointSlice{}}
+	return watch(&reflection[model.SliceKey, *model.EndpointSlice]{
+		client: s.client.discovery.RESTClient(), resource: "endpointslices", object: &discoveryv1.EndpointSlice{}, label: notServed,
+		store: &store[model.SliceKey, *model.EndpointSlice]{
+			convert: convertFrom(convertSlice),
+			key:     func(slice *model.EndpointSlice) model.SliceKey { return slice.SliceKey },
+			equal:   (*model.EndpointSlice).Equal,
+			edit: func(edit func(model.Map[model.SliceKey, *model.EndpointSlice]) model.Map[model.SliceKey, *model.EndpointSlice]) {
+				var all model.Map[model.SliceKey, *model.EndpointSlice]
+				feed.Edit(func(snapshot *model.Snapshot) {
+					snapshot.Slices = edit(snapshot.Slices)
+					all = snapshot.Slices
+				})
+				if s.client.servers != nil { // a node's agent keeps them for all on the node
+					apiServers.follow(all)
+				}
+			},
+			synced: known, problems: s.problems, kind: "EndpointSlice",
+		},
+		turns: s.turns(feed),
+	})
+}
+
+// serviceCIDRs are known to Kubernetes from 1.33 on. Without them, packets to
+// addresses that no Service has go where the node's routes lead.
+func (s *Source) serviceCIDRs(feed *model.Feed, known func()) func(context.Context) {
+	return watch(&reflection[string, *model.ServiceCIDR]{
+		client: s.client.networking.RESTClient(), resource: "servicecidrs", object: &networkingv1.ServiceCIDR{},
+		missing: known,
+		store: &store[string, *model.ServiceCIDR]{
+			convert: convertFrom(convertServiceCIDR),
+			key:     func(cidr *model.ServiceCIDR) string { return cidr.Name },
+			equal:   (*model.ServiceCIDR).Equal,
+			edit: func(edit func(model.Map[string, *model.ServiceCIDR]) model.Map[string, *model.ServiceCIDR]) {
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.ServiceCIDRs = edit(snapshot.ServiceCIDRs) })
+			},
+			synced: known, problems: s.problems, kind: "ServiceCIDR",
+		},
+		turns: s.turns(feed),
+	})
+}
+
 // networkObject is a Network with whether all of it was understood.
 type networkObject struct {
 	network *model.Network
@@ -142,7 +196,7 @@ func (s *Source) network(feed *model.Feed, known func()) func(context.Context) {
 	convert := func(object *v1alpha1.Network) converted[string, networkObject] {
 		to := convertNetwork(object)
 		return converted[string, networkObject]{
-			to.key, networkObject{to.value, len(to.problems) == 0}, to.problems,
+			key: to.key, value: networkObject{to.value, len(to.problems) == 0}, problems: to.problems,
 		}
 	}
 	return watch(&reflection[string, networkObject]{
@@ -191,31 +245,39 @@ func follow(snapshot *model.Snapshot, object networkObject) {
 	snapshot.Follow(object.network)
 }
 
-// apiServers keeps the addresses of the API servers up to date.
-func (s *Source) apiServers(feed *model.Feed) func(context.Context) {
-	var addresses model.Map[string, string] // of a slice: joined
-	convert := func(slice *discoveryv1.EndpointSlice) converted[string, string] {
-		return converted[string, string]{key: slice.Name, value: strings.Join(endpointAddresses(slice), " ")}
+// apiServers keep the addresses of the API servers: those of the Service
+// kubernetes, which they write themselves.
+type apiServers struct {
+	servers  *servers
+	problems *problems
+	slices   model.Map[model.SliceKey, *model.EndpointSlice] // as they were
+	own      map[model.SliceKey]*model.EndpointSlice         // of them, those of the API servers
+}
+
+// follow takes in what all EndpointSlices have become.
+func (a *apiServers) follow(all model.Map[model.SliceKey, *model.EndpointSlice]) {
+	is := func(slice *model.EndpointSlice) bool {
+		return slice != nil && slice.Namespace == metav1.NamespaceDefault && slice.Service == "kubernetes"
 	}
-	return watch(&reflection[string, string]{
-		client: s.client.discovery.RESTClient(), resource: "endpointslices", object: &discoveryv1.EndpointSlice{},
-		namespace: metav1.NamespaceDefault,
-		label:     discoveryv1.LabelServiceName + "=kubernetes",
-		store: &store[string, string]{
-			convert: convertFrom(convert),
-			equal:   func(a, b string) bool { return a == b },
-			edit: func(edit func(model.Map[string, string]) model.Map[string, string]) {
-				addresses = edit(addresses)
-				var all []string
-				for _, joined := range addresses.All() {
-					all = append(all, strings.Fields(joined)...)
-				}
-				s.problems.set("apiservers.json", "", notSaved(s.client.servers.learn(all)))
-			},
-			synced: func() {}, problems: s.problems, kind: "EndpointSlice",
-		},
-		turns: s.turns(feed),
-	})
+	changed := false
+	for change := range model.Diff(a.slices, all) {
+		if is(change.Old) || is(change.New) {
+			changed = true
+			delete(a.own, change.Key)
+		}
+		if is(change.New) {
+			a.own[change.Key] = change.New
+		}
+	}
+	a.slices = all
+	if !changed {
+		return
+	}
+	var addresses []string
+	for _, slice := range a.own {
+		addresses = append(addresses, endpointAddresses(slice)...)
+	}
+	a.problems.set("apiservers.json", "", notSaved(a.servers.learn(addresses)))
 }
 
 func notSaved(err error) []model.Problem {
@@ -229,16 +291,13 @@ func notSaved(err error) []model.Problem {
 	}}
 }
 
-func endpointAddresses(slice *discoveryv1.EndpointSlice) []string {
-	var all []string
+func endpointAddresses(slice *model.EndpointSlice) (all []string) {
 	for _, port := range slice.Ports {
-		if port.Port == nil || port.Name != nil && *port.Name != "https" {
+		if port.Name != "" && port.Name != "https" {
 			continue
 		}
 		for _, endpoint := range slice.Endpoints {
-			for _, address := range endpoint.Addresses {
-				all = append(all, net.JoinHostPort(address, strconv.Itoa(int(*port.Port))))
-			}
+			all = append(all, netip.AddrPortFrom(endpoint.Address, port.Port).String())
 		}
 	}
 	return all

@@ -49,10 +49,10 @@ func (s *store[K, V]) Transformer() cache.TransformFunc {
 		if err != nil {
 			return nil, err
 		}
-		if old, ok := s.held.Get(to.key); ok && s.equal(old, to.value) {
+		if old, ok := s.held.Get(to.key); ok && !to.absent && s.equal(old, to.value) {
 			to.value = old
 		}
-		if s.key != nil && len(to.problems) == 0 {
+		if s.key != nil && !to.absent && len(to.problems) == 0 {
 			return to.value, nil // no more than a pointer for each
 		}
 		return to, nil
@@ -117,7 +117,7 @@ func (s *store[K, V]) Replace(objects []any, _ string) error {
 	all := func(yield func(K, V) bool) {
 		for _, object := range objects {
 			to, _ := s.from(object) // is converted
-			if !yield(to.key, to.value) {
+			if !to.absent && !yield(to.key, to.value) {
 				return
 			}
 		}
@@ -166,6 +166,9 @@ func (s *store[K, V]) replaced(m model.Map[K, V], all iter.Seq2[K, V]) model.Map
 
 // with keeps the old value if the new one says the same.
 func (s *store[K, V]) with(m model.Map[K, V], to converted[K, V]) model.Map[K, V] {
+	if to.absent {
+		return m.Without(to.key)
+	}
 	if old, ok := m.Get(to.key); ok && s.equal(old, to.value) {
 		return m
 	}

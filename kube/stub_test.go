@@ -107,7 +107,9 @@ const (
 	podsPath         = "/api/v1/pods"
 	networksPath     = "/apis/fairlead.io/v1alpha1/networks"
 	nodeNetworksPath = "/apis/fairlead.io/v1alpha1/nodenetworks"
-	slicesPath       = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+	servicesPath     = "/api/v1/services"
+	slicesPath       = "/apis/discovery.k8s.io/v1/endpointslices"
+	cidrsPath        = "/apis/networking.k8s.io/v1/servicecidrs"
 )
 
 // put creates or replaces an object given as YAML-like JSON.
@@ -197,7 +199,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 
 func isCollection(path string) bool {
 	switch path[strings.LastIndex(path, "/")+1:] {
-	case "nodes", "pods", "networks", "nodenetworks", "endpointslices":
+	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs":
 		return true
 	}
 	return false
@@ -314,6 +316,10 @@ func kindOf(collection string) (kind, version string) {
 		return "Network", "fairlead.io/v1alpha1"
 	case nodeNetworksPath:
 		return "NodeNetwork", "fairlead.io/v1alpha1"
+	case servicesPath:
+		return "Service", "v1"
+	case cidrsPath:
+		return "ServiceCIDR", "networking.k8s.io/v1"
 	default:
 		return "EndpointSlice", "discovery.k8s.io/v1"
 	}

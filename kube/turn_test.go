@@ -91,13 +91,13 @@ func TestTurnsEndWithContext(t *testing.T) {
 // TestSourceTakesTurns: the watch that comes back after a lost connection waits
 // for its turn, in a cluster whose API server says that it is large.
 func TestSourceTakesTurns(t *testing.T) {
-	source := &Source{pods: true}
+	source := &Source{}
 	feed := &model.Feed{}
 	feed.Edit(func(s *model.Snapshot) { s.Nodes = s.Nodes.With("a", &model.Node{Name: "a"}) })
 	if turns := source.turns(feed); turns.agents() != 1 {
 		t.Errorf("of a cluster of one node, %d agents take turns", turns.agents())
 	}
-	source.pods = false
+	source.few = true
 	if turns := source.turns(feed); turns != nil {
 		t.Error("the leader takes turns, and has none to take them with")
 	}

@@ -1,0 +1,273 @@
+package kube
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	netutils "k8s.io/utils/net"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// notServed is a selector of what this node's Services are not made of: those
+// of another program, and headless ones, which have no address to serve. Both
+// Services and EndpointSlices carry the labels.
+const notServed = "!" + serviceProxyName + ",!" + corev1.IsHeadlessService
+
+// serviceProxyName is the label of KEP-2447.
+const serviceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// convertService leaves out what cannot be understood, with a Problem: the rest
+// of the Service is served.
+func convertService(object *corev1.Service) converted[model.ServiceKey, *model.Service] {
+	key := model.ServiceKey{Namespace: intern(object.Namespace), Name: object.Name}
+	to := converted[model.ServiceKey, *model.Service]{key: key}
+	spec := &object.Spec
+	if spec.Type == corev1.ServiceTypeExternalName || spec.ClusterIP == corev1.ClusterIPNone || spec.ClusterIP == "" {
+		to.absent = true
+		return to
+	}
+	wrong := func(field string, err error) {
+		to.problems = append(to.problems, notUnderstood("Service", &object.ObjectMeta, field, err))
+	}
+	addresses := func(field string, texts []string) (all []netip.Addr) {
+		for _, text := range texts {
+			addr, err := parseAddr(text)
+			if err != nil {
+				wrong(field, err)
+				continue
+			}
+			all = append(all, addr)
+		}
+		return all
+	}
+	external := spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer || len(spec.ExternalIPs) > 0
+	s := &model.Service{
+		ServiceKey:    key,
+		Created:       object.CreationTimestamp.Unix(),
+		ExternalIPs:   addresses("spec.externalIPs", spec.ExternalIPs),
+		InternalLocal: spec.InternalTrafficPolicy != nil && *spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ExternalLocal: external && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+	}
+	for _, addr := range addresses("spec.clusterIPs", clusterIPs(spec)) {
+		if s.ClusterIP(model.FamilyOf(addr)).IsValid() {
+			wrong("spec.clusterIPs", fmt.Errorf("%s is the second address of its family", addr))
+			continue
+		}
+		s.ClusterIPs = append(s.ClusterIPs, addr)
+	}
+	if spec.Type == corev1.ServiceTypeLoadBalancer {
+		s.LoadBalancerIPs = addresses("status.loadBalancer.ingress", virtualIPs(object.Status.LoadBalancer.Ingress))
+		s.SourceRanges = sourceRanges(spec.LoadBalancerSourceRanges, wrong)
+		if s.ExternalLocal {
+			s.HealthCheckNodePort = uint16(spec.HealthCheckNodePort)
+		}
+	}
+	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		s.Affinity = uint32(corev1.DefaultClientIPServiceAffinitySeconds)
+		if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil && *c.ClientIP.TimeoutSeconds > 0 {
+			s.Affinity = uint32(*c.ClientIP.TimeoutSeconds)
+		}
+	}
+	for i, port := range spec.Ports {
+		protocol, err := protocolOf(port.Protocol)
+		if err == nil && (port.Port < 1 || port.Port > 65535) {
+			err = fmt.Errorf("port %d is not between 1 and 65535", port.Port)
+		}
+		if err != nil {
+			wrong(fmt.Sprintf("spec.ports[%d]", i), err)
+			continue
+		}
+		s.Ports = append(s.Ports, model.ServicePort{
+			Name: intern(port.Name), Protocol: protocol, Port: uint16(port.Port), NodePort: uint16(port.NodePort),
+		})
+	}
+	to.value = s
+	return to
+}
+
+// clusterIPs are those of a Service, which before Kubernetes 1.20 has only one.
+func clusterIPs(spec *corev1.ServiceSpec) []string {
+	if len(spec.ClusterIPs) > 0 {
+		return spec.ClusterIPs
+	}
+	return []string{spec.ClusterIP}
+}
+
+// virtualIPs are the addresses that packets arrive with at a node. With the mode
+// Proxy they come with one of the node's own (KEP-1860).
+func virtualIPs(ingresses []corev1.LoadBalancerIngress) (all []string) {
+	for _, ingress := range ingresses {
+		if ingress.IP != "" && (ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP) {
+			all = append(all, ingress.IP)
+		}
+	}
+	return all
+}
+
+// sourceRanges are who may call. If none of those that are given can be
+// understood, nobody may, rather than all.
+func sourceRanges(texts []string, wrong func(string, error)) (all []netip.Prefix) {
+	for _, text := range texts {
+		prefix, err := parsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			wrong("spec.loadBalancerSourceRanges", err)
+			continue
+		}
+		all = append(all, prefix)
+	}
+	if len(texts) > 0 && len(all) == 0 {
+		return []netip.Prefix{model.HostPrefix(netip.IPv4Unspecified()), model.HostPrefix(netip.IPv6Unspecified())}
+	}
+	return all
+}
+
+func protocolOf(protocol corev1.Protocol) (model.Protocol, error) {
+	return model.ParseProtocol(cmp.Or(string(protocol), model.TCP.String()))
+}
+
+// parseAddr takes zeros in front of numbers as decimal, as all of Kubernetes
+// does with old objects that have them.
+func parseAddr(text string) (netip.Addr, error) {
+	addr, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(text))
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("%q is not an IP address", text)
+	}
+	return addr.Unmap(), nil
+}
+
+// parsePrefix is like parseAddr.
+func parsePrefix(text string) (netip.Prefix, error) {
+	_, parsed, err := netutils.ParseCIDRSloppy(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not a range such as 192.0.2.0/24", text)
+	}
+	addr, _ := netip.AddrFromSlice(parsed.IP)
+	bits, _ := parsed.Mask.Size()
+	return netip.PrefixFrom(addr, bits), nil
+}
+
+// convertSlice fills in what is not said: an endpoint is ready and serves unless
+// it says otherwise. Only the first address of an endpoint counts.
+func convertSlice(object *discoveryv1.EndpointSlice) converted[model.SliceKey, *model.EndpointSlice] {
+	key := model.SliceKey{Namespace: intern(object.Namespace), Name: object.Name}
+	to := converted[model.SliceKey, *model.EndpointSlice]{key: key}
+	slice := &model.EndpointSlice{SliceKey: key, Service: intern(object.Labels[discoveryv1.LabelServiceName])}
+	switch object.AddressType {
+	case discoveryv1.AddressTypeIPv4:
+		slice.Family = model.IPv4
+	case discoveryv1.AddressTypeIPv6:
+		slice.Family = model.IPv6
+	default: // FQDN: nothing that packets could be sent to
+		to.absent = true
+	}
+	if to.absent = to.absent || slice.Service == ""; to.absent {
+		return to
+	}
+	wrong := func(field string, err error) {
+		to.problems = append(to.problems, notUnderstood("EndpointSlice", &object.ObjectMeta, field, err))
+	}
+	for i := range object.Ports {
+		port, err := convertPort(&object.Ports[i])
+		if err != nil {
+			wrong(fmt.Sprintf("ports[%d]", i), err)
+			continue
+		}
+		slice.Ports = append(slice.Ports, port)
+	}
+	slice.Endpoints = make([]model.Endpoint, 0, len(object.Endpoints))
+	for i := range object.Endpoints {
+		endpoint, err := convertEndpoint(&object.Endpoints[i], slice)
+		if err != nil {
+			wrong(fmt.Sprintf("endpoints[%d].addresses", i), err)
+			continue
+		}
+		slice.Endpoints = append(slice.Endpoints, endpoint)
+	}
+	to.value = slice
+	return to
+}
+
+func convertPort(port *discoveryv1.EndpointPort) (to model.EndpointPort, err error) {
+	if port.Name != nil {
+		to.Name = intern(*port.Name)
+	}
+	var protocol corev1.Protocol
+	if port.Protocol != nil {
+		protocol = *port.Protocol
+	}
+	if to.Protocol, err = protocolOf(protocol); err != nil {
+		return to, err
+	}
+	if port.Port == nil {
+		return to, errors.New("a port without a number leads nowhere")
+	}
+	if *port.Port < 1 || *port.Port > 65535 {
+		return to, fmt.Errorf("port %d is not between 1 and 65535", *port.Port)
+	}
+	to.Port = uint16(*port.Port)
+	return to, nil
+}
+
+func convertEndpoint(object *discoveryv1.Endpoint, of *model.EndpointSlice) (to model.Endpoint, err error) {
+	if len(object.Addresses) == 0 {
+		return to, errors.New("an endpoint has no address")
+	}
+	if to.Address, err = parseAddr(object.Addresses[0]); err != nil {
+		return to, err
+	}
+	if model.FamilyOf(to.Address) != of.Family {
+		return to, fmt.Errorf("%s is not of addressType %s", to.Address, of.Family)
+	}
+	if to.Address.IsUnspecified() || to.Address.IsMulticast() {
+		return to, fmt.Errorf("%s is not the address of one endpoint", to.Address)
+	}
+	if object.NodeName != nil {
+		to.Node = intern(*object.NodeName)
+	}
+	conditions := &object.Conditions
+	to.Ready = conditions.Ready == nil || *conditions.Ready
+	to.Serving = conditions.Serving == nil || *conditions.Serving
+	to.Terminating = conditions.Terminating != nil && *conditions.Terminating
+	to.Hints = convertHints(object.Hints, of)
+	return to, nil
+}
+
+// convertHints shares equal ones: a slice has many endpoints and few zones.
+func convertHints(hints *discoveryv1.EndpointHints, of *model.EndpointSlice) *model.Hints {
+	if hints == nil || len(hints.ForZones)+len(hints.ForNodes) == 0 {
+		return nil
+	}
+	to := &model.Hints{}
+	for _, zone := range hints.ForZones {
+		to.Zones = append(to.Zones, intern(zone.Name))
+	}
+	for _, node := range hints.ForNodes {
+		to.Nodes = append(to.Nodes, intern(node.Name))
+	}
+	if at := slices.IndexFunc(of.Endpoints, func(e model.Endpoint) bool { return e.Hints.Equal(to) }); at >= 0 {
+		return of.Endpoints[at].Hints
+	}
+	return to
+}
+
+func convertServiceCIDR(object *networkingv1.ServiceCIDR) converted[string, *model.ServiceCIDR] {
+	cidr := &model.ServiceCIDR{Name: object.Name}
+	to := converted[string, *model.ServiceCIDR]{key: object.Name, value: cidr}
+	for _, text := range object.Spec.CIDRs {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			to.problems = append(to.problems, notUnderstood("ServiceCIDR", &object.ObjectMeta, "spec.cidrs", err))
+			continue
+		}
+		cidr.Prefixes = append(cidr.Prefixes, prefix)
+	}
+	return to
+}
