@@ -80,7 +80,7 @@ Lab %[1]s is up. Try:
 	set.IntVar(&config.Zones, "zones", 0, "number of zones that nodes are labelled with in turn")
 	set.String("family", string(lab.Dual), "address families: ipv4, ipv6 or dual")
 	set.IntSliceVar(&config.MTU, "mtu", []int{1500}, "MTU of the segments, in bytes; one for each, such as 9000,1500")
-	set.StringVar(&config.KubeProxy, "kube-proxy", "nftables", "mode of kube-proxy: nftables, iptables or none")
+	set.StringVar(&config.KubeProxy, "kube-proxy", "", "mode of kube-proxy: nftables, iptables or none (the default, unless the network is none)")
 	set.StringVar(&config.DNS, "dns", "coredns", "cluster DNS: coredns or none")
 	set.StringVar(&config.Network, "network", "fairlead", "pod network: fairlead or none")
 	set.StringVar(&config.Source, "source", "", "checkout of Fairlead to build (default: the one around the working directory)")

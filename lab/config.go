@@ -59,9 +59,10 @@ func (c Config) Complete() (Config, error) {
 	if len(c.MTU) == 0 {
 		c.MTU = []int{1500}
 	}
-	setDefault(&c.KubeProxy, "nftables")
 	setDefault(&c.DNS, "coredns")
 	setDefault(&c.Network, "fairlead")
+	// Fairlead serves Services; who brings another network needs it.
+	setDefault(&c.KubeProxy, map[bool]string{true: None, false: "nftables"}[c.Network == "fairlead"])
 
 	var mistakes []error
 	wrong := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }

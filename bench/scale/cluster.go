@@ -12,12 +12,14 @@ import (
 
 // task is what one process measures, in namespaces of its own.
 type task struct {
-	Programs string // directory of what was built
-	Nodes    int
-	Pods     int
-	Rest     time.Duration // of a cluster in which nothing but heartbeats happens
-	Agents   int           // 0: one real agent; else so many simulated ones
-	Heap     string        // file for a profile of the heap; empty: none
+	Programs  string // directory of what was built
+	Nodes     int
+	Pods      int
+	Services  int
+	Endpoints int           // of each Service
+	Rest      time.Duration // of a cluster in which nothing but heartbeats happens
+	Agents    int           // 0: one real agent; else so many simulated ones
+	Heap      string        // file for a profile of the heap; empty: none
 }
 
 // figures are of one agent.
@@ -32,6 +34,7 @@ type figures struct {
 	RestCPU      float64         // of a core, while only heartbeats of nodes come
 	ChurnCPU     float64         // of a core, with churn
 	Nodes        []time.Duration // from the event to the kernel, of nodes that come and go
+	Endpoints    []time.Duration // from the event to the kernel, of an endpoint that takes the place of another
 	Join         time.Duration   // until 1,000 more nodes at once are in the kernel
 	Relist       time.Duration   // from the moment that all connections break to the first change that is seen
 	Restart      time.Duration   // from the start of a second process to ready, with the kernel as it was
@@ -75,7 +78,7 @@ func measure(ctx context.Context, t task) (*figures, error) {
 		return nil, err
 	}
 	defer func() { c.agent.stop() }()
-	for _, step := range []func(context.Context) error{c.start, c.rest, c.churn, c.change, c.join, c.relist, c.restart} {
+	for _, step := range []func(context.Context) error{c.start, c.rest, c.churn, c.change, c.changeEndpoints, c.join, c.relist, c.restart} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -92,6 +95,9 @@ func (c *cluster) populate() error {
 	}
 	for i := 0; i < c.Pods && err == nil; i++ {
 		err = c.server.put(podsPath, podObject(i, c.Nodes))
+	}
+	for i := 0; i < c.Services && err == nil; i++ {
+		err = c.putService(i)
 	}
 	for _, collection := range c.server.collections {
 		collection.events = nil

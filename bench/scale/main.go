@@ -59,6 +59,8 @@ func parent() error {
 	var t task
 	nodes := flag.Int("nodes", 0, "nodes of one cluster to measure instead of all")
 	pods := flag.Int("pods", 50_000, "pods of that cluster")
+	flag.IntVar(&t.Services, "services", 0, "Services of that cluster")
+	flag.IntVar(&t.Endpoints, "endpoints", 10, "endpoints of each Service")
 	runs := flag.Int("runs", 3, "runs with 1,000 nodes")
 	agents := flag.Int("agents", 1000, "agents that are simulated for what all do at once; 0: none")
 	flag.DurationVar(&t.Rest, "rest", 30*time.Second, "how long an agent is watched at rest")
@@ -75,7 +77,9 @@ func parent() error {
 	t.Programs = dir
 	small, large := t, t
 	small.Nodes, small.Pods, large.Nodes, large.Pods = 1000, 50_000, 5000, 150_000
-	sizes, times := []task{small, large}, []int{*runs, 1}
+	served := small
+	served.Services, served.Endpoints = 10_000, 10
+	sizes, times := []task{small, served, large}, []int{*runs, *runs, 1}
 	if *nodes > 0 {
 		t.Nodes, t.Pods = *nodes, *pods
 		sizes, times = []task{t}, []int{*runs}
@@ -83,7 +87,7 @@ func parent() error {
 	results := make([][]figures, len(sizes))
 	for i, size := range sizes {
 		for n := range times[i] {
-			fmt.Fprintf(os.Stderr, "%d nodes, %d pods: run %d of %d\n", size.Nodes, size.Pods, n+1, times[i])
+			fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", size, n+1, times[i])
 			var f figures
 			if err := run(size, &f); err != nil {
 				return err
@@ -129,7 +133,7 @@ func run(t task, result any) error {
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	out, err := command.Output()
 	if err != nil {
-		return fmt.Errorf("measure %d nodes, %d pods, %d agents: %w", t.Nodes, t.Pods, t.Agents, err)
+		return fmt.Errorf("measure %s, %d agents: %w", t, t.Agents, err)
 	}
 	return json.Unmarshal(out, result)
 }

@@ -22,6 +22,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -77,7 +78,9 @@ type event struct {
 const (
 	nodesPath    = "/api/v1/nodes"
 	podsPath     = "/api/v1/pods"
-	slicesPath   = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+	servicesPath = "/api/v1/services"
+	slicesPath   = "/apis/discovery.k8s.io/v1/endpointslices"
+	cidrsPath    = "/apis/networking.k8s.io/v1/servicecidrs"
 	networksPath = "/apis/fairlead.io/v1alpha1/networks"
 	reportsPath  = "/apis/fairlead.io/v1alpha1/nodenetworks"
 )
@@ -88,7 +91,9 @@ func newServer() (*server, error) {
 	for path, c := range map[string]*collection{
 		nodesPath:    {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
 		podsPath:     {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
-		slicesPath:   {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}},
+		servicesPath: {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
+		slicesPath:   {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
+		cidrsPath:    {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
 		networksPath: {resource: "networks", version: fairlead, empty: &v1alpha1.Network{TypeMeta: typeOf("Network")}},
 		reportsPath:  {resource: "nodenetworks", version: fairlead, empty: &v1alpha1.NodeNetwork{TypeMeta: typeOf("NodeNetwork")}},
 	} {

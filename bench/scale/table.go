@@ -28,6 +28,8 @@ var rows = []row{
 	{fmt.Sprintf("CPU with %d changes of pods a second", churn), "", func(f figures) string { return percent(f.ChurnCPU) }},
 	{"one node, from the event to the kernel: median", "20 ms", func(f figures) string { return milliseconds(quantile(f.Nodes, 0.5)) }},
 	{"one node, 95th percentile", "20 ms", func(f figures) string { return milliseconds(quantile(f.Nodes, 0.95)) }},
+	{"one endpoint, from the event to the kernel: median", "10 ms", func(f figures) string { return millisecondsOf(f.Endpoints, 0.5) }},
+	{"one endpoint, 99th percentile", "10 ms", func(f figures) string { return millisecondsOf(f.Endpoints, 0.99) }},
 	{fmt.Sprintf("%d nodes that join at once", joining), "", func(f figures) string { return seconds(f.Join) }},
 	{"connections lost and 410 Gone, to the next change seen", "", func(f figures) string { return seconds(f.Relist) }},
 	{"restart, the kernel as it was, to ready", "", func(f figures) string { return seconds(f.Restart) }},
@@ -38,7 +40,7 @@ var rows = []row{
 func printFigures(to io.Writer, sizes []task, runs [][]figures) {
 	fmt.Fprint(to, "| | wanted |")
 	for i, size := range sizes {
-		fmt.Fprintf(to, " %d nodes, %d pods (%d runs) |", size.Nodes, size.Pods, len(runs[i]))
+		fmt.Fprintf(to, " %s (%d runs) |", size, len(runs[i]))
 	}
 	fmt.Fprint(to, "\n|---|---|")
 	for range sizes {
@@ -94,6 +96,14 @@ func megabytes(bytes int64) string        { return fmt.Sprintf("%.0f MB", float6
 func seconds(d time.Duration) string      { return fmt.Sprintf("%.2f s", d.Seconds()) }
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
 func percent(share float64) string        { return fmt.Sprintf("%.2f %%", 100*share) }
+
+// millisecondsOf is of what may not have been measured.
+func millisecondsOf(of []time.Duration, q float64) string {
+	if len(of) == 0 {
+		return "–"
+	}
+	return milliseconds(quantile(of, q))
+}
 
 func quantile[T cmp.Ordered](of []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(of))

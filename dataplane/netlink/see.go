@@ -287,7 +287,9 @@ func (p *Plane) seeNeighbor(data []byte, added bool) {
 	}
 	mac, hasMAC := macOf(entry.HardwareAddr)
 	if entry.Family == unix.AF_BRIDGE {
-		if hasMAC {
+		// Before Linux 6.13 the kernel tells of each change by a program twice, the
+		// second time without where the station is (rtnl_fdb_notify).
+		if hasMAC && entry.IP != nil {
 			note(p, &p.fdb, route.Station{Device: device, MAC: mac}, addrOf(entry.IP), added)
 		}
 		return

@@ -231,10 +231,10 @@ func (t *tour) showOutside(ctx context.Context) error {
 	return nil
 }
 
-// showService asks the application by name, through cluster DNS and
-// kube-proxy, which run as they do anywhere.
+// showService asks the application by name, through cluster DNS, which
+// runs as it does anywhere, and its Service.
 func (t *tour) showService(ctx context.Context) error {
-	t.section("by name, through cluster DNS and kube-proxy")
+	t.section("by name, through cluster DNS and its Service")
 	from := t.pods[0]
 	answered := map[string]int{}
 	for range 12 {
