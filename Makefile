@@ -7,6 +7,8 @@
 #   make build      bin/fairlead and bin/fairlead-cni, for this machine
 #   make image      bin/fairlead-image.tar, an OCI image for amd64 and arm64, without Docker
 #   make bench      the benchmarks
+#   make e2e        upstream's own tests of the network, in a cluster of six nodes
+#   make soak       two hours of churn and faults, and what they leave behind
 #   make generate   the CRDs, deepcopy functions and deploy/fairlead.yaml
 
 SHELL       := /bin/bash
@@ -20,7 +22,7 @@ PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 
-.PHONY: demo demo-down test test-kernels build image bench generate deps
+.PHONY: demo demo-down test test-kernels build image bench e2e soak generate deps
 
 demo: deps build
 	@bin/fairlead demo
@@ -59,6 +61,15 @@ bench:
 	go run ./bench/cni
 	go run ./bench/path
 	go run ./bench/scale
+
+# Some of them: make e2e E2E="-only 'session affinity'". More flags: docs/e2e.md.
+e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd
+e2e: deps
+	go run ./lab/e2e $(E2E)
+
+# For a shorter time, or the order of another run: make soak SOAK=20m SEED=7.
+soak: deps
+	go run ./lab/soak -time $(or $(SOAK),2h) -seed $(or $(SEED),0)
 
 generate:
 	go generate ./...

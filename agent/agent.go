@@ -26,6 +26,9 @@ type Config struct {
 	Servers    []Server              // that run beside; may be none
 	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for all
 	Surveyor   Surveyor              // of the firewalls of others; nil: those are not looked at
+	// Former is told what a sysctl of connection tracking was before it is
+	// changed; nil: those are left alone.
+	Former func(path, was, set string)
 
 	RunDir        string // for the socket of the CNI plugin, on a tmpfs; made if missing
 	StateDir      string // for what the agent must not forget; made if missing
@@ -37,6 +40,9 @@ type Config struct {
 	Log           *slog.Logger
 
 	MetricsAddress string // host:port that serves the metrics alone; empty: they are at HealthAddress only
+
+	// Where kube-proxy has its health and its metrics, host:port; empty: nowhere.
+	ServiceHealthAddress, ServiceMetricsAddress string
 }
 
 // Server is a part that serves until its context ends.
@@ -115,9 +121,11 @@ func Run(ctx context.Context, c Config) error {
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
 		&rest{began: loop.began, log: c.Log},
+		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
+		newServiceHealth(&c, state),
 	})
 }
 

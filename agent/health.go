@@ -47,9 +47,13 @@ func (h *health) ready() (text string, ready bool) {
 	return text, ready
 }
 
-// snapshot is what fairlead plan --snapshot reads.
-func (h *health) snapshot(w http.ResponseWriter, _ *http.Request) {
+// snapshot is what fairlead plan --snapshot reads. With ?services= it leaves out
+// those that are not asked for, as Snapshot.OfServices has it.
+func (h *health) snapshot(w http.ResponseWriter, r *http.Request) {
 	latest, _ := h.state.feed.Latest()
+	if query := r.URL.Query(); query.Has("services") {
+		latest = latest.OfServices(query.Get("services"))
+	}
 	w.Header().Set("Content-Type", "application/yaml")
 	if err := kube.WriteSnapshot(w, latest); err != nil {
 		h.log.Warn("the snapshot was not sent whole", "error", err)

@@ -68,7 +68,7 @@ func TestHealth(t *testing.T) {
 	if code, text := ask(h, "/healthz"); code != http.StatusOK {
 		t.Errorf("%d %q", code, text)
 	}
-	state.loop.busy.Store(time.Now().Add(-time.Hour).UnixNano())
+	state.loop.progress.busy = time.Now().Add(-time.Hour)
 	if code, text := ask(h, "/healthz"); code != http.StatusServiceUnavailable {
 		t.Errorf("%d %q", code, text)
 	}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-net/fairlead/dataplane"
@@ -31,7 +30,7 @@ type loop struct {
 
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
-	busy    atomic.Int64  // when the apply in progress began, Unix nanoseconds; 0 between them
+	*progress
 }
 
 // target is a data plane and how it does.
@@ -60,7 +59,7 @@ func (o outcome) problems() []model.Problem {
 }
 
 func newLoop(c *Config, feed *model.Feed, known ...<-chan struct{}) *loop {
-	l := &loop{node: c.Node, feed: feed, log: c.Log, known: known, began: make(chan struct{})}
+	l := &loop{node: c.Node, feed: feed, log: c.Log, known: known, began: make(chan struct{}), progress: &progress{feed: feed}}
 	l.disturbed = make(chan struct{}, 1)
 	l.mending = backoff{first: 50 * time.Millisecond, most: 500 * time.Millisecond}
 	for _, d := range c.Dataplanes {
@@ -95,7 +94,7 @@ func (l *loop) Run(ctx context.Context) error {
 		}
 		planned = plan.Compute(planned, snapshot, l.node)
 		before, _ := l.outcome.get()
-		result := l.apply(ctx, planned)
+		result := l.apply(ctx, snapshot, planned)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -195,10 +194,8 @@ func (l *loop) forget() {
 	}
 }
 
-func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
-	began := time.Now()
-	l.busy.Store(began.UnixNano())
-	defer l.busy.Store(0)
+func (l *loop) apply(ctx context.Context, snapshot *model.Snapshot, node *plan.Node) outcome {
+	l.progress.begin()
 	result := outcome{plan: node}
 	var failed []error
 	for _, t := range l.targets {
@@ -208,7 +205,7 @@ func (l *loop) apply(ctx context.Context, node *plan.Node) outcome {
 	}
 	result.shown = condense(result.refused)
 	result.err = errors.Join(failed...)
-	l.metrics.turned(node.Revision, result.err, time.Since(began))
+	l.metrics.turned(l.progress.end(snapshot, result.err))
 	return result
 }
 
@@ -295,12 +292,4 @@ func (l *loop) waitApplied(ctx context.Context, revision uint64) (outcome, error
 		case <-changed:
 		}
 	}
-}
-
-// stuck is how long the apply in progress has taken; 0 if there is none.
-func (l *loop) stuck() time.Duration {
-	if began := l.busy.Load(); began != 0 {
-		return time.Since(time.Unix(0, began))
-	}
-	return 0
 }

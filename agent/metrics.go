@@ -25,6 +25,7 @@ type metrics struct {
 	published   *prometheus.CounterVec
 	lastPublish prometheus.Gauge
 	messages    *prometheus.CounterVec
+	services    *serviceMetrics
 
 	applied atomic.Uint64 // the revision that was applied last without an error
 }
@@ -72,12 +73,14 @@ func newMetrics() *metrics {
 		published:   counters("fairlead_status_publications_total", "Attempts to publish the status of the node, which the API server may not have needed.", "result", succeeded, failed),
 		lastPublish: gauge("fairlead_status_last_success_timestamp_seconds", "When the API server last had the status of the node as it was, as Unix time; 0: not yet."),
 		messages:    counters("fairlead_log_messages_total", "Messages that the agent logged, by level.", "level", "info", "warn", "error"),
+		services:    newServiceMetrics(),
 	}
 	for _, r := range []string{succeeded, failed} {
 		m.applies.WithLabelValues(r)
 	}
 	m.registry.MustRegister(m.requests, m.applies, m.lastApply, m.repairs, m.published, m.lastPublish, m.messages,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.services.all()...)
 	return m
 }
 
@@ -95,17 +98,17 @@ func (m *metrics) answered(command string, err error, took time.Duration) {
 	m.requests.WithLabelValues(command, result).Observe(took.Seconds())
 }
 
-// turned counts a turn of the loop: that the plan of a revision was applied, or
-// was not.
-func (m *metrics) turned(revision uint64, err error, took time.Duration) {
+// turned counts a turn of the loop, which has ended now.
+func (m *metrics) turned(of turn) {
 	if m == nil {
 		return
 	}
-	m.applies.WithLabelValues(result(err)).Observe(took.Seconds())
-	if err == nil {
-		m.applied.Store(revision)
+	m.applies.WithLabelValues(result(of.err)).Observe(of.took.Seconds())
+	if of.err == nil {
+		m.applied.Store(of.snapshot.Revision)
 		m.lastApply.SetToCurrentTime()
 	}
+	m.services.turned(of)
 }
 
 // disturbed counts a turn that mends what somebody else did.

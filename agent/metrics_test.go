@@ -40,7 +40,7 @@ func scrape(t testing.TB, m *metrics) map[string]string {
 		} else {
 			name, value, _ = strings.Cut(strings.TrimSpace(line), " ")
 		}
-		if strings.HasPrefix(name, "fairlead_") {
+		if strings.HasPrefix(name, "fairlead_") || strings.HasPrefix(name, "kubeproxy_") {
 			series[name] = value
 		}
 	}
@@ -76,8 +76,8 @@ func TestMetrics(t *testing.T) {
 	})
 	snapshot, _ := feed.Latest()
 	s.loop.outcome.set(outcome{plan: plan.Compute(nil, snapshot, testNode), shown: []model.Problem{{Reason: "Refused"}}, refused: make([]model.Problem, 4)})
-	s.metrics.turned(snapshot.Revision, nil, time.Millisecond)
-	s.metrics.turned(snapshot.Revision+1, errors.New("broken"), time.Millisecond)
+	s.metrics.turned(turn{snapshot: snapshot, took: time.Millisecond})
+	s.metrics.turned(turn{snapshot: &model.Snapshot{Revision: snapshot.Revision + 1}, before: snapshot, took: time.Millisecond, err: errors.New("broken")})
 	s.metrics.logged(slog.New(slog.DiscardHandler)).With("a", "b").Warn("careful")
 
 	got := scrape(t, s.metrics)
@@ -235,7 +235,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 1000)
 	s.metrics.registry.Describe(descs)
 	close(descs)
-	pattern := regexp.MustCompile(`fqName: "(fairlead_\w+)".*variableLabels: \{([^}]*)\}`)
+	pattern := regexp.MustCompile(`fqName: "((?:fairlead|kubeproxy)_\w+)".*variableLabels: \{([^}]*)\}`)
 	for desc := range descs {
 		if match := pattern.FindStringSubmatch(desc.String()); match != nil {
 			have[match[1]] = match[2]
@@ -244,7 +244,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	documented := map[string]string{}
 	text, err := os.ReadFile("../docs/observe.md")
 	must(t, err)
-	row := regexp.MustCompile("(?m)^\\| `(fairlead_\\w+)` \\| (\\w+) \\| ([^|]*) \\| (agent|both) \\|")
+	row := regexp.MustCompile("(?m)^\\| `((?:fairlead|kubeproxy)_\\w+)` \\| (\\w+) \\| ([^|]*) \\| (agent|both) \\|")
 	for _, match := range row.FindAllStringSubmatch(string(text), -1) {
 		documented[match[1]] = strings.NewReplacer("`", "", " ", "", "–", "").Replace(match[3])
 	}

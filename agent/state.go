@@ -68,6 +68,7 @@ func (s *state) read(emit metric.Emit) error {
 	emit("fairlead_apply_busy_seconds", s.loop.stuck().Seconds())
 	for kind, count := range map[string]int{
 		"Node": snapshot.Nodes.Len(), "Pod": snapshot.Pods.Len(),
+		"Service": snapshot.Services.Len(), "EndpointSlice": snapshot.Slices.Len(),
 		"Link": snapshot.Links.Len(), "Attachment": snapshot.Attachments.Len(),
 	} {
 		emit("fairlead_snapshot_objects", float64(count), kind)

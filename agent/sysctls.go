@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // formerSysctls is what the settings of the node were before Fairlead changed
@@ -33,10 +34,13 @@ const sysctlsFile = "sysctls.json"
 
 // RememberSysctls returns what a data plane tells of the sysctls that it is about
 // to change, so that Uninstall puts back what they were. It keeps the first value
-// of each.
+// of each. It may be called concurrently.
 func RememberSysctls(stateDir string, log *slog.Logger) func(path, was, set string) {
 	file := filepath.Join(stateDir, sysctlsFile)
+	var mu sync.Mutex // guards the file
 	return func(path, was, set string) {
+		mu.Lock()
+		defer mu.Unlock()
 		known, err := readSysctls(file)
 		if err != nil {
 			log.Warn("the former values of sysctls could not be read; those of now are kept", "error", err)

@@ -63,8 +63,9 @@ func Uninstall(ctx context.Context, c Config, cutOff bool, say func(string)) err
 		{"the CNI configuration", func() error { return removeAll(c.CNIConfDir, conflist, leavingConflist, conflist+editedEnding) }},
 		{"the CNI plugin", func() error { return removePlugin(c.CNIBinDir) }},
 		{"the links of pods", removePodLinks},
-		{"routes, tunnels and tables", func() error { return applyNothing(ctx, &c) }},
+		// Before the tables, which guard what route_localnet opens.
 		{"changes of sysctls", func() error { return restoreSysctls(c.StateDir, say) }},
+		{"routes, tunnels and tables", func() error { return applyNothing(ctx, &c) }},
 		{c.RunDir, func() error { return removeDir(c.RunDir) }},
 		{c.StateDir, func() error { return removeDir(c.StateDir) }},
 	}

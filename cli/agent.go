@@ -35,6 +35,8 @@ func agentCommand() *cobra.Command {
 	flags.StringVar(&config.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object")
 	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot, /debug/status and /debug/pprof; empty: not at all")
 	flags.StringVar(&config.MetricsAddress, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9810; empty: not at all")
+	flags.StringVar(&config.ServiceHealthAddress, "service-health-address", ":10256", "serves /healthz and /livez for load balancers, as kube-proxy does; empty: not at all")
+	flags.StringVar(&config.ServiceMetricsAddress, "service-metrics-address", "127.0.0.1:10249", "serves /metrics and /proxyMode where kube-proxy does; empty: not at all")
 	flags.BoolVar(&config.Probes, "probes", true, "answer probes of other nodes on port 9815 of UDP and TCP, and probe four of them all the time")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
@@ -59,7 +61,8 @@ func dataplanes(config *agent.Config) (closeAll func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	routes.Former = agent.RememberSysctls(config.StateDir, config.Log)
+	config.Former = agent.RememberSysctls(config.StateDir, config.Log)
+	routes.Former = config.Former
 	tunnel, filter, others := udptunnel.New(config.Log), nftables.New(), nftables.NewFirewall()
 	config.Servers = []agent.Server{tunnel, routes, filter, others}
 	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), routes, tunnel.Behind(), filter, others}

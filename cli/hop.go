@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"time"
 
@@ -50,7 +52,7 @@ question is JSON, too: what trace.Question has. It reads, and changes nothing.`,
 }
 
 func answerHop(ctx context.Context, node, agent string, q trace.Question) (*trace.Answer, error) {
-	snapshot, silent := askSnapshot(ctx, agent)
+	snapshot, silent := askSnapshot(ctx, agent, netip.AddrPortFrom(q.To, q.Port).String())
 	answer, err := hop.Answer(node, snapshot, q)
 	if err == nil && silent != nil {
 		answer.Silent = silent.Error()
@@ -61,11 +63,12 @@ func answerHop(ctx context.Context, node, agent string, q trace.Question) (*trac
 // snapshotTimeout is short: it is only read from memory, on this node.
 const snapshotTimeout = 5 * time.Second
 
-// askSnapshot gets what the agent of this node plans from.
-func askSnapshot(ctx context.Context, agent string) (*model.Snapshot, error) {
+// askSnapshot gets what the agent of this node plans from, of Services only
+// those that are meant: see Snapshot.OfServices.
+func askSnapshot(ctx context.Context, agent, services string) (*model.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agent+"/debug/snapshot", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+agent+"/debug/snapshot?services="+url.QueryEscape(services), nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}

@@ -73,7 +73,7 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"See how the network does:", []string{"status", "check", "route", "debug"}},
+	{"See how the network does:", []string{"status", "check", "route", "service", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
 	{"Run in the cluster:", []string{"agent", "controller"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
@@ -101,6 +101,8 @@ func root() *cobra.Command {
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),
+		serviceCommand(),
+		servingCommand(),
 		statusCommand(),
 		uninstallCommand(),
 		versionCommand(),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,14 @@ type routeOutput struct {
 type pathOutput struct {
 	*trace.Path
 	Back *trace.Path `json:"back,omitempty"` // of the answer, if it can be followed
+	// Missed are endpoints of the Service that were tried first, and that the
+	// packet does not get to.
+	Missed []missedOutput `json:"missed,omitempty"`
+}
+
+type missedOutput struct {
+	Address netip.AddrPort `json:"address"`
+	Why     string         `json:"why"`
 }
 
 // routeOptions are the flags of route.
@@ -40,7 +49,9 @@ type routeOptions struct {
 	namespace          string
 	from, to           string
 	protocol           string
+	protocolSaid       bool
 	port               uint16
+	backend            string
 	onlyIPv4, onlyIPv6 bool
 	back               bool
 	output             format
@@ -49,13 +60,16 @@ type routeOptions struct {
 func routeCommand() *cobra.Command {
 	var options routeOptions
 	command := &cobra.Command{
-		Use:   "route --from POD|node/NODE --to POD|node/NODE|ADDRESS",
+		Use:   "route --from POD|node/NODE --to POD|node/NODE|svc/SERVICE|ADDRESS[:PORT]",
 		Short: "Follow a packet: every interface on its way, and where it ends",
-		Long: `Follow a packet from a pod or a node to a pod, a node or an address: every
-interface with its route, neighbour, tunnel and MTU, as the kernel of each node
-has it, and where that is not as planned. No packet is sent: the nodes are asked
-through the API server and their kubelets, so that it works while the pod
+		Long: `Follow a packet from a pod or a node to a pod, a node, a Service or an address:
+every interface with its route, neighbour, tunnel and MTU, as the kernel of each
+node has it, and where that is not as planned. No packet is sent: the nodes are
+asked through the API server and their kubelets, so that it works while the pod
 network does not.
+
+To a Service, it says where the address is translated, to which endpoints it may
+lead, and follows one: the first that is reached, or that of --backend.
 
 The way of the answer is looked at, too, and shown if something is wrong on it
 (--return shows it always).
@@ -64,7 +78,9 @@ Exit codes: 0 it arrives, 1 it does not, 2 it cannot be told.`,
 		Example: `  fairlead route --from web-0 --to db-0
   fairlead route --from shop/web-0 --to 10.244.3.17
   fairlead route --from node/worker-1 --to db-0 -n shop --return
-  fairlead route --from web-0 --to node/worker-2 --port 8080
+  fairlead route --from web-0 --to node/worker-2:8080
+  fairlead route --from web-0 --to svc/shop/db
+  fairlead route --from web-0 --to 10.96.0.10:53 --protocol udp --backend kube-system/coredns-0
   fairlead route --from web-0 --to 203.0.113.10`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -73,10 +89,11 @@ Exit codes: 0 it arrives, 1 it does not, 2 it cannot be told.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.from, "from", "", "where the packet comes from: [NAMESPACE/]POD or node/NODE")
-	flags.StringVar(&options.to, "to", "", "where it goes: [NAMESPACE/]POD, node/NODE or an address")
-	flags.StringVarP(&options.namespace, "namespace", "n", "", "of pods that are named without; that of the kubeconfig if empty")
-	flags.Uint16Var(&options.port, "port", 0, "of the destination, if it may be a host port")
-	flags.StringVar(&options.protocol, "protocol", "TCP", "of --port: TCP, UDP or SCTP")
+	flags.StringVar(&options.to, "to", "", "where it goes: [NAMESPACE/]POD, node/NODE, svc/[NAMESPACE/]SERVICE or an address, with :PORT if it matters")
+	flags.StringVarP(&options.namespace, "namespace", "n", "", "of pods and Services that are named without; that of the kubeconfig if empty")
+	flags.Uint16Var(&options.port, "port", 0, "of the destination, if it may be a Service's or a host port")
+	flags.StringVar(&options.protocol, "protocol", "TCP", "of the port: TCP, UDP or SCTP")
+	flags.StringVar(&options.backend, "backend", "", "endpoint of the Service to follow: [NAMESPACE/]POD or ADDRESS[:PORT]; the first that is reached if empty")
 	flags.BoolVarP(&options.onlyIPv4, "ipv4", "4", false, "only IPv4; without, both families if both ends have both")
 	flags.BoolVarP(&options.onlyIPv6, "ipv6", "6", false, "only IPv6")
 	flags.BoolVar(&options.back, "return", false, "show the way of the answer, too, whatever it is like")
@@ -100,6 +117,7 @@ func runRoute(command *cobra.Command, options *routeOptions) error {
 	ctx, cancel := context.WithTimeout(command.Context(), routeTimeout)
 	defer cancel()
 	options.kube.UserAgent = "fairlead-route/" + Version
+	options.protocolSaid = command.Flags().Changed("protocol")
 	output, err := options.follow(ctx)
 	if err != nil {
 		next := "see whether the cluster can be reached: kubectl get nodes"
@@ -132,8 +150,13 @@ func printPaths(to io.Writer, output *routeOutput, back bool) error {
 		if i > 0 {
 			fmt.Fprintln(to)
 		}
-		if err := trace.Text(to, path.Path, path.Back, back, trace.Style{Colour: paletteOf(to).on}); err != nil {
+		colours := paletteOf(to)
+		if err := trace.Text(to, path.Path, path.Back, back, trace.Style{Colour: colours.on}); err != nil {
 			return err
+		}
+		for _, missed := range path.Missed {
+			fmt.Fprintf(to, "%s another connection may go to %s, and does not get there: %s\n       next    --backend %s\n",
+				colours.bad("✗"), missed.Address, missed.Why, missed.Address)
 		}
 	}
 	return nil
@@ -153,11 +176,17 @@ func (o *routeOptions) follow(ctx context.Context) (*routeOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	search := &endSearch{client: client, cluster: places(overview), namespace: o.namespace}
+	search := &endSearch{client: client, cluster: places(overview), namespace: o.namespace, port: o.port}
+	if o.protocolSaid {
+		search.protocol = protocol
+	}
 	if o.namespace == "" {
 		search.namespace = o.kube.Namespace()
 	}
 	trips, err := search.trips(ctx, o.from, o.to)
+	if err == nil && o.backend != "" {
+		err = search.through(ctx, trips, o.backend)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -173,10 +202,6 @@ func (o *routeOptions) follow(ctx context.Context) (*routeOutput, error) {
 	output := &routeOutput{Outcome: string(trace.Arrives), Paths: make([]pathOutput, len(trips))}
 	var walks sync.WaitGroup
 	for i, trip := range trips {
-		trip.Port = o.port
-		if o.port != 0 {
-			trip.Protocol = protocol
-		}
 		walks.Go(func() { output.Paths[i] = walkBoth(search.cluster, trip, askNode(ctx, client, search.cluster)) })
 	}
 	walks.Wait()
@@ -200,12 +225,37 @@ func (o *routeOutput) worsen(path *trace.Path) {
 
 // walkBoth follows a packet, and its answer if it arrives.
 func walkBoth(cluster []trace.Place, trip trace.Trip, ask trace.Ask) pathOutput {
-	path := trace.Walk(cluster, trip, ask)
-	back, ok := path.Return()
-	if !ok {
-		return pathOutput{Path: path}
+	output := pathOutput{Path: trace.Walk(cluster, trip, ask)}
+	output.tryOthers(cluster, trip, ask)
+	if back, ok := output.Path.Return(); ok {
+		output.Back = trace.Walk(cluster, back, ask)
 	}
-	return pathOutput{path, trace.Walk(cluster, back, ask)}
+	return output
+}
+
+// mostTries are the endpoints that are followed until one is reached.
+const mostTries = 5
+
+// tryOthers follows other endpoints of the Service if the first is not reached,
+// and none was asked for.
+func (o *pathOutput) tryOthers(cluster []trace.Place, trip trace.Trip, ask trace.Ask) {
+	led := o.Service
+	if led == nil || o.Outcome == trace.Arrives || o.Outcome == trace.Leaves || trip.Backend.IsValid() {
+		return
+	}
+	missed := []missedOutput{{led.To, o.Why()}}
+	for _, choice := range led.Choices[:min(len(led.Choices), mostTries)] {
+		if choice.Address == led.To {
+			continue
+		}
+		trip.Backend = choice.Address
+		path := trace.Walk(cluster, trip, ask)
+		if path.Outcome == trace.Arrives || path.Outcome == trace.Leaves {
+			o.Path, o.Missed = path, missed
+			return
+		}
+		missed = append(missed, missedOutput{choice.Address, path.Why()})
+	}
 }
 
 // places says of each node whether it can be asked.

@@ -19,27 +19,42 @@ type finder interface {
 	FindPod(ctx context.Context, namespace, name string) (kube.PodPlace, error)
 	PodAt(ctx context.Context, node string, addr netip.Addr) (model.PodKey, error)
 	ServiceAt(ctx context.Context, addr netip.Addr) (string, error)
+	Serving(ctx context.Context, of model.ServiceKey) (*kube.Serving, error)
 }
 
 // endSearch finds where a packet comes from and goes to.
 type endSearch struct {
 	client    finder
 	cluster   []trace.Place
-	namespace string // of pods that are named without
+	namespace string         // of pods and Services that are named without
+	port      uint16         // of the destination, if its name does not say it; 0: none
+	protocol  model.Protocol // of any port; 0: TCP, unless a Service has only another
 }
 
 // trips are from one end to the other, one for each family that both have.
 func (s *endSearch) trips(ctx context.Context, from, to string) ([]trace.Trip, error) {
+	if _, ok := s.serviceKey(from); ok {
+		return nil, refuse("name the pod that sends", "--from %s is a Service: it sends nothing", from)
+	}
 	sources, err := s.find(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	targets, err := s.find(ctx, to)
+	to, port, err := s.cutPort(to)
+	if err != nil {
+		return nil, err
+	}
+	var t target
+	if key, ok := s.serviceKey(to); ok {
+		t, err = s.service(ctx, key, netip.Addr{}, port)
+	} else {
+		t, err = s.other(ctx, to, port)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var trips []trace.Trip
-	for _, target := range targets {
+	for _, target := range t.ends {
 		for _, source := range sources {
 			if source.Node == "" {
 				return nil, refuse("kubectl get pods -A -o wide; kubectl get nodes -o wide", "--from %s: no pod and no node of the cluster has this address", from)
@@ -50,7 +65,11 @@ func (s *endSearch) trips(ctx context.Context, from, to string) ([]trace.Trip, e
 			if !source.Pod {
 				source.Address = netip.Addr{} // the node chooses by the route
 			}
-			trips = append(trips, trace.Trip{From: source, To: target})
+			trip := trace.Trip{From: source, To: target, Port: t.port}
+			if t.port != 0 {
+				trip.Protocol = t.protocol
+			}
+			trips = append(trips, trip)
 			break
 		}
 	}
@@ -74,11 +93,6 @@ func (s *endSearch) find(ctx context.Context, name string) ([]trace.End, error) 
 		return s.podOrNode(ctx, name)
 	case kind == "node" || kind == "nodes":
 		return s.node(rest)
-	case kind == "svc" || kind == "service" || kind == "services":
-		if namespace, service, ok := strings.Cut(rest, "/"); ok {
-			return nil, refuseService(name, namespace, service)
-		}
-		return nil, refuseService(name, s.namespace, rest)
 	case kind == "pod" || kind == "pods":
 		if namespace, pod, ok := strings.Cut(rest, "/"); ok {
 			return s.pod(ctx, namespace, pod)
@@ -158,11 +172,7 @@ func (s *endSearch) address(ctx context.Context, addr netip.Addr) ([]trace.End, 
 	case addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.IsLinkLocalUnicast() && addr.Is6():
 		return nil, refuse("name a pod, a node or another address", "%s is no address that packets go to from one machine to another", addr)
 	case end.Node == "":
-		service, err := s.client.ServiceAt(ctx, addr)
-		if namespace, name, ok := strings.Cut(service, "/"); ok {
-			return nil, refuseService(addr.String(), namespace, name)
-		}
-		return []trace.End{end}, err
+		return []trace.End{end}, nil
 	}
 	end.Pod = true
 	pod, err := s.client.PodAt(ctx, end.Node, addr)
@@ -173,12 +183,6 @@ func (s *endSearch) address(ctx context.Context, addr netip.Addr) ([]trace.End, 
 		end.Name = pod.String()
 	}
 	return []trace.End{end}, nil
-}
-
-// refuseService: who translates the addresses of Services is another program.
-func refuseService(end, namespace, name string) error {
-	return refuse(fmt.Sprintf("name one of its pods: kubectl -n %s get endpointslices -l kubernetes.io/service-name=%s", namespace, name),
-		"%s is the Service %s/%s, which kube-proxy or the like translates on the sender's node; that is not followed", end, namespace, name)
 }
 
 // completeEnds completes names of pods and nodes.
@@ -203,6 +207,9 @@ func completeEnds(command *cobra.Command, flag string, options *routeOptions) {
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
+		if service, ok := strings.CutPrefix(begun, "svc/"); ok && flag == "to" {
+			return completeServiceEnds(ctx, client, options, service)
+		}
 		namespace, prefix := options.namespace, ""
 		if before, _, ok := strings.Cut(begun, "/"); ok {
 			namespace, prefix = before, before+"/"
@@ -218,6 +225,9 @@ func completeEnds(command *cobra.Command, flag string, options *routeOptions) {
 		}
 		if prefix == "" {
 			names = append(names, "node/")
+			if flag == "to" {
+				names = append(names, "svc/")
+			}
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	})

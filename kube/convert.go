@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,10 @@ const (
 	flannelBackend = "flannel.alpha.coreos.com/backend-type"
 )
 
+// toBeDeleted is the taint that the cluster autoscaler puts on a node before it
+// removes the machine (KEP-3458).
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
 func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	name := intern(object.Name)
 	to := converted[string, *model.Node]{key: name}
@@ -39,6 +44,8 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	if object.Annotations[flannelManages] == "true" {
 		node.Flannel = cmp.Or(intern(object.Annotations[flannelBackend]), "unknown")
 	}
+	node.Leaving = !object.DeletionTimestamp.IsZero() ||
+		slices.ContainsFunc(object.Spec.Taints, func(taint corev1.Taint) bool { return taint.Key == toBeDeleted })
 	wrong := func(field string, err error) {
 		to.problems = append(to.problems, notUnderstood("Node", &object.ObjectMeta, field, err))
 	}

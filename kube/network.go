@@ -20,6 +20,7 @@ func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] 
 	to := networkReader{name: object.Name, network: model.DefaultNetwork()}
 	to.routing(spec)
 	to.masquerade(&spec.Masquerade)
+	to.services(&spec.Services)
 	to.foreignFirewall(spec.ForeignFirewall)
 	for i, plugin := range spec.CNI.Plugins {
 		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
@@ -101,6 +102,14 @@ func (r *networkReader) masquerade(spec *v1alpha1.Masquerade) {
 	to.From = r.prefixes("spec.masquerade.from", spec.From)
 }
 
+func (r *networkReader) services(spec *v1alpha1.Services) {
+	r.network.Services = model.Services{
+		NodePortAddresses:  r.prefixes("spec.services.nodePortAddresses", spec.NodePortAddresses),
+		LocalhostNodePorts: spec.LocalhostNodePorts,
+		MasqueradeAll:      spec.MasqueradeAll,
+	}
+}
+
 func (r *networkReader) prefixes(field string, texts []v1alpha1.CIDR) (prefixes []netip.Prefix) {
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(string(text))
@@ -133,6 +142,12 @@ func networkObjectOf(n *model.Network) object {
 		"ipv4": n.Masquerade.On[model.IPv4], "ipv6": n.Masquerade.On[model.IPv6],
 		"randomPorts": n.Masquerade.RandomPorts,
 		"exclude":     n.Masquerade.Exclude, "from": n.Masquerade.From,
+	}
+	if !n.Services.Equal(&model.Services{}) {
+		spec["services"] = object{
+			"nodePortAddresses":  n.Services.NodePortAddresses,
+			"localhostNodePorts": n.Services.LocalhostNodePorts, "masqueradeAll": n.Services.MasqueradeAll,
+		}
 	}
 	if n.ForeignFirewall != "" {
 		spec["foreignFirewall"] = n.ForeignFirewall

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -195,6 +196,23 @@ endpoints: [{addresses: []}, {addresses: [x]}, {addresses: ["fd00::1"]}, {addres
 				t.Errorf("problems of %q, want %q: %v", fields, test.wrong, got.problems)
 			}
 		})
+	}
+}
+
+// A controller says when what it saw changed. That alone is no change.
+func TestSliceTriggered(t *testing.T) {
+	slice := func(annotations string) *model.EndpointSlice {
+		return convertSlice(fromYAML[discoveryv1.EndpointSlice](t, `
+metadata: {namespace: ns, name: web-1, labels: {kubernetes.io/service-name: web}, annotations: {`+annotations+`}}
+addressType: IPv4`)).value
+	}
+	at, none := slice(`endpoints.kubernetes.io/last-change-trigger-time: "2026-01-02T03:04:05.5Z"`), slice("")
+	want := time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.UTC).UnixNano()
+	if bad := slice("endpoints.kubernetes.io/last-change-trigger-time: noon"); at.Triggered != want || none.Triggered != 0 || bad.Triggered != 0 {
+		t.Errorf("triggered at %d, %d, %d; want %d, 0, 0", at.Triggered, none.Triggered, bad.Triggered, want)
+	}
+	if !at.Equal(none) {
+		t.Error("another time makes another slice")
 	}
 }
 

@@ -280,9 +280,13 @@ func nodeObjectOf(n *model.Node) object {
 	for _, addr := range n.Addresses {
 		addresses = append(addresses, object{"type": corev1.NodeInternalIP, "address": addr})
 	}
+	spec := object{"podCIDRs": n.PodCIDRs}
+	if n.Leaving {
+		spec["taints"] = []object{{"key": toBeDeleted, "effect": corev1.TaintEffectNoSchedule}}
+	}
 	return object{
 		"apiVersion": "v1", "kind": "Node", "metadata": metadata,
-		"spec":   object{"podCIDRs": n.PodCIDRs},
+		"spec":   spec,
 		"status": object{"addresses": addresses},
 	}
 }

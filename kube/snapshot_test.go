@@ -15,7 +15,7 @@ items:
 - apiVersion: v1
   kind: Node
   metadata: {name: a, uid: uid-a, labels: {topology.kubernetes.io/zone: z1}, annotations: {flannel.alpha.coreos.com/kube-subnet-manager: "true", flannel.alpha.coreos.com/backend-type: vxlan}}
-  spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}
+  spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"], taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}
   status: {addresses: [{type: InternalIP, address: 172.30.0.1}]}
 - apiVersion: v1
   kind: Pod
@@ -34,7 +34,8 @@ kind: Network
 metadata: {name: default}
 spec:
   {mtu: 1400, directRouting: false, backend: udp, udp: {port: 99},
-   masquerade: {ipv6: false, exclude: [198.51.100.0/24], from: [192.0.2.0/24]}, cni: {plugins: [{type: bandwidth}]}}
+   masquerade: {ipv6: false, exclude: [198.51.100.0/24], from: [192.0.2.0/24]}, cni: {plugins: [{type: bandwidth}]},
+   services: {nodePortAddresses: [192.0.2.0/24, "::/0"], localhostNodePorts: true, masqueradeAll: true}}
 ---
 apiVersion: fairlead.io/v1alpha1
 kind: NodeState
@@ -72,7 +73,8 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("former routing: %+v", first.Former)
 	case first.Network.MTU != 1400 || first.Network.DirectRouting || first.Network.UDPPort != 99 || len(first.Network.Plugins) != 1 ||
 		first.Network.Masquerade.On != [...]bool{model.IPv4: true, model.IPv6: false} ||
-		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1:
+		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1 ||
+		len(first.Network.Services.NodePortAddresses) != 2 || !first.Network.Services.LocalhostNodePorts || !first.Network.Services.MasqueradeAll:
 		t.Errorf("network: %+v", first.Network)
 	}
 
@@ -89,6 +91,9 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	}
 	if once.String() != twice.String() {
 		t.Errorf("written and read again, it is\n%s\nand was\n%s", twice.String(), once.String())
+	}
+	if again, _ := second.Nodes.Get("a"); again == nil || !again.Equal(node) || !again.Leaving {
+		t.Errorf("node: %+v, was %+v", again, node)
 	}
 	for key, pod := range first.Pods.All() {
 		if again, _ := second.Pods.Get(key); again == nil || !again.Equal(pod) {

@@ -36,8 +36,13 @@ const (
 // busyboxPath is where Debian's busybox-static has it.
 const busyboxPath = "/usr/bin/busybox"
 
-// images describes the images. Those with a shell share busybox as a layer.
-func images(programs build.Programs, applets []string) []image.Image {
+// Shell is a layer with busybox, by the names of all its programs, and the
+// users root and nobody.
+func Shell(ctx context.Context) (image.Layer, error) {
+	applets, err := exec.CommandContext(ctx, busyboxPath, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing the applets of busybox: %w", err)
+	}
 	shell := image.Layer{
 		{Path: "/bin/busybox", Source: busyboxPath},
 		{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
@@ -45,11 +50,16 @@ func images(programs build.Programs, applets []string) []image.Image {
 		{Path: "/etc/passwd", Content: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"), Mode: 0o644},
 		{Path: "/etc/group", Content: []byte("root:x:0:\nnogroup:x:65534:\n"), Mode: 0o644},
 	}
-	for _, applet := range applets {
+	for _, applet := range strings.Fields(string(applets)) {
 		if applet != "busybox" {
 			shell = append(shell, image.File{Path: "/bin/" + applet, Link: "busybox"})
 		}
 	}
+	return shell, nil
+}
+
+// images describes the images. Those with a shell share it as a layer.
+func images(programs build.Programs, shell image.Layer) []image.Image {
 	program := func(path, source string) image.Layer { return image.Layer{{Path: path, Source: source}} }
 	kube := func(name string) string { return filepath.Join(programs.Kube, name) }
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -79,15 +89,18 @@ func Fairlead(name, architecture, program, plugin string) image.Image {
 	}
 }
 
+// Binaries is the directory of the programs of Kubernetes that the lab runs.
+func (l *Lab) Binaries() string { return l.state.Binaries }
+
 // imagesPath is the archive of the images of a lab, kept for nodes that are
 // added.
 func (l *Lab) imagesPath() string { return filepath.Join(l.world.Disk, "images.tar") }
 
 // writeImages writes that archive.
 func (l *Lab) writeImages(ctx context.Context, programs build.Programs) error {
-	applets, err := exec.CommandContext(ctx, busyboxPath, "--list").Output()
+	shell, err := Shell(ctx)
 	if err != nil {
-		return fmt.Errorf("listing the applets of busybox: %w", err)
+		return err
 	}
 	if err := os.MkdirAll(l.world.Disk, 0o755); err != nil {
 		return fmt.Errorf("writing images: %w", err)
@@ -97,7 +110,7 @@ func (l *Lab) writeImages(ctx context.Context, programs build.Programs) error {
 		return fmt.Errorf("writing images: %w", err)
 	}
 	defer file.Close()
-	return image.Write(file, images(programs, strings.Fields(string(applets)))...)
+	return image.Write(file, images(programs, shell)...)
 }
 
 // BuildImage builds Fairlead's image under another name, of a commit of the

@@ -10,6 +10,7 @@ import (
 type Network struct {
 	Routing
 	Masquerade Masquerade
+	Services   Services
 	// Plugins are those that follow Fairlead's in the CNI chain of every node,
 	// each a JSON object with its type.
 	Plugins []string
@@ -20,8 +21,8 @@ type Network struct {
 
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
-	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && slices.Equal(n.Plugins, other.Plugins) &&
-		n.ForeignFirewall == other.ForeignFirewall
+	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) &&
+		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 
 // Routing says how packets get from node to node.
@@ -60,6 +61,22 @@ type Masquerade struct {
 func (m *Masquerade) Equal(other *Masquerade) bool {
 	return m.On == other.On && m.RandomPorts == other.RandomPorts &&
 		slices.Equal(m.Exclude, other.Exclude) && slices.Equal(m.From, other.From)
+}
+
+// Services says where node ports are, and who calls ClusterIPs with an address
+// of a node. The zero value is the default.
+type Services struct {
+	// NodePortAddresses are the networks in which the node's own addresses have
+	// node ports. Of a family without any, its first InternalIP has them.
+	NodePortAddresses  []netip.Prefix
+	LocalhostNodePorts bool // the node itself reaches them at 127.0.0.1, too
+	MasqueradeAll      bool // packets to ClusterIPs take an address of the node, whoever sends them
+}
+
+// Equal tells whether nothing differs.
+func (s *Services) Equal(other *Services) bool {
+	return s.LocalhostNodePorts == other.LocalhostNodePorts && s.MasqueradeAll == other.MasqueradeAll &&
+		slices.Equal(s.NodePortAddresses, other.NodePortAddresses)
 }
 
 // DefaultNetwork is the configuration of a cluster that says nothing. 4789 is

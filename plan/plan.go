@@ -57,23 +57,37 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	node.Firewall, problems = firewall.Compute(prev.Firewall, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
 	node.Route = prev.Route
-	if node.routes != prev.routes || node.HostPort != prev.HostPort {
-		node.Route = withSysctls(node.routes, node.HostPort)
+	if node.routes != prev.routes || node.HostPort != prev.HostPort || ofServices(node.Service) != ofServices(prev.Service) {
+		node.Route = withSysctls(node.routes, node.HostPort, ofServices(node.Service))
 	}
 	slices.SortFunc(node.Problems, model.Problem.Compare)
 	return node
 }
 
-// withSysctls leaves to who carries out routing what host ports need of it.
-func withSysctls(routes *route.Plan, ports *hostport.Plan) *route.Plan {
-	if routes == nil || ports == nil || ports.Sysctls.Len() == 0 {
+// withSysctls leaves to who carries out routing what host ports and Services
+// need of it.
+func withSysctls(routes *route.Plan, ports *hostport.Plan, services model.Map[string, string]) *route.Plan {
+	if routes == nil || (ports == nil || ports.Sysctls.Len() == 0) && services.Len() == 0 {
 		return routes
 	}
-	both := *routes
-	for path, value := range ports.Sysctls.All() {
-		both.Sysctls = both.Sysctls.With(path, value)
+	all := *routes
+	if ports != nil {
+		for path, value := range ports.Sysctls.All() {
+			all.Sysctls = all.Sysctls.With(path, value)
+		}
 	}
-	return &both
+	for path, value := range services.All() {
+		all.Sysctls = all.Sysctls.With(path, value)
+	}
+	return &all
+}
+
+// ofServices are the sysctls that Services need.
+func ofServices(p *service.Plan) (none model.Map[string, string]) {
+	if p == nil {
+		return none
+	}
+	return p.Sysctls
 }
 
 func unknownNode(name string) model.Problem {

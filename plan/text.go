@@ -102,6 +102,10 @@ func serviceText(p *service.Plan) []string {
 		}),
 		lines(p.ClusterIPs, func(addr netip.Addr, _ struct{}) string { return fmt.Sprintf("service refuse %s", addr) }),
 		lines(p.CIDRs, func(prefix netip.Prefix, _ struct{}) string { return fmt.Sprintf("service drop %s", prefix) }),
+		lines(p.HealthChecks, func(port uint16, check *service.HealthCheck) string {
+			return fmt.Sprintf("service health at TCP %d of %s: endpoints here %d IPv4, %d IPv6",
+				port, check.Service, check.Local[model.IPv4], check.Local[model.IPv6])
+		}),
 	}
 }
 

@@ -44,7 +44,7 @@ func Verdict(node *Node, packet Packet) Hop {
 		return Hop{Spoofed: true}
 	}
 	hop := Hop{Reachable: true}
-	frontend, answer := served(node, packet)
+	frontend, answer := Served(node, packet)
 	switch backends := targets(node, frontend, answer); {
 	case answer.Do == service.Reject:
 		return Hop{}

@@ -12,7 +12,7 @@ import (
 // on to, each as likely as the others; nil if there is none, or the address is
 // no Service's.
 func Choices(node *Node, packet Packet) []netip.AddrPort {
-	frontend, answer := served(node, packet)
+	frontend, answer := Served(node, packet)
 	return targets(node, frontend, answer)
 }
 
@@ -27,10 +27,10 @@ func targets(node *Node, frontend *service.Frontend, answer service.Answer) []ne
 	return backends.Targets
 }
 
-// served is what Services make of a packet; zero if it is none of their
+// Served is what Services make of a packet; zero if it is none of their
 // business. A frontend is nil if the address is that of Services, and the port
 // is not.
-func served(node *Node, packet Packet) (*service.Frontend, service.Answer) {
+func Served(node *Node, packet Packet) (*service.Frontend, service.Answer) {
 	services := node.Service
 	if services == nil {
 		return nil, service.Answer{}
@@ -40,6 +40,8 @@ func served(node *Node, packet Packet) (*service.Frontend, service.Answer) {
 	})
 	_, clusterIP := services.ClusterIPs.Get(packet.Destination)
 	switch {
+	case packet.Destination.IsLoopback() && !fromHere(node, packet):
+		return nil, service.Answer{Do: service.Drop}
 	case ok && !frontend.Allows(packet.Source):
 		return frontend, service.Answer{Do: service.Drop}
 	case ok && (fromHere(node, packet) || isPod(node, packet.Source)):
@@ -76,9 +78,6 @@ func chosen(from []netip.AddrPort, packet Packet) netip.AddrPort {
 // of the node, and which.
 func masqueraded(node *Node, frontend *service.Frontend, packet Packet, to netip.Addr) (is bool, as netip.Addr) {
 	services := node.Service
-	if isHere(node, to) {
-		return false, as // it leaves through no interface
-	}
 	switch frontend.Masquerade {
 	case service.FromAll:
 		is = true
@@ -86,6 +85,12 @@ func masqueraded(node *Node, frontend *service.Frontend, packet Packet, to netip
 		is = !isPod(node, packet.Source)
 	case service.FromNode:
 		is = fromHere(node, packet)
+	}
+	if isHere(node, to) {
+		if is && fromHere(node, packet) {
+			return true, node.HostPort.Own[model.FamilyOf(to)]
+		}
+		return false, as // from elsewhere, it leaves through no interface
 	}
 	_, ownPod := services.Hairpins.Get(to)
 	if ownPod && (is || to == packet.Source) {

@@ -73,6 +73,11 @@ type NetworkSpec struct {
 	// +optional
 	Masquerade Masquerade `json:"masquerade,omitempty"`
 
+	// Services configures where node ports are, and whose packets to ClusterIPs
+	// take an address of their node.
+	// +optional
+	Services Services `json:"services,omitempty"`
+
 	// ForeignFirewall is what is done where another program's firewall on a node,
 	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
 	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD
@@ -123,6 +128,30 @@ type Masquerade struct {
 	// +kubebuilder:default=true
 	// +optional
 	RandomPorts *bool `json:"randomPorts,omitempty"`
+}
+
+// Services are settings that all Services have in common.
+type Services struct {
+	// NodePortAddresses are networks, as CIDRs of either family: node ports are
+	// at the addresses of each node that are in one of them. 0.0.0.0/0 or ::/0
+	// means all of the node's addresses but those of its loopback interface. Of a
+	// family of which there is no network here, they are at the node's first
+	// InternalIP, as they are by default.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=set
+	// +optional
+	NodePortAddresses []CIDR `json:"nodePortAddresses,omitempty"`
+
+	// LocalhostNodePorts makes node ports answer at 127.0.0.1 as well, to
+	// processes of the node itself and of pods in its network namespace. It sets
+	// the sysctl net.ipv4.conf.all.route_localnet.
+	// +optional
+	LocalhostNodePorts bool `json:"localhostNodePorts,omitempty"`
+
+	// MasqueradeAll makes packets to ClusterIPs take an address of the node, those
+	// of pods too, which otherwise keep their own.
+	// +optional
+	MasqueradeAll bool `json:"masqueradeAll,omitempty"`
 }
 
 // CIDR is a range of addresses, such as 192.0.2.0/24 or 2001:db8::/64.

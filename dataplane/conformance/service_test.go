@@ -13,6 +13,7 @@ import (
 	"time"
 
 	rtnl "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 	"github.com/fairlead-net/fairlead/model"
@@ -214,7 +215,7 @@ func (n *serviceNet) outgoing(from *machine, to netip.Addr) (source netip.Addr) 
 		addrs, err := rtnl.AddrList(link, family)
 		n.check(err)
 		for _, addr := range addrs {
-			if !source.IsValid() && addr.Scope == int(rtnl.SCOPE_UNIVERSE) {
+			if deprecated := addr.Flags&unix.IFA_F_DEPRECATED != 0; !source.IsValid() && !deprecated && addr.Scope == int(rtnl.SCOPE_UNIVERSE) {
 				source = addrOf(addr.IP)
 			}
 		}

@@ -51,6 +51,7 @@ func (p *Plane) addAntiSpoof(b *batch) error {
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
 	})
 	b.rule(prerouting, "", fromPods(), then(expr.VerdictJump, check.Name))
+	guardLoopback(b, prerouting)
 	// Pods that have host ports could else reach servers that trust 127.0.0.1:
 	// see hostport.Plan.Sysctls.
 	b.rule(check, "to the node's loopback interface", loopback(headers[model.IPv4].dest), counted(then(expr.VerdictDrop, "")...))

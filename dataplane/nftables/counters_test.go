@@ -71,7 +71,7 @@ func TestCounters(t *testing.T) {
 		t.Fatal(err)
 	}
 	counters, err = counted.Counters()
-	if out := counters[5]; err != nil || out.Packets != 1 || out.Bytes != 100 {
+	if out := met("from pods of this node to the outside"); err != nil || out.Packets != 1 || out.Bytes != 100 {
 		t.Errorf("after a packet of 100 bytes to the outside: %+v, %v", out, err)
 	}
 }

@@ -274,6 +274,8 @@ func TestListing(t *testing.T) {
 	chain raw {
 		type filter hook prerouting priority raw; policy accept;
 		iifgroup 175 jump from-pod
+		ip daddr 127.0.0.0/8 iifname != "lo" counter packets 0 bytes 0 drop comment "to the node's loopback interface, from elsewhere"
+		ip saddr 127.0.0.0/8 iifname != "lo" counter packets 0 bytes 0 drop comment "as if from the node's loopback interface"
 	}
 }
 `

@@ -303,6 +303,8 @@ func (p *Plane) fillSources(b *batch) {
 	b.rule(masquerade, "", noPriority())
 	for _, family := range model.Families {
 		b.rule(masquerade, "Service, with the address of the node", of(family), toPods(), counted(p.rules.own(family)...))
+		// Without a rule of its own, it would be that of any interface.
+		b.rule(masquerade, "Service, with the address of the node", of(family), by("lo"), counted(p.rules.own(family)...))
 	}
 	b.rule(masquerade, "Service, with the address of the node", counted(&expr.Masq{FullyRandom: p.rules.randomPorts}))
 }

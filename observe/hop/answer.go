@@ -34,9 +34,14 @@ func Answer(node string, snapshot *model.Snapshot, q trace.Question) (*trace.Ans
 		}
 		answer.Plan = trace.Expect(snapshot, node, asked, mac)
 		peer = answer.Plan.Remote
-		if to := answer.Plan.Translated; to.IsValid() {
-			q.To = to.Addr()
-		}
+	}
+	if err := r.serve(q, answer.Plan); err != nil {
+		return nil, err
+	}
+	if to := r.answer.Translated; to.IsValid() {
+		q.To = to.Addr()
+	} else if answer.Plan != nil && answer.Plan.Translated.IsValid() {
+		q.To = answer.Plan.Translated.Addr()
 	}
 	if q.Enter.By.Tunnels() {
 		r.answer.Wire = r.enter(trace.Question{Enter: trace.Enter{By: trace.ByWire, At: q.Enter.At}})

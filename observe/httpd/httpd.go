@@ -57,20 +57,28 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) keep(ctx context.Context, address string, mux http.Handler) {
+	Keep(ctx, address, mux, cmp.Or(s.retry, retryTime), func(err error) {
+		s.Log.Error("probes and metrics are not answered, trying again (--health-address, --metrics-address)", "error", err)
+	})
+}
+
+// Keep serves at an address until the context ends. Where it cannot, it calls
+// failed, once for each reason, and tries again after a pause.
+func Keep(ctx context.Context, address string, handler http.Handler, pause time.Duration, failed func(error)) {
 	said := ""
 	for {
-		err := serve(ctx, address, mux)
+		err := serve(ctx, address, handler)
 		if ctx.Err() != nil {
 			return
 		}
 		if err.Error() != said {
 			said = err.Error()
-			s.Log.Error("probes and metrics are not answered, trying again (--health-address, --metrics-address)", "error", err)
+			failed(err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(cmp.Or(s.retry, retryTime)):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -30,6 +30,8 @@ type Question struct {
 	Protocol model.Protocol `json:"protocol,omitzero"` // of Port
 	Port     uint16         `json:"port,omitzero"`     // of the destination; 0: none, as in a ping
 	Enter    Enter          `json:"enter"`
+	Backend  netip.AddrPort `json:"backend,omitzero"` // that a Service is to lead it to; invalid: any. Its port may be 0
+	Reply    bool           `json:"reply,omitempty"`  // it answers another packet: nothing is translated but back
 }
 
 // Enter is how the packet comes to the node.
@@ -68,6 +70,9 @@ type Kernel struct {
 	Outer    *Outer     `json:"outer,omitempty"`    // of a tunnel, if Remote is valid
 	Planned  *Device    `json:"planned,omitempty"`  // that the plan sends it through, if it is there and not Out
 	Tables   bool       `json:"tables,omitempty"`   // the table of nftables that translates and filters is there
+
+	Service    *Service       `json:"service,omitempty"`   // what its maps have of the destination; nil: nothing
+	Translated netip.AddrPort `json:"translated,omitzero"` // where they lead, if there is no plan to compare them with
 }
 
 // Refusal is why the kernel does not pass a packet on.
@@ -158,8 +163,9 @@ type Plan struct {
 	MAC        model.MAC         `json:"mac,omitzero"`        // of the next hop; zero: the kernel finds out
 	Remote     netip.Addr        `json:"remote,omitzero"`     // the node that the tunnel leads to
 	Tunnel     *Device           `json:"tunnel,omitempty"`    // what Device is like
-	Translated netip.AddrPort    `json:"translated,omitzero"` // the node's port leads here
+	Translated netip.AddrPort    `json:"translated,omitzero"` // the node's port or the Service leads here
 	Masquerade bool              `json:"masquerade,omitempty"`
 	As         netip.Addr        `json:"as,omitzero"`       // invalid: the address of the interface
+	Service    *Service          `json:"service,omitempty"` // that the destination is of; Translated is where that leads
 	Sysctls    map[string]string `json:"sysctls,omitempty"` // wanted, of those that matter here
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/observe/service"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
@@ -33,10 +34,18 @@ func Expect(snapshot *model.Snapshot, node string, q Question, mac model.MAC) *P
 		}
 	}
 	expected.enter(planned.Route, q.Enter)
+	if !q.Reply {
+		expected.Service, packet.Backend = expectService(planned, packet, q.Backend)
+	}
 	hop := plan.Verdict(planned, packet)
+	if s := expected.Service; s != nil && (s.Do != service.Forward || s.Unfit != "") {
+		hop = plan.Hop{Spoofed: hop.Spoofed, Reachable: true} // it goes nowhere
+	}
 	expected.Spoofed, expected.Refused = hop.Spoofed, !hop.Spoofed && !hop.Reachable
 	expected.Device, expected.Via, expected.MTU, expected.Remote = hop.Device, hop.Via, hop.MTU, hop.Remote
-	expected.Translated, expected.Masquerade, expected.As = hop.Pod, hop.Masquerade, hop.As
+	if !q.Reply {
+		expected.Translated, expected.Masquerade, expected.As = hop.Pod, hop.Masquerade, hop.As
+	}
 	to := q.To
 	if hop.Pod.IsValid() {
 		to = hop.Pod.Addr()

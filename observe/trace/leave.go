@@ -79,7 +79,7 @@ func (v *visit) leave() bool {
 	if v.masqueraded() {
 		line.Way += fmt.Sprintf(", as %s (masquerade)", v.source())
 	}
-	if v.plan != nil && v.plan.Translated.IsValid() {
+	if v.hostPort() {
 		line.Way += fmt.Sprintf(", host port to %s", v.plan.Translated)
 	}
 	line.Findings = append(line.Findings, v.compareRoute()...)
@@ -106,14 +106,19 @@ func (v *visit) leave() bool {
 
 // untranslated is about addresses that nothing translates.
 func (v *visit) untranslated() []Finding {
-	if v.plan == nil || v.kernel.Tables || !v.masqueraded() && !v.plan.Translated.IsValid() {
+	if v.plan == nil || v.kernel.Tables || !v.masqueraded() && !v.hostPort() {
 		return nil
 	}
 	what := fmt.Sprintf("the table inet fairlead of nftables is not on %s: the packet leaves with the pod's address, which nobody outside can answer", v.place.Name)
-	if v.plan.Translated.IsValid() {
+	if v.hostPort() {
 		what = fmt.Sprintf("the table inet fairlead of nftables is not on %s: its ports lead to no pod", v.place.Name)
 	}
 	return []Finding{{Effect: Breaks, What: what, Plan: "table inet fairlead", Kernel: "none", Next: v.repair()}}
+}
+
+// hostPort tells whether a port of the node leads the packet to a pod.
+func (v *visit) hostPort() bool {
+	return v.plan != nil && v.plan.Translated.IsValid() && v.plan.Service == nil
 }
 
 // compareRoute compares the route with the plan's.

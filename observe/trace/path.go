@@ -12,6 +12,8 @@ type End struct {
 	Node    string     `json:"node,omitempty"` // empty: outside of the cluster
 	Address netip.Addr `json:"address"`
 	Pod     bool       `json:"pod,omitempty"` // it has a link of its own to its node
+
+	Service string `json:"service,omitempty"` // NAMESPACE/NAME, if the address is one that it has everywhere
 }
 
 // Trip is what Walk follows.
@@ -19,6 +21,8 @@ type Trip struct {
 	From, To End
 	Protocol model.Protocol // of Port
 	Port     uint16         // of To; 0: none, as in a ping
+	Backend  netip.AddrPort // that a Service is to lead it to; see Question
+	Reply    bool           // see Question
 }
 
 // Place is a node that can be on the way.
@@ -64,6 +68,7 @@ type Path struct {
 	Differs bool       `json:"differs,omitempty"` // a kernel is not as its plan
 	As      End        `json:"as,omitzero"`       // it arrives with this source, or at this destination's pod; zero: it is not translated
 	Source  netip.Addr `json:"source,omitzero"`   // that it arrives with; invalid if nobody can tell
+	Service *Led       `json:"service,omitempty"` // that has led it on; nil: none
 	Lines   []Line     `json:"lines"`
 	Reports []Report   `json:"reports,omitempty"` // of the agents on the way: what is not followed here may be in them
 }
@@ -139,13 +144,17 @@ func (p *Path) settle(reached Outcome) *Path {
 }
 
 // Return is the trip of the answer. It is false if there is nothing to follow:
-// the packet does not arrive, leaves the cluster, or is translated on the way to
-// a pod, so that the answer goes where the connection's entry tells.
+// the packet does not arrive, leaves the cluster, or goes to a pod by a host port,
+// so that the answer goes where the connection's entry tells. Of what several
+// nodes have given an address of theirs, it is the way to the last of them.
 func (p *Path) Return() (Trip, bool) {
 	if p.Outcome != Arrives || p.As.Pod || !p.Source.IsValid() {
 		return Trip{}, false
 	}
-	back := Trip{From: p.To, To: p.From}
+	back := Trip{From: p.To, To: p.From, Reply: true}
+	if p.Service != nil {
+		back.From = p.Service.End
+	}
 	if p.As.Address.IsValid() {
 		back.To = p.As
 	}

@@ -46,7 +46,7 @@ func Text(to io.Writer, path, back *Path, both bool, style Style) error {
 			b.WriteString("\n")
 			writePath(&b, back, "the answer arrives", style)
 		default:
-			fmt.Fprintf(&b, "%s the answer arrives, too%s\n", style.mark(""), capacity(back))
+			fmt.Fprintf(&b, "%s the answer arrives, too%s%s\n", style.mark(""), capacity(back), backText(path))
 		}
 	}
 	_, err := io.WriteString(to, b.String())
@@ -111,6 +111,11 @@ func writePath(b *strings.Builder, path *Path, arrives string, style Style) {
 			fmt.Fprintf(b, "       %s  %s\n", style.paint(dim, "next  "), report.Next)
 		}
 	}
+	if path.Service != nil {
+		if others := path.Service.others(); others != "" {
+			fmt.Fprintf(b, "  another connection may go to %s (--backend follows it)\n", others)
+		}
+	}
 	fmt.Fprintf(b, "%s\n", result(path, arrives, style))
 }
 
@@ -149,6 +154,18 @@ func result(path *Path, arrives string, style Style) string {
 	}
 }
 
+// Why says why it does not arrive, or why that cannot be told; empty if it does.
+func (p *Path) Why() string {
+	switch p.Outcome {
+	case Stops:
+		return p.first(Breaks)
+	case Unknown:
+		return p.first(Unclear)
+	default:
+		return ""
+	}
+}
+
 // first is what the first finding of an effect says.
 func (p *Path) first(effect Effect) string {
 	for _, line := range p.Lines {
@@ -169,6 +186,21 @@ func capacity(path *Path) string {
 }
 
 func translation(path *Path) string {
+	if led := path.Service; led != nil {
+		text := "; Service " + led.Service + " led it to "
+		if led.Service == "" {
+			text = "; a Service led it to "
+		}
+		if led.End.Address.IsValid() && led.End.Name != led.To.Addr().String() {
+			text += fmt.Sprintf("%s (%s)", led.End.Name, led.To)
+		} else {
+			text += led.To.String()
+		}
+		if path.As.Address.IsValid() {
+			text += fmt.Sprintf(", which sees it come from %s", path.As.Address)
+		}
+		return text
+	}
 	switch {
 	case !path.As.Address.IsValid():
 		return ""
@@ -177,6 +209,14 @@ func translation(path *Path) string {
 	default:
 		return fmt.Sprintf("; seen there as %s", path.As.Address)
 	}
+}
+
+// backText says where the answer gets the address of the Service back.
+func backText(path *Path) string {
+	if path.Service == nil {
+		return ""
+	}
+	return fmt.Sprintf("; %s makes it come from %s again", path.Service.Node, path.Service.Address)
 }
 
 func familyText(path *Path) string {

@@ -19,7 +19,7 @@ func Walk(cluster []Place, trip Trip, ask Ask) *Path {
 		return w.path.settle(Arrives)
 	}
 	enter := ByNode
-	q := Question{To: trip.To.Address, Protocol: trip.Protocol, Port: trip.Port}
+	q := Question{To: trip.To.Address, Protocol: trip.Protocol, Port: trip.Port, Backend: trip.Backend, Reply: trip.Reply}
 	if trip.From.Pod {
 		enter, q.From = ByPod, trip.From.Address
 	}
@@ -146,12 +146,16 @@ func (v *visit) run() (step, Outcome) {
 	if !v.enter() {
 		return step{}, Stops
 	}
-	if v.plan != nil && v.plan.Translated.IsValid() {
-		v.q.To = v.plan.Translated.Addr()
+	if !v.q.Reply && !v.serve() {
+		return step{}, Stops
+	}
+	if to := v.translated(); to.IsValid() {
+		v.q.To, v.q.Port, v.q.Backend = to.Addr(), to.Port(), netip.AddrPort{}
 	}
 	v.path.Source = v.source()
 	if v.kernel.Local {
 		line := v.line(Line{Where: v.place.Name, Way: fmt.Sprintf("%s, the node itself", v.q.To)})
+		v.arrive(End{Name: "node/" + v.place.Name, Node: v.place.Name, Address: v.q.To})
 		if owner, prefix := ownerOf(v.cluster, v.q.To); owner != nil && v.trip.To.Pod && v.trip.To.Address == v.q.To {
 			line.Findings = append(line.Findings, Finding{
 				Effect: Breaks, What: fmt.Sprintf("%s takes the pod's address %s for its own", v.place.Name, v.q.To),
@@ -177,12 +181,19 @@ func (v *visit) onward() (step, Outcome) {
 		if out.Peer != nil {
 			v.line(Line{Where: cmp.Or(v.named(), v.place.Name), Device: out.Peer.Name, MTU: out.Peer.MTU, Way: to.String(), Findings: v.podSide(out)})
 		}
-		if v.plan != nil && v.plan.Translated.IsValid() {
-			v.path.As = End{Name: v.plan.To, Node: v.place.Name, Address: to, Pod: true}
+		end := End{Name: to.String(), Node: v.place.Name, Address: to, Pod: true}
+		if v.plan != nil && v.plan.To != "" {
+			end.Name = v.plan.To
+		}
+		switch served := v.arrive(end); {
+		case served && v.masqueraded():
+			v.path.As = End{Name: "node/" + v.place.Name, Node: v.place.Name, Address: v.source()}
+		case !served && v.translated().IsValid():
+			v.path.As = end
 		}
 		return step{}, Arrives
 	}
-	next := Question{From: v.source(), To: to, Protocol: v.q.Protocol, Port: v.q.Port}
+	next := Question{From: v.source(), To: to, Protocol: v.q.Protocol, Port: v.q.Port, Backend: v.q.Backend, Reply: v.q.Reply}
 	var holder *Place
 	switch by := out.Tunnel(); by {
 	case ByWire:
@@ -207,6 +218,15 @@ func (v *visit) onward() (step, Outcome) {
 	return step{node: holder.Name, question: next}, ""
 }
 
+// arrive notes who gets the packet, if a Service has led it there.
+func (v *visit) arrive(end End) (served bool) {
+	if v.path.Service == nil {
+		return false
+	}
+	v.path.Service.End = end
+	return true
+}
+
 // port is that to which the tunnel sends; 0 if it has none. That of a process is
 // only in the plan.
 func (v *visit) port() uint16 {
@@ -219,11 +239,9 @@ func (v *visit) port() uint16 {
 // source is what the packet leaves with.
 func (v *visit) source() netip.Addr {
 	switch {
-	case !v.q.From.IsValid():
-		return v.kernel.Source
 	case v.masqueraded() && v.plan.As.IsValid():
 		return v.plan.As
-	case v.masqueraded():
+	case !v.q.From.IsValid() || v.masqueraded():
 		return v.kernel.Source
 	default:
 		return v.q.From

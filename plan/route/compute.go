@@ -21,6 +21,7 @@ type input struct {
 	flannel string                           // names of flannel's tunnels, sorted
 	bridges string                           // names of the links that have pods of this node's range, sorted
 	links   string                           // networks of all links, sorted
+	service string                           // ranges of ClusterIPs, sorted
 }
 
 // Compute plans routing on one node and says what is wrong with the node. prev
@@ -43,13 +44,15 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	}
 	segments := networks(snapshot.Links)
 	in.links = join(segments)
+	ranges := clusterIPs(snapshot.ServiceCIDRs)
+	in.service = join(ranges)
 	problems := in.findUplinks(snapshot.Links)
 	if in.uplinks[in.preferred()] == nil {
 		return prev, problems
 	}
 	problems = append(problems, in.problems()...)
 
-	next := &Plan{input: in, segments: segments}
+	next := &Plan{input: in, segments: segments, clusterIPs: ranges}
 	if prev != nil && prev.input == in {
 		*next = *prev
 	} else {
@@ -251,6 +254,7 @@ func (p *Plan) planSelf() {
 		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
 	}
 	p.planTunnels()
+	p.planClusterIPs()
 }
 
 // sysctls are the few that the kernel forces on a router. accept_ra comes with

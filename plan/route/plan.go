@@ -23,6 +23,7 @@ type Plan struct {
 	// What the next plan is made from.
 	input       input
 	segments    []netip.Prefix // networks of this node's links, which no range of pods may touch
+	clusterIPs  []netip.Prefix // ranges of ClusterIPs
 	nodes       model.Map[string, *model.Node]
 	attachments model.Map[model.AttachmentKey, *model.Attachment]
 	claims      claims[netip.Prefix]

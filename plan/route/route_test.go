@@ -83,7 +83,9 @@ func TestIncrementalEqualsFresh(t *testing.T) {
 
 func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 	name := fmt.Sprintf("n%d", random.IntN(6))
-	switch random.IntN(10) {
+	switch random.IntN(11) {
+	case 10:
+		snapshot.ServiceCIDRs = snapshot.ServiceCIDRs.With("a", serviceCIDR("a", fmt.Sprintf("10.96.0.0/%d", 15+random.IntN(2)), "fd96::/112"))
 	case 0:
 		snapshot.Nodes = snapshot.Nodes.Without(name)
 	case 1:

@@ -8,14 +8,6 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// place is what a plan depends on of the node itself.
-type place struct {
-	node, zone string
-	// ports are where node ports are: at the node's first address of each family,
-	// and not at its loopback (CVE-2020-8558).
-	ports [len(model.Families)]netip.Addr
-}
-
 // candidate is an endpoint at the number that it has a port at.
 type candidate struct {
 	at netip.AddrPort

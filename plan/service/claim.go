@@ -37,8 +37,10 @@ func claimsOf(s *model.Service, port *model.ServicePort, family model.Family, at
 	if !one(ClusterIP, s.ClusterIP(family), port.Port) {
 		return false
 	}
-	if own := at.ports[family]; port.NodePort != 0 && own.IsValid() && !one(NodePort, own, port.NodePort) {
-		return false
+	for _, own := range at.nodePorts(family) {
+		if port.NodePort != 0 && !one(NodePort, own, port.NodePort) {
+			return false
+		}
 	}
 	for _, addr := range s.LoadBalancerIPs {
 		if model.FamilyOf(addr) == family && !one(LoadBalancer, addr, port.Port) {
@@ -67,7 +69,7 @@ func (p *place) ranges(s *model.Service, of claim) []netip.Prefix {
 			all = append(all, prefix)
 		}
 	}
-	if slices.ContainsFunc(all, func(prefix netip.Prefix) bool { return prefix.Contains(p.ports[family]) }) {
+	if slices.ContainsFunc(all, func(prefix netip.Prefix) bool { return prefix.Contains(p.own[family]) }) {
 		for _, vip := range s.LoadBalancerIPs {
 			if model.FamilyOf(vip) == family {
 				all = append(all, model.HostPrefix(vip))
@@ -159,14 +161,11 @@ func (c *computation) findProblems() (problems []model.Problem) {
 		}
 	}
 	for _, family := range model.Families {
-		if n := c.nodePorts[family]; n > 0 && !c.place.ports[family].IsValid() {
-			problems = append(problems, model.Problem{
-				Kind: "Node", Name: c.place.node, Field: "status.addresses", Reason: "NoNodePortAddress",
-				Message: fmt.Sprintf("%d node ports of Services are not reached over %s: the node has no such InternalIP", n, family),
-				Remedy:  "give its kubelet --node-ip with an address of each family",
-			})
+		if n := c.nodePorts[family]; n > 0 && len(c.place.ports[family]) == 0 {
+			problems = append(problems, c.place.noNodePorts(n, family))
 		}
 	}
+	problems = append(problems, c.healthProblems()...)
 	slices.SortFunc(problems, model.Problem.Compare)
 	return problems
 }

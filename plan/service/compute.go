@@ -19,6 +19,7 @@ type computation struct {
 	snapshot *model.Snapshot
 	dirty    map[model.ServiceKey]struct{}
 	queue    []model.ServiceKey // all that are dirty
+	checked  []uint16           // ports of HealthChecks to be looked at
 }
 
 // Compute plans the Services of one node and says what is wrong with them. prev
@@ -36,11 +37,15 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	if prev != nil {
 		*c.Plan, c.before = *prev, prev
 	}
-	c.place = place{node: name, zone: self.Zone}
-	for _, family := range model.Families {
-		c.place.ports[family] = self.Address(family)
+	config := c.before.place.config
+	if snapshot.Network != nil {
+		config = snapshot.Network.Services
 	}
 	c.Here = here(self, snapshot.Links)
+	c.place = newPlace(self, c.Here, config)
+	if c.Sysctls.Len() != c.place.sysctls().Len() {
+		c.Sysctls = c.place.sysctls()
+	}
 	c.findSlices()
 	c.findServices()
 	for i := 0; i < len(c.queue); i++ { // it grows
@@ -49,6 +54,8 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	for _, key := range c.queue {
 		c.add(key)
 	}
+	c.planHealthChecks()
+	c.planHealthAddresses()
 	c.planCIDRs()
 	c.planHairpins()
 	c.services, c.slices, c.attachments = snapshot.Services, snapshot.Slices, snapshot.Attachments
@@ -123,13 +130,18 @@ func (c *computation) ungroup(service model.ServiceKey, key model.SliceKey) {
 	c.groups = c.groups.With(service, next)
 }
 
-// findServices marks those that changed: all, if the node did.
+// findServices marks those that changed: all, if the node did, and those that
+// have node ports, if only its addresses did.
 func (c *computation) findServices() {
 	for change := range model.Diff(c.before.services, c.snapshot.Services) {
 		c.mark(change.Key)
 	}
-	if c.place != c.before.place {
-		for key := range c.snapshot.Services.All() {
+	same, samePorts := c.place.equal(&c.before.place)
+	if same && samePorts {
+		return
+	}
+	for key, s := range c.snapshot.Services.All() {
+		if !same || slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
 			c.mark(key)
 		}
 	}
@@ -152,6 +164,7 @@ func (c *computation) remove(key model.ServiceKey) {
 		}
 	}
 	c.countNodePorts(old, -1)
+	c.followHealthCheck(old, false)
 	c.ClusterIPs, c.clusterHolders = hold(c.ClusterIPs, c.clusterHolders, old.ClusterIPs, -1)
 }
 
@@ -202,6 +215,7 @@ func (c *computation) add(key model.ServiceKey) {
 		c.claim(key, claim.vip, frontend)
 	}
 	c.countNodePorts(s, 1)
+	c.followHealthCheck(s, true)
 	c.ClusterIPs, c.clusterHolders = hold(c.ClusterIPs, c.clusterHolders, s.ClusterIPs, 1)
 }
 
@@ -227,6 +241,9 @@ func (c *computation) addPort(s *model.Service, of *model.ServicePort, port Port
 	}
 	toCluster, toLocal := answer(none, cluster, false), answer(none, local, true)
 	inner = &Frontend{Port: port, Kind: ClusterIP, Sticky: s.Affinity, Inside: toCluster, Outside: toCluster, Masquerade: FromOutside}
+	if c.place.config.MasqueradeAll {
+		inner.Masquerade = FromAll
+	}
 	if s.InternalLocal {
 		inner.Inside, inner.Outside = toLocal, toLocal
 	}

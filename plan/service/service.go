@@ -24,6 +24,12 @@ type Plan struct {
 	CIDRs      model.Map[netip.Prefix, struct{}] // drop what is neither; no two overlap
 	Hairpins   model.Map[netip.Addr, struct{}]   // pods of this node, which may reach themselves by a Service
 	Here       model.Map[netip.Addr, struct{}]   // addresses of this node itself
+	Sysctls    model.Map[string, string]         // that node ports at 127.0.0.1 need, by path below /proc/sys
+
+	// HealthChecks are what load balancers are told, by the port of TCP of the node,
+	// at HealthAddresses: 0.0.0.0 and :: stand for all of their family.
+	HealthChecks    model.Map[uint16, *HealthCheck]
+	HealthAddresses model.Map[netip.Addr, struct{}]
 
 	problems []model.Problem
 
@@ -36,6 +42,9 @@ type Plan struct {
 	groups      model.Map[model.ServiceKey, *group]
 	contests    model.Map[VIP, *contest]
 	nodePorts   [len(model.Families)]int // how many are wanted
+	// Of the ports of HealthChecks, who wants them, and those that several want.
+	checks        model.Map[uint16, *contest]
+	checkContests model.Map[uint16, struct{}]
 	// Holders are how many hold an address: two may, for the moment that one takes
 	// it over from another.
 	clusterHolders, podHolders model.Map[netip.Addr, int]

@@ -92,6 +92,12 @@ func text(p *Plan) string {
 	for pod := range p.Hairpins.All() {
 		lines = append(lines, fmt.Sprintf("hairpin %s", pod))
 	}
+	for port, check := range p.HealthChecks.All() {
+		lines = append(lines, fmt.Sprintf("health check %d %s %v", port, check.Service, check.Local))
+	}
+	for addr := range p.HealthAddresses.All() {
+		lines = append(lines, fmt.Sprintf("health checks at %s", addr))
+	}
 	for _, problem := range p.problems {
 		lines = append(lines, "problem "+problem.String())
 	}
@@ -226,6 +232,8 @@ TCP [2001:db8::1]:30080 NodePort default/web:http IPv6 inside reject outside rej
 TCP [fd96::1]:80 ClusterIP default/web:http IPv6 inside reject outside reject masquerade outside sticky 600 from []
 cluster IP 10.96.0.1
 cluster IP fd96::1
+health checks at 0.0.0.0
+health checks at ::
 pool default/web:http IPv4 [10.0.0.1:8080] sticky 600`
 	if got := text(p); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -328,6 +336,11 @@ func keeps(t *testing.T, old, next *Plan) {
 			t.Fatalf("%s was made anew", change.Key)
 		}
 	}
+	for change := range model.Diff(old.HealthChecks, next.HealthChecks) {
+		if change.Had && change.Has && *change.Old == *change.New {
+			t.Fatalf("health check %d was made anew", change.Key)
+		}
+	}
 	for change := range model.Diff(old.Backends, next.Backends) {
 		if change.Had && change.Has && change.Old.Equal(change.New) {
 			t.Fatalf("%s was made anew", change.Key)
@@ -349,7 +362,14 @@ func (c *cluster) mutate(random *rand.Rand) {
 		slice := randomSlice(random, key.Name)
 		c.Slices = c.Slices.With(slice.SliceKey, slice)
 	case 9:
-		switch pick(4) {
+		switch pick(6) {
+		case 4:
+			c.configure(func(s *model.Services) {
+				s.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("0.0.0.0/0")}[:pick(4)]
+				s.LocalhostNodePorts, s.MasqueradeAll = pick(2) == 0, pick(2) == 0
+			})
+		case 5:
+			c.Links = c.Links.Without(fmt.Sprint("eth", pick(2)))
 		case 0:
 			node := model.Node{Name: "a", Zone: fmt.Sprint("z", pick(3)), Addresses: []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")}[:pick(3)]}
 			c.Nodes = c.Nodes.With("a", &node)
@@ -373,6 +393,7 @@ func randomService(random *rand.Rand, key model.ServiceKey) *model.Service {
 	s := &model.Service{
 		ServiceKey: key, Created: int64(pick(3)), ClusterIPs: []netip.Addr{address(), addr(fmt.Sprintf("fd96::%d", pick(6)))}[:1+pick(2)],
 		Affinity: uint32(pick(2)), InternalLocal: pick(2) == 0, ExternalLocal: pick(2) == 0,
+		HealthCheckNodePort: uint16([]int{0, 32000, 32001}[pick(3)]),
 	}
 	for _, port := range []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80}, {Name: "dns", Protocol: model.UDP, Port: 53}}[:1+pick(2)] {
 		if pick(2) == 0 {

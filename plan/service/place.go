@@ -1,0 +1,101 @@
+package service
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// place is what a plan depends on of the node itself and of the configuration.
+type place struct {
+	node, zone string
+	own        [len(model.Families)]netip.Addr // the first InternalIP of each family; invalid: none
+	config     model.Services
+	ports      [len(model.Families)][]netip.Addr // where node ports are, sorted, but for 127.0.0.1
+}
+
+// newPlace finds the node's own addresses that have node ports: those in the
+// networks that are configured for their family, or else the first InternalIP.
+func newPlace(self *model.Node, here model.Map[netip.Addr, struct{}], config model.Services) place {
+	p := place{node: self.Name, zone: self.Zone, config: config}
+	for _, family := range model.Families {
+		p.own[family] = self.Address(family)
+		if within := p.networks(family); len(within) > 0 {
+			p.ports[family] = among(here, within)
+		} else if p.own[family].IsValid() {
+			p.ports[family] = []netip.Addr{p.own[family]}
+		}
+	}
+	return p
+}
+
+// networks are those of the configuration that are of a family.
+func (p *place) networks(family model.Family) (all []netip.Prefix) {
+	for _, prefix := range p.config.NodePortAddresses {
+		if model.FamilyOf(prefix.Addr()) == family {
+			all = append(all, prefix)
+		}
+	}
+	return all
+}
+
+func among(here model.Map[netip.Addr, struct{}], networks []netip.Prefix) (found []netip.Addr) {
+	for addr := range here.All() {
+		contains := func(prefix netip.Prefix) bool { return prefix.Contains(addr) }
+		if !addr.IsLoopback() && slices.ContainsFunc(networks, contains) {
+			found = append(found, addr)
+		}
+	}
+	slices.SortFunc(found, netip.Addr.Compare)
+	return found
+}
+
+// equal tells whether node ports are at the same addresses, and whether all else
+// is the same.
+func (p *place) equal(other *place) (same, ports bool) {
+	same = p.node == other.node && p.zone == other.zone && p.own == other.own && p.config.MasqueradeAll == other.config.MasqueradeAll
+	ports = p.config.LocalhostNodePorts == other.config.LocalhostNodePorts
+	for _, family := range model.Families {
+		ports = ports && slices.Equal(p.ports[family], other.ports[family])
+	}
+	return same, ports
+}
+
+// localhost is the one address of the loopback interface that may have node
+// ports. There is none of IPv6: the kernel lets no packet of ::1 leave that
+// interface.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// nodePorts are all addresses of a family that have node ports.
+func (p *place) nodePorts(family model.Family) []netip.Addr {
+	if family == model.IPv4 && p.config.LocalhostNodePorts {
+		return append(slices.Clip(p.ports[family]), localhost)
+	}
+	return p.ports[family]
+}
+
+// sysctls let packets of 127.0.0.1 leave by any interface, and their answers
+// come back: an endpoint may be behind each. Data planes see to it that nobody
+// else's come in (CVE-2020-8558).
+func (p *place) sysctls() (settings model.Map[string, string]) {
+	if p.config.LocalhostNodePorts {
+		settings = settings.With("net/ipv4/conf/all/route_localnet", "1")
+	}
+	return settings
+}
+
+// noNodePorts says that node ports, so many, are nowhere.
+func (p *place) noNodePorts(wanted int, family model.Family) model.Problem {
+	problem := model.Problem{
+		Kind: "Node", Name: p.node, Field: "status.addresses", Reason: "NoNodePortAddress",
+		Message: fmt.Sprintf("%d node ports of Services are not reached over %s: the node has no such InternalIP", wanted, family),
+		Remedy:  "give its kubelet --node-ip with an address of each family",
+	}
+	if within := p.networks(family); len(within) > 0 {
+		problem.Message = fmt.Sprintf("%d node ports of Services are not reached over %s: no interface of the node that is up has an address in %s", wanted, family, within)
+		problem.Remedy = "give the node an address in one of those networks, or correct spec.services.nodePortAddresses: kubectl edit networks.fairlead.io default"
+	}
+	return problem
+}
