@@ -14,8 +14,8 @@ import (
 	"github.com/fairlead-net/fairlead/servers/udptunnel"
 )
 
-// fairlead joins the pods by all that an agent programs.
-func fairlead(backend model.Backend, direct bool) recipe {
+// fairlead joins the pods by all that an agent programs, with so many Services.
+func fairlead(backend model.Backend, direct bool, services int) recipe {
 	return func(ctx context.Context, _ *world, node int) error {
 		tunnel := udptunnel.New(slog.Default())
 		routes, err := netlink.New()
@@ -23,7 +23,7 @@ func fairlead(backend model.Backend, direct bool) recipe {
 			return err
 		}
 		defer routes.Close()
-		desired := plan.Compute(nil, snapshot(backend, direct, node), nodeName(node))
+		desired := plan.Compute(nil, withServices(snapshot(backend, direct, node), services), nodeName(node))
 		for _, plane := range []dataplane.Dataplane{tunnel, routes, nftables.New()} {
 			problems, err := plane.Apply(ctx, desired)
 			if err != nil {

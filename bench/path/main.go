@@ -1,7 +1,8 @@
 // Command path measures what Fairlead's ways between nodes cost: one TCP stream
 // and TCP request and response from pod to pod, beside the same namespaces
-// joined by devices and routes made by hand, without a firewall. It prints
-// median ratios of interleaved pairs (A B B A …) with their 95 % intervals.
+// joined by devices and routes made by hand, without a firewall; and what many
+// Services cost who connects to one of them. It prints median ratios of
+// interleaved pairs (A B B A …) with their 95 % intervals.
 //
 // It makes network namespaces of its own, without a link to the machine's
 // network, and runs alone on it. It must be root.
@@ -37,30 +38,66 @@ type comparison struct {
 	floats bool // see world.floating
 }
 
+// measure returns so many of something in a second.
+type measure func(*world, time.Duration) (float64, error)
+
+// table has two measures of each of its comparisons.
+type table struct {
+	head        string
+	measures    [2]measure
+	medians     func(of [2][2]sample) string // of both measures, ours and theirs
+	comparisons []comparison
+}
+
+func tables() []table {
+	return []table{{
+		head:     "| comparison | one TCP stream | TCP request/response | medians |",
+		measures: [2]measure{(*world).stream, (*world).respond},
+		medians: func(of [2][2]sample) string {
+			return fmt.Sprintf("%.2f / %.2f Gbit/s, %.1f / %.1f k/s",
+				of[0][0].median()*8/1e9, of[0][1].median()*8/1e9, of[1][0].median()/1e3, of[1][1].median()/1e3)
+		},
+		comparisons: []comparison{
+			{"plain routing / itself", byHand(false), byHand(false), false},
+			{"direct / plain routing", fairlead("vxlan", true, 0), byHand(false), false},
+			{"direct / plain routing that tracks connections", fairlead("vxlan", true, 0), tracking(byHand(false)), false},
+			{"vxlan / plain vxlan device", fairlead("vxlan", false, 0), byHand(true), false},
+			{"vxlan / plain vxlan device that tracks connections", fairlead("vxlan", false, 0), tracking(byHand(true)), false},
+			{"ipip / vxlan", fairlead("ipip", false, 0), fairlead("vxlan", false, 0), false},
+			{"udp / vxlan", fairlead("udp", false, 0), fairlead("vxlan", false, 0), true},
+		},
+	}, {
+		head:     "| comparison | connections | inverse of the time to connect | medians |",
+		measures: [2]measure{(*world).connects, (*world).connectsFast},
+		medians: func(of [2][2]sample) string {
+			return fmt.Sprintf("%.1f / %.1f k/s, %.1f / %.1f µs",
+				of[0][0].median()/1e3, of[0][1].median()/1e3, 1e6/of[1][0].median(), 1e6/of[1][1].median())
+		},
+		comparisons: []comparison{
+			{"10 Services / themselves", called(10), called(10), false},
+			{"30,000 Services / 10 Services", called(30_000), called(10), false},
+			{"a Service / the pod itself", called(10), fairlead("vxlan", true, 10), false},
+		},
+	}}
+}
+
 func run(ctx context.Context, only string, pairs int, duration time.Duration) error {
-	comparisons := []comparison{
-		{"plain routing / itself", byHand(false), byHand(false), false},
-		{"direct / plain routing", fairlead("vxlan", true), byHand(false), false},
-		{"direct / plain routing that tracks connections", fairlead("vxlan", true), tracking(byHand(false)), false},
-		{"vxlan / plain vxlan device", fairlead("vxlan", false), byHand(true), false},
-		{"vxlan / plain vxlan device that tracks connections", fairlead("vxlan", false), tracking(byHand(true)), false},
-		{"ipip / vxlan", fairlead("ipip", false), fairlead("vxlan", false), false},
-		{"udp / vxlan", fairlead("udp", false), fairlead("vxlan", false), true},
-	}
-	fmt.Printf("%d pairs of %s each, pod to pod; median ratio and its 95 %% interval\n\n", pairs, duration)
-	fmt.Printf("| comparison | one TCP stream | TCP request/response | medians |\n|---|---|---|---|\n")
-	for _, c := range comparisons {
-		if !strings.Contains(c.name, only) {
-			continue
-		}
-		if err := c.run(ctx, pairs, duration); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+	fmt.Printf("%d pairs of %s each, pod to pod; median ratio and its 95 %% interval\n", pairs, duration)
+	for _, t := range tables() {
+		fmt.Printf("\n%s\n|---|---|---|---|\n", t.head)
+		for _, c := range t.comparisons {
+			if !strings.Contains(c.name, only) {
+				continue
+			}
+			if err := c.run(ctx, &t, pairs, duration); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
 	}
 	return nil
 }
 
-func (c *comparison) run(ctx context.Context, pairs int, duration time.Duration) error {
+func (c *comparison) run(ctx context.Context, t *table, pairs int, duration time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ours, err := build(ctx, c.ours)
@@ -76,7 +113,7 @@ func (c *comparison) run(ctx context.Context, pairs int, duration time.Duration)
 	ours.floating, theirs.floating = c.floats, c.floats
 	var ratios [2]sample
 	var each [2][2]sample
-	for kind, measure := range []func(*world, time.Duration) (float64, error){(*world).stream, (*world).respond} {
+	for kind, measure := range t.measures {
 		for pair := range pairs {
 			order := []*world{ours, theirs}
 			if pair%2 == 1 {
@@ -93,7 +130,6 @@ func (c *comparison) run(ctx context.Context, pairs int, duration time.Duration)
 			each[kind][1] = append(each[kind][1], rate[theirs])
 		}
 	}
-	fmt.Printf("| %s | %s | %s | %.2f / %.2f Gbit/s, %.1f / %.1f k/s |\n", c.name, ratios[0], ratios[1],
-		each[0][0].median()*8/1e9, each[0][1].median()*8/1e9, each[1][0].median()/1e3, each[1][1].median()/1e3)
+	fmt.Printf("| %s | %s | %s | %s |\n", c.name, ratios[0], ratios[1], t.medians(each))
 	return nil
 }

@@ -13,17 +13,9 @@ const port = 5201
 
 // connection returns two ends of a TCP connection from one pod to the other.
 func (w *world) connection() (client, server int, err error) {
-	var listener int
-	err = w.pods[1].do(func() error {
-		if listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
-			return err
-		}
-		return errors.Join(
-			unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.Bind(listener, &unix.SockaddrInet4{Port: port}), unix.Listen(listener, 1))
-	})
+	listener, err := w.listen()
 	if err != nil {
-		return 0, 0, fmt.Errorf("listen: %w", err)
+		return 0, 0, err
 	}
 	defer unix.Close(listener)
 	err = w.pods[0].do(func() error {
@@ -43,6 +35,22 @@ func (w *world) connection() (client, server int, err error) {
 			unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")) // does not pace, and every kernel has it
 	}
 	return client, server, err
+}
+
+// listen returns a socket in the pod of node 1.
+func (w *world) listen() (listener int, err error) {
+	err = w.pods[1].do(func() error {
+		if listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return errors.Join(
+			unix.SetsockoptInt(listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			unix.Bind(listener, &unix.SockaddrInet4{Port: port}), unix.Listen(listener, 100))
+	})
+	if err != nil {
+		return 0, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
 }
 
 // on keeps the calling goroutine on one processor, so that where the scheduler

@@ -21,7 +21,8 @@ import (
 // world is two nodes on one link, with a pod each.
 type world struct {
 	nodes, pods [2]*namespace
-	floating    bool // the scheduler chooses the processors of both ends
+	floating    bool       // the scheduler chooses the processors of both ends
+	service     netip.Addr // of the Service that is called; invalid: the pod itself is
 }
 
 // recipe joins the pods of a world.
