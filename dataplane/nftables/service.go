@@ -27,6 +27,8 @@ type services struct {
 	chains           map[dispatched]struct{} // classes in the kernel
 	stays            stays
 
+	unrecalled bool // the kernel has refused clients that were to stay where they are
+
 	pending update                     // what the last update sent
 	aside   map[model.ServiceKey]error // what the kernel has refused during this Apply
 }
@@ -153,7 +155,10 @@ func (s *services) create(b *batch) error {
 	if err := s.addChains(b); err != nil {
 		return err
 	}
-	return s.update(b)
+	if err := s.update(b); err != nil || s.unrecalled {
+		return err
+	}
+	return s.rebind(b, s.recall())
 }
 
 func (m *serviceMaps) describe(b *batch, set *nft.Set) {
@@ -462,7 +467,7 @@ func (s *services) forget() {
 }
 
 // retry gives what was put aside another chance.
-func (s *services) retry() { s.aside = nil }
+func (s *services) retry() { s.aside, s.unrecalled = nil, false }
 
 func (s *services) refused(string) (problems []model.Problem) {
 	for key, err := range s.aside {

@@ -1,0 +1,133 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	nft "github.com/google/nftables"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
+)
+
+// staying is a snapshot with Services of both families that clients stay with.
+func staying(t testing.TB, names ...string) *model.Snapshot {
+	t.Helper()
+	snapshot := manyServices(0, 0)
+	for n, name := range names {
+		s := &model.Service{
+			ServiceKey: model.ServiceKey{Namespace: "default", Name: name}, Affinity: 600, ExternalLocal: true,
+			ClusterIPs:  []netip.Addr{netip.AddrFrom4([4]byte{172, 16, 0, byte(n + 1)}), netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(n + 1)})},
+			ExternalIPs: []netip.Addr{netip.AddrFrom4([4]byte{203, 0, 113, byte(n + 1)}), netip.AddrFrom16([16]byte{0: 0x20, 15: byte(n + 1)})},
+			Ports:       []model.ServicePort{{Protocol: model.TCP, Port: 80}},
+		}
+		snapshot.Services = snapshot.Services.With(s.ServiceKey, s)
+		for _, family := range model.Families {
+			slice := &model.EndpointSlice{
+				SliceKey: model.SliceKey{Namespace: "default", Name: name + family.String()}, Service: name, Family: family,
+				Ports: []model.EndpointPort{{Protocol: model.TCP, Port: 8080}},
+			}
+			for i := range 8 {
+				addr := netip.AddrFrom4([4]byte{10, byte(i), byte(n), 5})
+				if family == model.IPv6 {
+					addr = netip.AddrFrom16([16]byte{0: 0xfd, 1: 1, 14: byte(n), 15: byte(i)})
+				}
+				slice.Endpoints = append(slice.Endpoints, model.Endpoint{Address: addr, Node: "node0", Ready: true, Serving: true})
+			}
+			snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
+		}
+	}
+	return snapshot
+}
+
+// clientsOf are who stays where, by the kernel and the numbers that a plane has
+// given: client and pool, target.
+func clientsOf(t *testing.T, plane *Plane) map[string]netip.AddrPort {
+	t.Helper()
+	found := map[string]netip.AddrPort{}
+	for i := range plane.services.families {
+		m := &plane.services.families[i]
+		elements, err := (&nft.Conn{}).GetSetElements(&nft.Set{Table: ourTable(), Name: m.affinity.Name})
+		must(t, err)
+		for _, e := range elements {
+			if left := e.Expires; left <= 0 || left > 100*time.Second {
+				t.Errorf("%x stays for %v", e.Key, left)
+			}
+			length := int(clientLength[m.family])
+			id, name := binary.NativeEndian.Uint32(e.Key[length:]), binary.NativeEndian.Uint32(e.Val)
+			for pool, slots := range plane.services.pools {
+				if slots.sticky && pool.Family == m.family && slots.id() == id {
+					at := slices.Index(slots.names, name-id)
+					if at < 0 {
+						t.Fatalf("%x stays with %x, which %v has not", e.Key, name, pool)
+					}
+					found[string(e.Key[:length])+pool.String()] = slots.targets[at]
+				}
+			}
+		}
+	}
+	return found
+}
+
+// TestClientsStayOverRestart: a table that replaces another has the clients that
+// stayed with a target, by whatever numbers; those alone whose target is gone
+// are free.
+func TestClientsStayOverRestart(t *testing.T) {
+	netnstest.Enter(t)
+	first := New()
+	apply(t, first, plan.Compute(nil, staying(t, "a", "b"), "node0"))
+
+	// What packets would do.
+	conn := &nft.Conn{}
+	for pool, slots := range first.services.pools {
+		m := &first.services.families[pool.Family]
+		for client := range 20 {
+			key := slices.Concat(make([]byte, clientLength[pool.Family]-1), []byte{byte(client + 1)}, native(slots.id()))
+			name := slots.id() | slots.names[client%len(slots.names)]
+			must(t, conn.SetAddElements(m.affinity, []nft.SetElement{{Key: key, Val: native(name), Timeout: 100 * time.Second}}))
+		}
+	}
+	must(t, conn.Flush())
+	before := clientsOf(t, first)
+	if len(before) != 160 { // two Services of two pools in each family
+		t.Fatalf("%d clients stay", len(before))
+	}
+
+	// Another Service takes the first numbers, and an endpoint of b is gone.
+	next := staying(t, "0", "a", "b")
+	for _, name := range []string{"a", "b"} {
+		s, _ := next.Services.Get(model.ServiceKey{Namespace: "default", Name: name})
+		old, _ := staying(t, "a", "b").Services.Get(s.ServiceKey)
+		next.Services = next.Services.With(s.ServiceKey, old)
+		for _, family := range model.Families {
+			key := model.SliceKey{Namespace: "default", Name: name + family.String()}
+			slice, _ := staying(t, "a", "b").Slices.Get(key)
+			if name == "b" {
+				slice.Endpoints = slice.Endpoints[1:]
+			}
+			next.Slices = next.Slices.With(key, slice)
+		}
+	}
+	s, _ := next.Services.Get(model.ServiceKey{Namespace: "default", Name: "0"})
+	s.ClusterIPs, s.ExternalIPs = []netip.Addr{netip.MustParseAddr("172.16.9.9"), netip.MustParseAddr("fd00::99")}, nil
+	second := New()
+	apply(t, second, plan.Compute(nil, next, "node0"))
+	after := clientsOf(t, second)
+	gone := 0
+	for client, target := range before {
+		if after[client] == target {
+			continue
+		}
+		if _, bound := after[client]; bound {
+			t.Errorf("%x stayed with %s and is now with %s", client, target, after[client])
+		}
+		gone++
+	}
+	if gone != 12 || len(after) != len(before)-gone { // 3 of 20 in each pool of b
+		t.Errorf("%d clients are free, %d of %d stay", gone, len(after), len(before))
+	}
+}
