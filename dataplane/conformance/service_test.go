@@ -264,7 +264,7 @@ func (n *serviceNet) callUntil(want []answer, from *netnstest.Namespace, protoco
 	silent := answer{}
 	patience, attempts := 200*time.Millisecond, 8
 	if protocol == model.TCP && want[0] != silent {
-		patience, attempts = 4*time.Second, 1 // TCP asks again by itself
+		patience, attempts = 4*time.Second, 2 // TCP asks again by itself, but not after it was told of an error
 	}
 	for range attempts {
 		if got = n.call(from, protocol, to, patience); got != silent || want[0] == silent {

@@ -257,8 +257,9 @@ func (w *world) burst(from, to *node, family model.Family, count, size int) (los
 		must(w.t, err)
 	}
 	seen := make([]bool, count)
-	for b := make([]byte, 1<<16); ; {
-		must(w.t, receiver.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+	quiet := 10 * time.Second // the first may wait for the way to be found, on a busy machine
+	for b := make([]byte, 1<<16); ; quiet = time.Second {
+		must(w.t, receiver.SetReadDeadline(time.Now().Add(quiet)))
 		n, _, err := receiver.ReadFromUDPAddrPort(b)
 		if err != nil {
 			break
