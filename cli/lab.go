@@ -27,7 +27,7 @@ It needs root, and leaves nothing behind after "down".`,
 		labUpCommand(flags), labDownCommand(flags), labListCommand(), labStatusCommand(flags),
 		labKubectlCommand(flags), labExecCommand(flags), labShellCommand(flags), labLogsCommand(flags),
 		labImagesCommand(flags), labNodeCommand(flags), labLinkCommand(flags), labPartitionCommand(flags),
-		labAPIServerCommand(flags), labAgentCommand(flags),
+		labAPIServerCommand(flags), labServiceCommand(flags), labAgentCommand(flags),
 		labMachineInitCommand(), labMachineEnterCommand(), labPortalCommand(),
 	)
 	return command

@@ -130,6 +130,19 @@ func labAPIServerCommand(flags *labFlags) *cobra.Command {
 	return command
 }
 
+func labServiceCommand(flags *labFlags) *cobra.Command {
+	command := &cobra.Command{Use: "service", Short: "Stop a program of a machine, and start it"}
+	command.AddCommand(
+		labVerb(flags, "stop MACHINE PROGRAM", "Stop a program, such as kube-proxy; the rest goes on", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.World().StopService(ctx, args[0], args[1])
+		}),
+		labVerb(flags, "start MACHINE PROGRAM", "Start a program again", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.World().StartService(ctx, args[0], args[1])
+		}),
+	)
+	return command
+}
+
 func labAgentCommand(flags *labFlags) *cobra.Command {
 	command := &cobra.Command{Use: "agent", Short: "Do harm to the agent of a node"}
 	command.AddCommand(

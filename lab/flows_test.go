@@ -247,21 +247,23 @@ const (
 	chunkPause = 5 * time.Millisecond
 )
 
-// openStream connects two network namespaces; target is an address of the
-// second.
-func openStream(source, destination *os.File, target netip.Addr) (*stream, error) {
+// openStream connects two network namespaces: who calls one address comes out at
+// an address of the
+// second. Port 0 is any that is free.
+func openStream(source, destination *os.File, at, called netip.Addr, port uint16) (*stream, error) {
 	var listener net.Listener
 	err := within(destination, func() (err error) {
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(target, 0).String())
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(at, port).String())
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening a stream: %w", err)
 	}
 	defer listener.Close()
-	s := &stream{name: "stream " + target.String()}
+	s := &stream{name: "stream " + called.String()}
+	number := uint16(listener.Addr().(*net.TCPAddr).Port)
 	if err := within(source, func() (err error) {
-		s.client, err = net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+		s.client, err = net.DialTimeout("tcp", netip.AddrPortFrom(called, number).String(), 5*time.Second)
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("opening a stream: %w", err)
@@ -392,7 +394,7 @@ func TestFlows(t *testing.T) {
 	for _, cut := range []time.Duration{0, 700 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
-		both, err := openStream(netns, netns, target)
+		both, err := openStream(netns, netns, target, target, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

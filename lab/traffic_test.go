@@ -3,8 +3,10 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -104,11 +106,15 @@ func (a allowance) excess(r result) string {
 	return ""
 }
 
-const trafficUsage = "usage: traffic NAME FROM TO, and then traffic NAME stop [lost<=PINGS] [gap<=DURATION]"
+const trafficUsage = "usage: traffic NAME FROM TO [via=svc/NAME], and then traffic NAME stop [lost<=PINGS] [gap<=DURATION]"
+
+// viaPort is that of streams by way of a Service, which has it beside 8080.
+const viaPort = 8099
 
 // traffic NAME FROM TO begins to send from a pod or a machine to a pod; traffic
 // NAME stop ends it, and fails if more was lost than it allows: by itself,
-// nothing.
+// nothing. By way of a Service, of which TO is the only endpoint, there are no
+// pings.
 func (s *stories) traffic(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case neg || len(args) < 2:
@@ -120,19 +126,27 @@ func (s *stories) traffic(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		s.stopTraffic(ts, args[0], allowed)
 	case len(args) == 3:
-		s.startTraffic(ts, args[0], args[1], args[2])
+		s.startTraffic(ts, args[0], args[1], args[2], "")
+	case len(args) == 4 && strings.HasPrefix(args[3], "via="):
+		s.startTraffic(ts, args[0], args[1], args[2], strings.TrimPrefix(args[3], "via="))
 	default:
 		ts.Fatalf(trafficUsage)
 	}
 }
 
-func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to string) {
+func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to, via string) {
 	if s.flowing[name] != nil {
 		ts.Fatalf("traffic %s flows already", name)
 	}
 	namespace := ts.Getenv(namespaceVariable)
 	targets, err := s.addresses(namespace, to)
 	ts.Check(err)
+	called, port := targets, uint16(0)
+	if via != "" {
+		called, err = s.addresses(namespace, via)
+		ts.Check(err)
+		port = viaPort
+	}
 	source, err := s.netns(namespace, from)
 	ts.Check(err)
 	ts.Defer(func() { source.Close() })
@@ -146,15 +160,20 @@ func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to string)
 		flow.end()
 		delete(s.flowing, name)
 	})
-	for _, target := range targets {
-		stream, err := openStream(source, destination, target)
+	for _, target := range called {
+		at := slices.IndexFunc(targets, func(addr netip.Addr) bool { return addr.Is6() == target.Is6() })
+		if at < 0 {
+			ts.Fatalf("%s has no address of the family of %s", to, target)
+		}
+		stream, err := openStream(source, destination, targets[at], target, port)
 		ts.Check(err)
 		flow.flows.Go(func() { flow.note(stream.run(ctx)) })
 		pause := pingPause * time.Duration(len(targets))
-		for _, run := range []func() result{
-			func() result { return ping(ctx, target, pause) },
-			func() result { return connect(ctx, target) },
-		} {
+		runs := []func() result{func() result { return connect(ctx, target) }}
+		if via == "" {
+			runs = append(runs, func() result { return ping(ctx, target, pause) })
+		}
+		for _, run := range runs {
 			flow.flows.Go(func() {
 				err := within(source, func() error {
 					flow.note(run())
