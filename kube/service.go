@@ -71,12 +71,7 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 			s.HealthCheckNodePort = uint16(spec.HealthCheckNodePort)
 		}
 	}
-	if spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		s.Affinity = uint32(corev1.DefaultClientIPServiceAffinitySeconds)
-		if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil && *c.ClientIP.TimeoutSeconds > 0 {
-			s.Affinity = uint32(*c.ClientIP.TimeoutSeconds)
-		}
-	}
+	s.Affinity = affinity(spec)
 	for i, port := range spec.Ports {
 		protocol, err := protocolOf(port.Protocol)
 		if err == nil && (port.Port < 1 || port.Port > 65535) {
@@ -92,6 +87,17 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	}
 	to.value = s
 	return to
+}
+
+// affinity is in seconds; 0: none.
+func affinity(spec *corev1.ServiceSpec) uint32 {
+	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil && *c.ClientIP.TimeoutSeconds > 0 {
+		return uint32(*c.ClientIP.TimeoutSeconds)
+	}
+	return uint32(corev1.DefaultClientIPServiceAffinitySeconds)
 }
 
 // clusterIPs are those of a Service, which before Kubernetes 1.20 has only one.
