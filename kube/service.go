@@ -49,13 +49,12 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 		}
 		return all
 	}
-	external := spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer || len(spec.ExternalIPs) > 0
 	s := &model.Service{
 		ServiceKey:    key,
 		Created:       object.CreationTimestamp.Unix(),
 		ExternalIPs:   addresses("spec.externalIPs", spec.ExternalIPs),
 		InternalLocal: spec.InternalTrafficPolicy != nil && *spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
-		ExternalLocal: external && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+		ExternalLocal: external(spec) && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 	}
 	for _, addr := range addresses("spec.clusterIPs", clusterIPs(spec)) {
 		if s.ClusterIP(model.FamilyOf(addr)).IsValid() {
@@ -87,6 +86,11 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	}
 	to.value = s
 	return to
+}
+
+// external tells whether a Service has more addresses than its ClusterIPs.
+func external(spec *corev1.ServiceSpec) bool {
+	return spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer || len(spec.ExternalIPs) > 0
 }
 
 // affinity is in seconds; 0: none.
