@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,9 @@ func (w *world) serve() {
 					end := w.pod(pod, family)
 					slice.Endpoints = append(slice.Endpoints, model.Endpoint{Address: end.Address, Node: end.Node, Ready: true, Serving: true})
 				}
+				if service == "web" {
+					slice.Endpoints = append(slice.Endpoints, model.Endpoint{Address: unready[family], Node: "node2"})
+				}
 				snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
 			}
 		}
@@ -51,6 +55,9 @@ func (w *world) serve() {
 		w.apply(name)
 	}
 }
+
+// unready is an endpoint of web that is not.
+var unready = [...]netip.Addr{model.IPv4: netip.MustParseAddr("10.244.2.77"), model.IPv6: netip.MustParseAddr("fd00:10:244:2::77")}
 
 // vip is an end that every node has.
 func vip(name, address string) trace.End {
@@ -102,12 +109,17 @@ func TestWaysThroughServices(t *testing.T) {
 			{w.node("node1", family), w.node("node3", family), 30081, "c", true},
 			{w.node("node1", family), w.node("node2", family), 30081, "", false}, // has no endpoint
 			{w.pod("a", family), local, 80, "a", true},                           // it has another one
+			{w.pod("a", family), web, 80, "unready", true},                       // by another one
 			{w.pod("a", family), idle, 80, "", true},                             // by the node
 			{w.pod("a", family), web, 81, "", true},                              // by the node
 			{w.pod("a", family), nobody, 80, "", false},
 		} {
 			trip := trace.Trip{From: test.from, To: test.to, Protocol: model.TCP, Port: test.port}
-			if test.backend != "" {
+			switch test.backend {
+			case "":
+			case "unready":
+				trip.Backend = netip.AddrPortFrom(unready[family], 0)
+			default:
 				trip.Backend = w.backend(test.backend, family)
 			}
 			within := 300 * time.Millisecond
@@ -121,6 +133,30 @@ func TestWaysThroughServices(t *testing.T) {
 		}
 	}
 	golden(t, "services", all.String())
+}
+
+// TestAnswersKeepTheirSource: an answer to an address of a node outside of the
+// pods is no new connection, which would be masqueraded.
+func TestAnswersKeepTheirSource(t *testing.T) {
+	w := newWorld(t, model.DefaultNetwork())
+	w.serve()
+	trip := trace.Trip{From: w.pod("a", model.IPv4), To: w.node("node2", model.IPv4), Protocol: model.TCP, Port: 30080, Backend: w.backend("b", model.IPv4)}
+	back, ok := trace.Walk(w.places, trip, w.ask).Return()
+	if !ok || back.From.Name != "default/b" || back.To.Name != "node/node2" {
+		t.Fatalf("the answer goes from %+v to %+v", back.From, back.To)
+	}
+	path := trace.Walk(w.places, back, w.ask)
+	if path.Outcome != trace.Arrives || path.As.Address.IsValid() || path.Source != back.From.Address {
+		t.Errorf("it %s from %s, as %+v", path.Outcome, path.Source, path.As)
+	}
+	trip.To, trip.Port, trip.Backend = w.node("node3", model.IPv4), 30081, netip.AddrPort{}
+	trip.From = w.pod("b", model.IPv4)
+	if back, ok = trace.Walk(w.places, trip, w.ask).Return(); !ok || back.To.Name != "node/node2" {
+		t.Fatalf("the answer goes from %+v to %+v", back.From, back.To)
+	}
+	if path = trace.Walk(w.places, back, w.ask); path.Source != back.From.Address {
+		t.Errorf("the answer to node2, which has masqueraded, comes from %s", path.Source)
+	}
 }
 
 // TestFaultsOfServices: where the kernel is not as planned, it says so.
@@ -177,6 +213,7 @@ func TestServe(t *testing.T) {
 	}
 	for _, family := range model.Families { // two connections to whom the kernel chooses
 		var opened []net.Conn
+		var listeners []net.Listener
 		for _, pod := range []string{"a", "b", "c"} {
 			w.spaces[pod].Do(func() {
 				network := map[model.Family]string{model.IPv4: "tcp4", model.IPv6: "tcp6"}[family]
@@ -184,6 +221,7 @@ func TestServe(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				listeners = append(listeners, listener)
 				t.Cleanup(func() { listener.Close() })
 			})
 		}
@@ -208,6 +246,17 @@ func TestServe(t *testing.T) {
 		}
 		for _, connection := range opened {
 			connection.Close()
+		}
+		for _, listener := range listeners {
+			listener.Close() // resets what nobody has accepted
+		}
+		// The kernel remembers a connection for 10 s after it was reset.
+		ended := func() bool { return look().Ports[family].VIPs[0].Connections == 0 }
+		for began := time.Now(); !ended() && time.Since(began) < 5*time.Second; {
+			runtime.Gosched()
+		}
+		if !ended() {
+			t.Errorf("%s: connections that have ended are counted", family)
 		}
 	}
 	w.in("node1", "nft delete element inet fairlead services4 '{ 10.96.0.1 . tcp . 80 }'")
