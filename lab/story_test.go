@@ -70,7 +70,7 @@ func TestStories(t *testing.T) {
 				Setup: s.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
-					"traffic": s.traffic,
+					"traffic": s.traffic, "churn": s.churn,
 				},
 			})
 		})
@@ -131,6 +131,7 @@ type stories struct {
 	known map[string][]netip.Addr // of pods and services, for when the API server is away
 
 	flowing map[string]*traffic // by name
+	churns  *churning           // nil: not now
 }
 
 // namespaceVariable is where a story finds the name of its namespace.
