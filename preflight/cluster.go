@@ -30,11 +30,13 @@ func Cluster(s *kube.Survey) []Finding {
 	networks(r, s)
 	switch s.KubeProxy {
 	case "none":
-		r.add("services", Warn, "no kube-proxy was found", "Services are not Fairlead's yet: pods reach none without it", "run kube-proxy, if nothing else serves Services")
+		r.ok("services", "no kube-proxy; Fairlead serves Services")
 	case "unknown":
-		r.add("services", Warn, "the configuration of kube-proxy could not be read", "any of its modes does", "nothing, if Services work")
+		r.add("services", Warn, "the configuration of kube-proxy could not be read", "in mode ipvs it has the addresses of Services on an interface of each node, where host ports of pods are then, too", "nothing, in any other mode; it may go when Fairlead is there (docs/service.md)")
+	case "ipvs":
+		r.add("services", Warn, "kube-proxy in mode ipvs", "it has the addresses of Services on an interface of each node, where host ports of pods are then, too", "take kube-proxy away when Fairlead is there (docs/service.md)")
 	default:
-		r.ok("services", "kube-proxy in mode %s", s.KubeProxy)
+		r.ok("services", "kube-proxy in mode %s, which may stay or go: Fairlead serves Services, too", s.KubeProxy)
 	}
 	if len(s.Lacking) > 0 {
 		r.add("rights", Fail, "this user may not: "+strings.Join(s.Lacking, ", "), "deploy/fairlead.yaml makes such objects", "install as a user with the ClusterRole cluster-admin")

@@ -176,6 +176,8 @@ var uses = []struct {
 	{Port{"udp", 8285}, "backend udp", "end what has it, or choose another spec.udp.port, if you use that backend"},
 	{Port{"tcp", 9811}, "the health of the agent", "end what has it"},
 	{Port{"tcp", 9812}, "the health of the controller", "end what has it"},
+	{Port{"tcp", 9815}, "probes between nodes", "end what has it, or run the agents with --probes=false"},
+	{Port{"udp", 9815}, "probes between nodes", "end what has it, or run the agents with --probes=false"},
 }
 
 func (f *NodeFacts) ports(r *report) {
@@ -194,7 +196,7 @@ func (f *NodeFacts) ports(r *report) {
 		}
 	}
 	if free {
-		r.ok("ports", "UDP 4789 and 8285, TCP 9811 and 9812 are free")
+		r.ok("ports", "UDP 4789, 8285 and 9815, TCP 9811, 9812 and 9815 are free")
 	}
 }
 

@@ -52,6 +52,7 @@ func TestNode(t *testing.T) {
 		{"first configuration", func(f *NodeFacts) { f.Configs = []string{"/etc/cni/net.d/00-multus.conf"} }, "cni", Fail, "00-multus.conf"},
 		{"later configuration", func(f *NodeFacts) { f.Configs = []string{"/etc/cni/net.d/10-flannel.conflist"} }, "cni", Warn, "10-flannel"},
 		{"health port", func(f *NodeFacts) { f.Ports = []Port{{"tcp", 9811}} }, "ports", Fail, "9811 of TCP"},
+		{"port of probes", func(f *NodeFacts) { f.Ports = []Port{{"udp", 9815}} }, "ports", Warn, "9815 of UDP"},
 		{"VXLAN port", func(f *NodeFacts) { f.Ports = []Port{{"udp", 4789}} }, "ports", Warn, "4789 of UDP"},
 		{"full disk", func(f *NodeFacts) { f.FreeBytes = 1 << 20 }, "disk", Fail, "1 MiB"},
 		{"read-only disk", func(f *NodeFacts) { f.ReadOnly = true }, "disk", Fail, "read-only"},
@@ -106,7 +107,7 @@ func TestCluster(t *testing.T) {
 		{"one range", func(s *kube.Survey) { s.Nodes[1] = node("b", "192.0.2.2", "10.244.0.0/24") }, "ranges", Fail, "10.244.0.0/24 is the range of several nodes"},
 		{"nodes in a range", func(s *kube.Survey) { s.Nodes[1] = node("b", "192.0.2.2", "192.0.2.0/24") }, "ranges", Fail, "has the address of node a"},
 		{"Calico", func(s *kube.Survey) { s.DaemonSets = []string{"kube-system/calico-node"} }, "network", Fail, "Calico runs (DaemonSet kube-system/calico-node)"},
-		{"no kube-proxy", func(s *kube.Survey) { s.KubeProxy = "none" }, "services", Warn, "no kube-proxy"},
+		{"kube-proxy in mode ipvs", func(s *kube.Survey) { s.KubeProxy = "ipvs" }, "services", Warn, "ipvs"},
 		{"rights", func(s *kube.Survey) { s.Lacking = []string{"create daemonsets.apps kube-system"} }, "rights", Fail, "daemonsets.apps"},
 	} {
 		survey := fine()
