@@ -2,12 +2,8 @@ package nftables
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
-
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/service"
@@ -16,19 +12,22 @@ import (
 // ServiceReader reads back what the maps of this node have of single VIPs,
 // however many there are. A change that is under way can be read halfway. It is
 // for one goroutine, in the network namespace that it was made in.
-type ServiceReader struct{ socket *netlink.Conn }
+type ServiceReader struct{ kernel *reader }
 
 // NewServiceReader opens a socket to the kernel.
 func NewServiceReader() (*ServiceReader, error) {
-	socket, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	kernel, err := openReader()
 	if err != nil {
-		return nil, fmt.Errorf("open a netfilter netlink socket: %w", err)
+		return nil, err
 	}
-	return &ServiceReader{socket}, nil
+	return &ServiceReader{kernel}, nil
 }
 
 // Close closes the socket.
-func (r *ServiceReader) Close() error { return r.socket.Close() }
+func (r *ServiceReader) Close() error {
+	r.kernel.close()
+	return nil
+}
 
 // Read follows a VIP through the maps as a packet's lookups do; nil if it is in
 // none.
@@ -123,62 +122,6 @@ func (r *ServiceReader) number(in string, key []byte) (number uint32, ok bool, e
 // element asks for one element. That it is not there is no error, and neither
 // that the map is not.
 func (r *ServiceReader) element(in string, key []byte) (value []byte, ok bool, err error) {
-	request := netlink.NewAttributeEncoder()
-	request.String(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
-	request.String(unix.NFTA_SET_ELEM_LIST_SET, in)
-	request.Nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func(list *netlink.AttributeEncoder) error {
-		list.Nested(unix.NFTA_LIST_ELEM, func(element *netlink.AttributeEncoder) error {
-			element.Nested(unix.NFTA_SET_ELEM_KEY, func(data *netlink.AttributeEncoder) error {
-				data.Bytes(unix.NFTA_DATA_VALUE, key)
-				return nil
-			})
-			return nil
-		})
-		return nil
-	})
-	attributes, err := request.Encode()
-	if err != nil {
-		return nil, false, fmt.Errorf("ask for an element of map %s: %w", in, err)
-	}
-	header := []byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
-	replies, err := r.socket.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM, Flags: netlink.Request},
-		Data:   append(header, attributes...),
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("ask for an element of map %s: %w", in, err)
-	}
-	for _, reply := range replies {
-		if len(reply.Data) < len(header) {
-			continue
-		}
-		path := []uint16{unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE}
-		if value, ok = find(reply.Data[len(header):], path); ok {
-			return value, true, nil
-		}
-	}
-	return nil, false, nil
-}
-
-// find follows attributes into each other.
-func find(attributes []byte, path []uint16) ([]byte, bool) {
-	for _, kind := range path {
-		decoder, err := netlink.NewAttributeDecoder(attributes)
-		if err != nil {
-			return nil, false
-		}
-		found := false
-		for decoder.Next() && !found {
-			if found = decoder.Type() == kind; found {
-				attributes = decoder.Bytes()
-			}
-		}
-		if !found {
-			return nil, false
-		}
-	}
-	return attributes, true
+	value, err = r.kernel.get(in, key)
+	return value, value != nil, err
 }
