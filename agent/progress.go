@@ -17,7 +17,7 @@ type progress struct {
 	applied *model.Snapshot // the last that was, without an error; nil: none yet
 	at      time.Time       // when it was
 	busy    time.Time       // since when an apply is in progress; zero: none is
-	waiting time.Time       // when the oldest change was made that waited at the last end; zero: none did
+	waiting time.Time       // since when the kernel has not been as it should, at the last end; zero: it was
 }
 
 // begin is called before an apply.
@@ -50,6 +50,9 @@ func (p *progress) end(snapshot *model.Snapshot, err error) turn {
 	}
 	latest, _ := p.feed.Latest()
 	p.waiting = p.oldest(latest)
+	if err != nil && p.waiting.IsZero() {
+		p.waiting = p.busy // it was to mend what somebody has changed
+	}
 	p.busy = time.Time{}
 	return done
 }
@@ -62,10 +65,10 @@ func (p *progress) oldest(of *model.Snapshot) time.Time {
 		first = p.applied.Revision + 1
 	}
 	switch made, known := p.feed.Made(first); {
-	case first > of.Revision:
-		return time.Time{}
 	case !p.waiting.IsZero():
 		return p.waiting
+	case first > of.Revision:
+		return time.Time{}
 	case !known && !p.busy.IsZero() && p.busy.Before(made):
 		return p.busy // so many changes came since then that the first is forgotten
 	default:

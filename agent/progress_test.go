@@ -89,6 +89,16 @@ func TestBehind(t *testing.T) {
 		h.gate <- nil
 		h.gate <- nil
 		behind("and then all is applied", 0)
+
+		time.Sleep(time.Hour)
+		l.disturbed <- struct{}{}
+		time.Sleep(time.Minute)
+		stuck = l.stuck()
+		h.gate <- errors.New("broken")
+		behind("when a disturbance could not be mended", stuck)
+		time.Sleep(time.Hour)
+		h.gate <- nil
+		behind("and is", 0)
 		cancel()
 		must(t, <-ended)
 	})

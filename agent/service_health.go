@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -81,8 +82,12 @@ func (h *serviceHealth) follow(ctx context.Context) {
 }
 
 // current tells whether the kernel has what the node has heard of, or is about
-// to.
-func (h *serviceHealth) current() bool { return h.state.loop.behind() <= lateAfter }
+// to. One that lacks what Services are made of has none of them.
+func (h *serviceHealth) current() bool {
+	result, _ := h.state.loop.outcome.get()
+	lacking := func(p model.Problem) bool { return p.Reason == "KernelUnsupported" && p.Field == "nftables" }
+	return h.state.loop.behind() <= lateAfter && !slices.ContainsFunc(result.refused, lacking)
+}
 
 // eligible tells whether the node is to stay. One whose object is gone is not.
 func (h *serviceHealth) eligible() bool {

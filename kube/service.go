@@ -25,13 +25,21 @@ const notServed = "!" + serviceProxyName + ",!" + corev1.IsHeadlessService
 // serviceProxyName is the label of KEP-2447.
 const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 
+// labelled tells whether an object is one of those. The API server leaves them
+// out of a watch; a file does not.
+func labelled(labels map[string]string) bool {
+	_, others := labels[serviceProxyName]
+	_, headless := labels[corev1.IsHeadlessService]
+	return others || headless
+}
+
 // convertService leaves out what cannot be understood, with a Problem: the rest
 // of the Service is served.
 func convertService(object *corev1.Service) converted[model.ServiceKey, *model.Service] {
 	key := model.ServiceKey{Namespace: intern(object.Namespace), Name: object.Name}
 	to := converted[model.ServiceKey, *model.Service]{key: key}
 	spec := &object.Spec
-	if spec.Type == corev1.ServiceTypeExternalName || spec.ClusterIP == corev1.ClusterIPNone || spec.ClusterIP == "" {
+	if labelled(object.Labels) || spec.Type == corev1.ServiceTypeExternalName || spec.ClusterIP == corev1.ClusterIPNone || spec.ClusterIP == "" {
 		to.absent = true
 		return to
 	}
@@ -181,7 +189,7 @@ func convertSlice(object *discoveryv1.EndpointSlice) converted[model.SliceKey, *
 	default: // FQDN: nothing that packets could be sent to
 		to.absent = true
 	}
-	if to.absent = to.absent || slice.Service == ""; to.absent {
+	if to.absent = to.absent || slice.Service == "" || labelled(object.Labels); to.absent {
 		return to
 	}
 	wrong := func(field string, err error) {

@@ -54,6 +54,9 @@ spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, "fd00::1"], ports: [{port: 
 		{name: "of one address, as before Kubernetes 1.20", spec: `spec: {clusterIP: 10.96.0.1}`,
 			want: &model.Service{ClusterIPs: addrs("10.96.0.1")}},
 		{name: "headless", spec: `spec: {clusterIP: None, clusterIPs: [None]}`},
+		{name: "another program's", spec: `
+metadata: {namespace: ns, name: web, labels: {service.kubernetes.io/service-proxy-name: other}}
+spec: {clusterIP: 10.96.0.1}`},
 		{name: "ExternalName", spec: `spec: {type: ExternalName, externalName: example.com}`},
 		{name: "ExternalName that was a ClusterIP", spec: `spec: {type: ExternalName, clusterIP: 10.96.0.1}`},
 		{name: "without an address yet", spec: `spec: {type: ClusterIP}`},
@@ -112,7 +115,11 @@ status: {loadBalancer: {ingress: [{ip: 1.2.3}]}}`,
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			object := fromYAML[corev1.Service](t, "metadata: {namespace: ns, name: web, creationTimestamp: 1970-01-01T00:00:09Z}\n"+test.spec)
+			head := "metadata: {namespace: ns, name: web, creationTimestamp: 1970-01-01T00:00:09Z}\n"
+			if strings.Contains(test.spec, "metadata:") {
+				head = ""
+			}
+			object := fromYAML[corev1.Service](t, head+test.spec)
 			got := convertService(object)
 			if got.absent != (test.want == nil) {
 				t.Fatalf("absent %v", got.absent)

@@ -14,14 +14,17 @@ import (
 
 // reader asks the kernel for elements of sets of our table, one by one or not
 // all of them, which the library does not.
-type reader struct{ socket int }
+type reader struct {
+	socket int
+	buffer []byte
+}
 
 func openReader() (*reader, error) {
 	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open a socket of netlink: %w", err)
 	}
-	return &reader{socket}, nil
+	return &reader{socket, make([]byte, 64<<10)}, nil
 }
 
 func (r *reader) close() { _ = unix.Close(r.socket) }
@@ -73,9 +76,8 @@ func (r *reader) sameSchema() bool {
 	if err != nil {
 		return false
 	}
-	buffer := make([]byte, 64<<10)
-	n, _, err := unix.Recvfrom(r.socket, buffer, 0)
-	return err == nil && bytes.Contains(buffer[:n], fmt.Appendf(nil, "(schema %d)", Schema))
+	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)
+	return err == nil && bytes.Contains(r.buffer[:n], fmt.Appendf(nil, "(schema %d)", Schema))
 }
 
 // ask is for one key, or for all without one.
@@ -126,12 +128,11 @@ func (r *reader) send(kind int, flags netlink.HeaderFlags, fill func(*netlink.At
 
 // receive reads one datagram of an answer, and whether it was the last.
 func (r *reader) receive() (all []read, done bool, err error) {
-	buffer := make([]byte, 64<<10)
-	n, _, err := unix.Recvfrom(r.socket, buffer, 0)
+	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)
 	if err != nil {
 		return nil, false, err
 	}
-	messages, err := syscall.ParseNetlinkMessage(buffer[:n])
+	messages, err := syscall.ParseNetlinkMessage(r.buffer[:n])
 	if err != nil {
 		return nil, false, err
 	}

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/service"
@@ -34,11 +35,18 @@ func (s *servedFlows) become(plan *service.Plan) (next servedFlows, changed bool
 		}
 		changed = changed || !change.Had || !change.Has || forwarding(change.Old) != forwarding(change.New) || change.Old.Port != change.New.Port
 	}
-	for range model.Diff(s.serving, next.serving) {
-		changed = true
-		break
+	for change := range model.Diff(s.serving, next.serving) {
+		// Who comes makes nothing stale: flows to nobody are those of a frontend.
+		if changed = changed || change.Had && (!change.Has || lost(change.Old, change.New)); changed {
+			break
+		}
 	}
 	return next, changed
+}
+
+// lost tells whether a target serves no more.
+func lost(old, next *service.Serving) bool {
+	return slices.ContainsFunc(old.Targets, func(target netip.AddrPort) bool { return !next.Has(target) })
 }
 
 func forwarding(f *service.Frontend) bool {

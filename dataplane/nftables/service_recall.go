@@ -19,7 +19,7 @@ import (
 // mostRecalled is how many are taken over, in each family: the kernel reads a
 // set out in a time that grows with the square of its size, half a second for
 // so many.
-const mostRecalled = 1 << 14
+var mostRecalled = 1 << 14
 
 // stay is a client that stays with a target.
 type stay struct {
@@ -45,7 +45,14 @@ func (s *services) recall() (all []stay) {
 		return nil
 	}
 	for i := range s.families {
-		found, _ := s.families[i].recall(r, pools)
+		// Another reader lists: it may not read all, and what is left would be taken
+		// for answers.
+		lister, err := openReader()
+		if err != nil {
+			return all
+		}
+		found, _ := s.families[i].recall(r, lister, pools)
+		lister.close()
 		all = append(all, found...)
 	}
 	return all
@@ -65,7 +72,7 @@ func (s *services) stickyVIPs() map[service.VIP][2]service.Pool {
 
 // recall finds the pools by the VIPs that lead to them: their numbers were
 // another process's.
-func (m *serviceMaps) recall(r *reader, vips map[service.VIP][2]service.Pool) (all []stay, err error) {
+func (m *serviceMaps) recall(r, lister *reader, vips map[service.VIP][2]service.Pool) (all []stay, err error) {
 	pools := map[uint32]service.Pool{}
 	for vip, of := range vips {
 		if model.FamilyOf(vip.At.Addr()) != m.family {
@@ -84,7 +91,7 @@ func (m *serviceMaps) recall(r *reader, vips map[service.VIP][2]service.Pool) (a
 	if len(pools) == 0 {
 		return nil, nil
 	}
-	clients, err := r.list(m.affinity.Name, mostRecalled)
+	clients, err := lister.list(m.affinity.Name, mostRecalled)
 	if err != nil {
 		return nil, err
 	}

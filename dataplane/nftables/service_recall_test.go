@@ -131,3 +131,41 @@ func TestClientsStayOverRestart(t *testing.T) {
 		t.Errorf("%d clients are free, %d of %d stay", gone, len(after), len(before))
 	}
 }
+
+// TestManyClientsStay: of more clients than are taken over, those that are stay
+// with their own target.
+func TestManyClientsStay(t *testing.T) {
+	netnstest.Enter(t)
+	before := mostRecalled
+	mostRecalled = 100
+	t.Cleanup(func() { mostRecalled = before })
+	snapshot := staying(t, "a", "b")
+	first := New()
+	apply(t, first, plan.Compute(nil, snapshot, "node0"))
+	conn := &nft.Conn{}
+	const clients = 3000 // more than the kernel tells at once
+	for pool, slots := range first.services.pools {
+		m := &first.services.families[pool.Family]
+		var elements []nft.SetElement
+		for client := range clients {
+			key := slices.Concat(make([]byte, clientLength[pool.Family]-2), []byte{byte(client >> 8), byte(client)}, native(slots.id()))
+			elements = append(elements, nft.SetElement{Key: key, Val: native(slots.id() | slots.names[client%len(slots.names)]), Timeout: 100 * time.Second})
+		}
+		for part := range slices.Chunk(elements, 500) {
+			must(t, conn.SetAddElements(m.affinity, part))
+		}
+		must(t, conn.Flush())
+	}
+	stayed := clientsOf(t, first)
+	second := New()
+	apply(t, second, plan.Compute(nil, snapshot, "node0"))
+	after := clientsOf(t, second)
+	if len(after) < 2*mostRecalled || len(after) == len(stayed) {
+		t.Errorf("%d of %d stay", len(after), len(stayed))
+	}
+	for client, target := range after {
+		if stayed[client] != target {
+			t.Fatalf("%x stayed with %s and is now with %s", client, stayed[client], target)
+		}
+	}
+}

@@ -59,7 +59,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	c.planCIDRs()
 	c.planHairpins()
 	c.services, c.slices, c.attachments = snapshot.Services, snapshot.Slices, snapshot.Attachments
-	if prev == nil || len(c.queue) > 0 {
+	if prev == nil || len(c.queue) > 0 || !slices.Equal(config.NodePortAddresses, c.before.place.config.NodePortAddresses) {
 		c.problems = c.findProblems()
 	}
 	return c.Plan, c.problems

@@ -45,11 +45,12 @@ type Server struct {
 
 	wanted  atomic.Pointer[Wanted]
 	changed chan struct{} // of one element
+	broken  chan broken
 }
 
 // New returns a server without ports.
 func New(healthy func() bool, tell func(...model.Problem), log *slog.Logger) *Server {
-	s := &Server{Healthy: healthy, Tell: tell, Log: log, changed: make(chan struct{}, 1)}
+	s := &Server{Healthy: healthy, Tell: tell, Log: log, changed: make(chan struct{}, 1), broken: make(chan broken)}
 	s.wanted.Store(&Wanted{})
 	return s
 }
@@ -80,6 +81,13 @@ type door struct {
 	err      error        // why it is not open
 	pause    time.Duration
 	due      time.Time // when it is tried again
+}
+
+// broken is a door whose server has ended by itself.
+type broken struct {
+	at     netip.AddrPort
+	server *http.Server
+	err    error
 }
 
 // Run serves until the context ends, and returns nil when all ports are closed.
@@ -113,6 +121,11 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-s.changed:
 		case <-retry:
+		case b := <-s.broken:
+			if d := doors[b.at]; d != nil && d.server == b.server {
+				d.close()
+				doors[b.at] = &door{err: b.err, pause: firstPause, due: time.Now().Add(firstPause)}
+			}
 		}
 	}
 }
@@ -152,14 +165,17 @@ func (s *Server) open(ctx context.Context, d *door, at netip.AddrPort, serving *
 		return false
 	}
 	server := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.answer(w, at) }),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+		Handler:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.answer(w, at) }),
+		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // of clients that are at fault
 	}
 	*d = door{server: server, listener: listener}
 	serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.Log.Error("load balancers are not answered any more", "at", at, "error", err)
+			select {
+			case s.broken <- broken{at, server, err}:
+			case <-ctx.Done():
+			}
 		}
 	})
 	return true
