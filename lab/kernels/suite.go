@@ -25,6 +25,7 @@ func Suites() []Suite {
 		{Package: "dataplane/ebpf", Why: "programs that each kernel has to verify, and helpers that it has"},
 		{Package: "dataplane/conformance", Why: "the data planes and real packets against the oracle"},
 		{Package: "servers/udptunnel", Why: "TUN and UDP offloads that each kernel has"},
+		{Package: "servers/servicehealth", Why: "ports that are taken and freed, and what clients are told"},
 		{Package: "agent", Why: "pods come and go, links are watched, sysctls are kept"},
 		{Package: "observe/dump", Why: "what each kernel tells of itself"},
 		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way"},
