@@ -29,6 +29,10 @@ import (
 
 // Plane is the part of a data plane that routes.
 type Plane struct {
+	// Guarded, if set, tells whether somebody drops what gets to 127.0.0.0/8 from
+	// elsewhere, which the kernel does no more with route_localnet (CVE-2020-8558):
+	// until then those sysctls wait.
+	Guarded func() bool
 	// Former, if set, is told what a sysctl (a path below /proc/sys) was before
 	// each change of it, and what it is set to.
 	Former func(path, was, set string)

@@ -420,3 +420,25 @@ func BenchmarkOneNodeChanges(b *testing.B) {
 		apply(b, plane, wanted)
 	}
 }
+
+// TestRouteLocalnetWaitsForGuard: without rules that keep others from 127.0.0.0/8
+// it is not set (CVE-2020-8558).
+func TestRouteLocalnetWaitsForGuard(t *testing.T) {
+	plane := enter(t)
+	guarded := false
+	plane.Guarded = func() bool { return guarded }
+	wanted := *peers(2)
+	const key = "net/ipv4/conf/all/route_localnet"
+	wanted.Sysctls = wanted.Sysctls.With(key, "1")
+	for _, want := range []string{"0", "1"} {
+		problems, err := plane.Apply(t.Context(), &plan.Node{Name: "self", Route: &wanted})
+		must(t, err)
+		if len(problems) > 0 {
+			t.Errorf("problems %v", problems)
+		}
+		if got, err := readSysctl(key); err != nil || got != want {
+			t.Errorf("guarded %v: %s, want %s (%v)", guarded, got, want, err)
+		}
+		guarded = true
+	}
+}

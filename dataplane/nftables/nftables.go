@@ -85,6 +85,9 @@ func New() *Plane {
 	return p
 }
 
+// Guards tells whether the kernel has the rules, as far as the last Apply knows.
+func (p *Plane) Guards() bool { return p.known }
+
 func (p *Plane) mirrors() []mirror {
 	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources,
 		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services}
