@@ -91,12 +91,10 @@ var errAbsent = errors.New("there is no such object")
 // pod is what a soak looks at of one.
 type pod struct {
 	Metadata struct {
-		Namespace string            `json:"namespace"`
-		Name      string            `json:"name"`
-		UID       string            `json:"uid"`
-		Labels    map[string]string `json:"labels"`
-		Created   time.Time         `json:"creationTimestamp"`
-		Deleted   *time.Time        `json:"deletionTimestamp"`
+		Namespace string     `json:"namespace"`
+		Name      string     `json:"name"`
+		UID       string     `json:"uid"`
+		Deleted   *time.Time `json:"deletionTimestamp"`
 	} `json:"metadata"`
 	Spec struct {
 		Node        string `json:"nodeName"`
@@ -108,13 +106,11 @@ type pod struct {
 			IP netip.Addr `json:"ip"`
 		} `json:"podIPs"`
 		Conditions []struct {
-			Type    string    `json:"type"`
-			Status  string    `json:"status"`
-			Changed time.Time `json:"lastTransitionTime"`
+			Type   string `json:"type"`
+			Status string `json:"status"`
 		} `json:"conditions"`
 		ContainerStatuses []struct {
-			Restarts int `json:"restartCount"`
-			State    struct {
+			State struct {
 				Running *struct{} `json:"running"`
 			} `json:"state"`
 		} `json:"containerStatuses"`
@@ -138,16 +134,6 @@ func (p *pod) ready() bool {
 		}
 	}
 	return false
-}
-
-// since is when the pod became ready, or ceased to be; its beginning if neither.
-func (p *pod) since() time.Time {
-	for _, c := range p.Status.Conditions {
-		if c.Type == "Ready" {
-			return c.Changed
-		}
-	}
-	return p.Metadata.Created
 }
 
 // ended says that it runs no more and never will.
@@ -183,9 +169,9 @@ type service struct {
 // view is what the API server said at one time.
 type view struct {
 	pods     []pod
-	services []service // of the soak's namespace
-	problems []v1alpha1.Problem
-	nodes    []string // that have a NodeNetwork
+	services []service                     // of the soak's namespace
+	problems map[string][]v1alpha1.Problem // by the node that tells them; "" for those of the Network
+	nodes    []string                      // that have a NodeNetwork
 }
 
 type list[T any] struct {
@@ -211,13 +197,10 @@ func (c *cluster) look(ctx context.Context) (*view, error) {
 			return nil, err
 		}
 	}
-	v := &view{pods: pods.Items, services: found.Items, problems: network.Status.Problems}
+	v := &view{pods: pods.Items, services: found.Items, problems: map[string][]v1alpha1.Problem{"": network.Status.Problems}}
 	for _, node := range nodes.Items {
 		v.nodes = append(v.nodes, node.Name)
-		for _, problem := range node.Status.Problems {
-			problem.Message = node.Name + ": " + problem.Message
-			v.problems = append(v.problems, problem)
-		}
+		v.problems[node.Name] = node.Status.Problems
 	}
 	return v, nil
 }

@@ -268,24 +268,27 @@ func readBlock(client net.Conn, block []byte, last *time.Time, stalled func(sinc
 	return nil
 }
 
+// errNotOpened says that a stream has not begun.
+var errNotOpened = errors.New("the stream was not opened")
+
 func connect(from, to *end, target netip.Addr) (client, server net.Conn, err error) {
 	var listener net.Listener
 	if err := to.within(func() (err error) {
 		listener, err = net.Listen("tcp", netip.AddrPortFrom(target, 0).String())
 		return err
 	}); err != nil {
-		return nil, nil, fmt.Errorf("opening a stream: %w", err)
+		return nil, nil, fmt.Errorf("%w: %w", errNotOpened, err)
 	}
 	defer listener.Close()
 	if err := from.within(func() (err error) {
 		client, err = net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
 		return err
 	}); err != nil {
-		return nil, nil, fmt.Errorf("opening a stream: %w", err)
+		return nil, nil, fmt.Errorf("%w: %w", errNotOpened, err)
 	}
 	if server, err = listener.Accept(); err != nil {
 		client.Close()
-		return nil, nil, fmt.Errorf("opening a stream: %w", err)
+		return nil, nil, fmt.Errorf("%w: %w", errNotOpened, err)
 	}
 	return client, server, nil
 }

@@ -137,6 +137,7 @@ func (s *soak) flow(ctx context.Context, a, b *end) {
 			}
 		})
 		all.Go(func() {
+			opened := true
 			for ; alive.Err() == nil; pause(alive, time.Second) {
 				began := time.Now()
 				err := stream(alive, a, b, target, func(n int) { s.sent(what("stream"), n) }, func(since, until time.Time) {
@@ -148,7 +149,10 @@ func (s *soak) flow(ctx context.Context, a, b *end) {
 				if pause(alive, 500*time.Millisecond); err == nil || alive.Err() != nil {
 					continue
 				}
-				s.streamEnded(what("stream"), err, began, nodes)
+				if again := errors.Is(err, errNotOpened); !again || opened {
+					s.streamEnded(what("stream"), err, began, nodes)
+				}
+				opened = !errors.Is(err, errNotOpened)
 			}
 		})
 	}
@@ -158,8 +162,8 @@ func (s *soak) flow(ctx context.Context, a, b *end) {
 // one that could not be opened, but none that was established.
 func (s *soak) streamEnded(what string, err error, began time.Time, nodes []string) {
 	excuse := s.windows.excuse(links|tunnels, nodes, began, time.Now())
-	if excuse != "" && time.Since(began) < 20*time.Second {
-		s.log("%s was not opened: %v (%s)", what, err, excuse)
+	if excuse != "" && errors.Is(err, errNotOpened) {
+		s.log("%s: %v (%s)", what, err, excuse)
 		return
 	}
 	s.breaks("%s ended: %v", what, err)

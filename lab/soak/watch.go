@@ -249,11 +249,18 @@ func stale(node string, flows []flow, v *view) (found []complaint) {
 	return found
 }
 
-// problems are those that Fairlead tells of.
+// problems are those that Fairlead tells of. One of the Network may be of any
+// node; that node tells it too.
 func problems(v *view) (found []complaint) {
-	for _, p := range v.problems {
-		name := strings.Join([]string{p.Kind, p.Namespace, p.Name, p.Reason}, " ")
-		found = append(found, complaint{"problem " + name, fmt.Sprintf("problem %s: %s", name, p.Message), problemMost, agents | links | api, nil})
+	for _, node := range slices.Sorted(maps.Keys(v.problems)) {
+		nodes := []string{node}
+		for _, p := range v.problems[node] {
+			if node == "" {
+				nodes = nil
+			}
+			name := strings.Join(strings.Fields(strings.Join([]string{node, p.Kind, p.Namespace, p.Name, p.Reason}, " ")), " ")
+			found = append(found, complaint{"problem " + name, fmt.Sprintf("problem %s: %s", name, p.Message), problemMost, agents | links | api, nodes})
+		}
 	}
 	return found
 }

@@ -102,43 +102,48 @@ func (b *busy) count() int {
 type complaint struct {
 	key   string // of the same complaint later
 	text  string
-	after time.Duration // how long it may be so
+	after time.Duration // how long it may be so, outside of windows
 	needs effect        // it is excused while one of these is
 	nodes []string
 }
 
-// complaints remembers since when something has been so. It is for one caller.
+// complaints remembers how long something has been so, windows not counted. It is
+// for one caller.
 type complaints struct {
-	since map[string]time.Time
-	told  map[string]bool
+	last   time.Time // of the look before
+	lasted map[string]time.Duration
+	told   map[string]bool
 }
 
 func newComplaints() *complaints {
-	return &complaints{since: map[string]time.Time{}, told: map[string]bool{}}
+	return &complaints{lasted: map[string]time.Duration{}, told: map[string]bool{}}
 }
 
 // judge takes all complaints of one look, and returns those that have lasted for
-// too long, each once. What is excused begins anew.
+// too long, each once. The time in which one is excused does not count.
 func (c *complaints) judge(now time.Time, found []complaint, excused func(complaint) bool) (broken []complaint) {
 	seen := map[string]bool{}
 	for _, one := range found {
-		if excused(one) {
-			continue
+		lasted, known := c.lasted[one.key]
+		if seen[one.key] {
+			continue // told in two ways
 		}
 		seen[one.key] = true
-		if _, ok := c.since[one.key]; !ok {
-			c.since[one.key] = now
+		if known && !excused(one) {
+			lasted += now.Sub(c.last)
 		}
-		if now.Sub(c.since[one.key]) >= one.after && !c.told[one.key] {
+		c.lasted[one.key] = lasted
+		if lasted >= one.after && !c.told[one.key] && !excused(one) {
 			c.told[one.key] = true
 			broken = append(broken, one)
 		}
 	}
-	for key := range c.since {
+	for key := range c.lasted {
 		if !seen[key] {
-			delete(c.since, key)
+			delete(c.lasted, key)
 			delete(c.told, key)
 		}
 	}
+	c.last = now
 	return broken
 }
