@@ -158,7 +158,7 @@ func (c *churning) put(method, path string, object map[string]any) error {
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequest(method, "http://kubernetes"+path, bytes.NewReader(text))
+	request, err := http.NewRequest(method, "http://localhost"+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
