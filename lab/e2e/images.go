@@ -30,21 +30,25 @@ var tools = []string{
 // netcat is OpenBSD's; /usr/bin/nc may lead to another.
 const netcat = "/bin/nc.openbsd"
 
+// toolLayer is a layer of the tools, or says what to install.
+func toolLayer() (image.Layer, error) {
+	layer, err := image.Programs(tools...)
+	if err != nil {
+		return nil, fmt.Errorf("%w; apt-get install --no-install-recommends bash dash curl bind9-dnsutils iproute2 wget conntrack netcat-openbsd", err)
+	}
+	return append(layer,
+		image.File{Path: "/usr/bin/nc", Link: netcat},
+		image.File{Path: "/bin/sh", Link: "dash"}, // that of busybox prefers busybox's programs
+		image.File{Path: "/etc/nsswitch.conf", Content: []byte("hosts: files dns\n"), Mode: 0o644},
+	), nil
+}
+
 // images describes the images, under the names that upstream's tests use.
-func images(ctx context.Context, l *lab.Lab, tests build.E2E) ([]image.Image, error) {
+func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer) ([]image.Image, error) {
 	shell, err := lab.Shell(ctx)
 	if err != nil {
 		return nil, err
 	}
-	programs, err := image.Programs(tools...)
-	if err != nil {
-		return nil, fmt.Errorf("%w; apt-get install --no-install-recommends bash dash curl bind9-dnsutils iproute2 wget conntrack netcat-openbsd", err)
-	}
-	programs = append(programs,
-		image.File{Path: "/usr/bin/nc", Link: netcat},
-		image.File{Path: "/bin/sh", Link: "dash"}, // that of busybox prefers busybox's programs
-		image.File{Path: "/etc/nsswitch.conf", Content: []byte("hosts: files dns\n"), Mode: 0o644},
-	)
 	agnhost := image.Layer{
 		{Path: "/agnhost", Source: filepath.Join(l.Binaries(), "agnhost")},
 		{Path: "/agnhost-2", Link: "agnhost"},
@@ -54,12 +58,12 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E) ([]image.Image, er
 	}
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	list := []image.Image{
-		{Name: lab.AgnhostImage, Layers: []image.Layer{shell, programs, agnhost}, Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path},
+		{Name: lab.AgnhostImage, Layers: []image.Layer{shell, tools, agnhost}, Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path},
 		// Asked for a page or not at all: any web server on port 80 will do.
-		{Name: nginxImage, Layers: []image.Layer{shell, programs, agnhost}, Command: []string{"/agnhost", "netexec", "--http-port=80", "--udp-port=-1"}, Env: path},
+		{Name: nginxImage, Layers: []image.Layer{shell, tools, agnhost}, Command: []string{"/agnhost", "netexec", "--http-port=80", "--udp-port=-1"}, Env: path},
 		{Name: outOfOrderImage, Layers: []image.Layer{{{Path: "/regression-issue-74839", Source: tests.OutOfOrder}}}, Entrypoint: []string{"/regression-issue-74839"}},
 		// Used for its conntrack.
-		{Name: iptablesImage, Layers: []image.Layer{shell, programs}, Env: path},
+		{Name: iptablesImage, Layers: []image.Layer{shell, tools}, Env: path},
 	}
 	for i := range list {
 		list[i].Architecture = runtime.GOARCH
@@ -68,8 +72,8 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E) ([]image.Image, er
 }
 
 // loadImages writes the images and loads them into all nodes of the lab.
-func loadImages(ctx context.Context, l *lab.Lab, tests build.E2E) error {
-	list, err := images(ctx, l, tests)
+func loadImages(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer) error {
+	list, err := images(ctx, l, tests, tools)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,6 @@ func main() {
 	// the specs takes for a fault (of the health check node port).
 	flag.IntVar(&o.config.Segments, "segments", 1, "L2 networks that the nodes are spread over")
 	flag.IntVar(&o.config.Zones, "zones", 3, "zones of the lab")
-	flag.StringVar(&o.config.KubeProxy, "kube-proxy", "", "run a stock kube-proxy of this mode, to compare")
-	flag.StringVar(&o.config.Network, "network", "", "run another pod network, to compare: none, and you install it")
 	flag.StringVar(&o.only, "only", "", "run only those chosen specs whose names match this regular expression")
 	flag.StringVar(&o.out, "out", "bin/e2e", "directory for report.json, junit.xml and e2e.log")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at a time")
@@ -89,6 +87,9 @@ func run(ctx context.Context, o options) error {
 	if o.list {
 		return chosen.write(os.Stdout)
 	}
+	if s.tools, err = toolLayer(); err != nil { // before anything is started
+		return err
+	}
 	l, mine, err := open(ctx, o.config)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func open(ctx context.Context, config lab.Config) (l *lab.Lab, mine bool, err er
 
 // judge runs the chosen specs in the lab and tells what became of them.
 func judge(ctx context.Context, l *lab.Lab, s suite, chosen choice, only *regexp.Regexp, procs int) (outcome, error) {
-	if err := loadImages(ctx, l, s.E2E); err != nil {
+	if err := loadImages(ctx, l, s.E2E, s.tools); err != nil {
 		return outcome{}, err
 	}
 	if err := routePods(ctx, l); err != nil {
@@ -169,9 +170,6 @@ func routePods(ctx context.Context, l *lab.Lab) error {
 // markAgents gives Fairlead's agents the label by which the suite finds the
 // service proxy, so that the spec that restarts it restarts them.
 func markAgents(ctx context.Context, l *lab.Lab) error {
-	if l.Config().Network != "fairlead" {
-		return nil
-	}
 	const patch = `{"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "100%"}},
 		"template": {"metadata": {"labels": {"k8s-app": "kube-proxy"}}}}}`
 	for _, argv := range [][]string{

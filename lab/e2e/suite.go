@@ -13,16 +13,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/lab"
 	"github.com/fairlead-net/fairlead/lab/build"
+	"github.com/fairlead-net/fairlead/lab/image"
 )
 
 // suite is upstream's tests, built.
 type suite struct {
 	build.E2E
-	out string // directory of the reports
+	tools image.Layer // for its images
+	out   string      // directory of the reports
 }
 
 // report is what Ginkgo writes of one spec.
@@ -85,19 +88,29 @@ func (s suite) run(ctx context.Context, l *lab.Lab, names []string, procs int) (
 		// It is matched with the name of the suite before that of the spec.
 		"--focus= ("+strings.Join(quoted, "|")+")$",
 		s.Test, "--",
+		// Else only the first of the processes would count them.
+		"--num-nodes="+strconv.Itoa(len(l.Nodes())),
 		"--provider=skeleton", "--kubeconfig="+l.Kubeconfig(), "--kubectl-path="+l.KubectlCommand(ctx).Path,
 		"--disable-log-dump", "--dump-logs-on-failure", "--e2e-output-dir="+s.out)
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) } // Ginkgo ends its processes
-	command.WaitDelay = time.Minute
+	// Ginkgo and its processes are a group, and are told to end as by a terminal.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) }
+	command.WaitDelay = 30 * time.Second // specs mend what they changed
 	command.Stdout = io.MultiWriter(os.Stdout, log)
 	command.Stderr = command.Stdout
 	fmt.Printf("running %d specs, %d at a time\n", len(names), procs)
 	failed := command.Run()
+	if ctx.Err() != nil {
+		if command.Process != nil {
+			_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // who has not ended yet
+		}
+		return nil, fmt.Errorf("running the tests: %w", context.Cause(ctx))
+	}
 	reports, err := readReport(path)
 	if err != nil {
 		return nil, errors.Join(failed, err)
 	}
-	return reports, context.Cause(ctx)
+	return reports, nil
 }
 
 func readReport(path string) ([]report, error) {
