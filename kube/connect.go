@@ -52,8 +52,11 @@ type Client struct {
 	networking   networking.NetworkingV1Interface
 	coordination coordination.CoordinationV1Interface
 	fairlead     rest.Interface
-	servers      *servers     // nil with a kubeconfig
-	config       *rest.Config // as it was connected
+
+	nodes, pods, services, slices sparseClient
+
+	servers *servers     // nil with a kubeconfig
+	config  *rest.Config // as it was connected
 
 	publisher publisher
 }
@@ -154,6 +157,9 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	if c.coordination, err = coordination.NewForConfigAndClient(typed, transport); err != nil {
 		return nil, wrap(err)
 	}
+	if err := c.readSparsely(typed, transport); err != nil {
+		return nil, wrap(err)
+	}
 	ours := rest.CopyConfig(config)
 	version := v1alpha1.GroupVersion()
 	ours.APIPath, ours.GroupVersion = "/apis", &version
@@ -162,6 +168,20 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 		return nil, wrap(err)
 	}
 	return c, nil
+}
+
+func (c *Client) readSparsely(config *rest.Config, transport *http.Client) (err error) {
+	if c.nodes, err = newSparseClient(sparseNodes, config, transport); err != nil {
+		return err
+	}
+	if c.pods, err = newSparseClient(sparsePods, config, transport); err != nil {
+		return err
+	}
+	if c.services, err = newSparseClient(sparseServices, config, transport); err != nil {
+		return err
+	}
+	c.slices, err = newSparseClient(sparseSlices, config, transport)
+	return err
 }
 
 func newScheme() *runtime.Scheme {

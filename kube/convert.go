@@ -37,6 +37,15 @@ const (
 // removes the machine (KEP-3458).
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
+// What comes in thousands is read sparsely: what a conversion begins to read has to
+// be among the fields that are named above it, and is zero if it is not.
+// TestSparse compares the two ways.
+func sparseNodes() (*sparse[*corev1.Node, string, *model.Node], error) {
+	return newSparse(corev1.SchemeGroupVersion, &corev1.Node{}, convertNode,
+		"metadata.uid", "metadata.labels", "metadata.annotations", "metadata.deletionTimestamp",
+		"spec.podCIDR", "spec.podCIDRs", "spec.taints.key", "status.addresses")
+}
+
 func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	name := intern(object.Name)
 	to := converted[string, *model.Node]{key: name}
@@ -74,6 +83,11 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	}
 	to.value = node
 	return to
+}
+
+func sparsePods() (*sparse[*corev1.Pod, model.PodKey, *model.Pod], error) {
+	return newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, convertPod,
+		"metadata.uid", "spec.nodeName", "spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs.ip")
 }
 
 func convertPod(object *corev1.Pod) converted[model.PodKey, *model.Pod] {

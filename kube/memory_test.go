@@ -3,11 +3,14 @@ package kube
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -55,6 +58,34 @@ func BenchmarkPodUpdate(b *testing.B) {
 		if err := s.Update(pod); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkReadPod is one pod from the wire to what is kept of it, and as client-go
+// would decode it.
+func BenchmarkReadPod(b *testing.B) {
+	sparse, err := sparsePods()
+	if err != nil {
+		b.Fatal(err)
+	}
+	everything := scheme.Codecs.UniversalDeserializer()
+	pod := benchPod(1)
+	pod.SetGroupVersionKind(sparse.kind)
+	pod.Annotations = map[string]string{"all": strings.Repeat("that is not kept ", 100)}
+	content := encoded(b, apiruntime.ContentTypeProtobuf, pod)
+	for name, decoder := range map[string]apiruntime.Decoder{"sparse": sparse.DecoderToVersion(everything, nil), "whole": everything} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				object, err := apiruntime.Decode(decoder, content)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if whole, ok := object.(*corev1.Pod); ok {
+					convertPod(whole)
+				}
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,10 +21,11 @@ import (
 type reflection[K, V comparable] struct {
 	client    cache.Getter
 	resource  string
-	namespace string         // empty: all
-	label     string         // selector, empty: all
-	object    runtime.Object // of the type that is expected
-	missing   func()         // called if the API server does not know the resource; may be nil
+	namespace string                                  // empty: all
+	label     string                                  // selector, empty: all
+	object    runtime.Object                          // of the type that is expected
+	list      func(io.Reader) (runtime.Object, error) // reads a list in the place of client-go; may be nil
+	missing   func()                                  // called if the API server does not know the resource; may be nil
 	store     *store[K, V]
 	turns     *turns // nil: nobody else watches it
 }
@@ -38,7 +40,11 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 			if err := r.turns.wait(ctx, true); err != nil {
 				return nil, err
 			}
-			list, err := inner.ListWithContext(ctx, options)
+			ask := inner.ListWithContext
+			if r.list != nil {
+				ask = r.listSparsely
+			}
+			list, err := ask(ctx, options)
 			r.observe(ctx, err)
 			return list, err
 		},
@@ -59,6 +65,18 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 	reflector := cache.NewReflectorWithOptions(watched, r.object, r.store,
 		cache.ReflectorOptions{Name: r.resource, Logger: &quiet})
 	return func(ctx context.Context) { reflector.RunWithContext(klog.NewContext(ctx, quiet)) }
+}
+
+// listSparsely asks for a list as client-go does.
+func (r *reflection[K, V]) listSparsely(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	options.LabelSelector = r.label
+	body, err := r.client.Get().Namespace(r.namespace).Resource(r.resource).
+		VersionedParams(&options, metav1.ParameterCodec).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return r.list(body)
 }
 
 // observe turns the outcome of a request into a Problem, or takes it back.

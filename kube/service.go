@@ -33,6 +33,15 @@ func labelled(labels map[string]string) bool {
 	return others || headless
 }
 
+// See sparseNodes.
+func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, *model.Service], error) {
+	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertService,
+		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs",
+		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort",
+		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
+		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
+}
+
 // convertService leaves out what cannot be understood, with a Problem: the rest
 // of the Service is served.
 func convertService(object *corev1.Service) converted[model.ServiceKey, *model.Service] {
@@ -173,14 +182,19 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(addr, bits), nil
 }
 
+// See sparseNodes.
+func sparseSlices() (*sparse[*discoveryv1.EndpointSlice, model.SliceKey, *model.EndpointSlice], error) {
+	return newSparse(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, convertSlice,
+		"metadata.labels", "metadata.annotations["+corev1.EndpointsLastChangeTriggerTime+"]",
+		"addressType", "ports", "endpoints.addresses", "endpoints.conditions", "endpoints.nodeName", "endpoints.hints")
+}
+
 // convertSlice fills in what is not said: an endpoint is ready and serves unless
 // it says otherwise. Only the first address of an endpoint counts.
 func convertSlice(object *discoveryv1.EndpointSlice) converted[model.SliceKey, *model.EndpointSlice] {
 	key := model.SliceKey{Namespace: intern(object.Namespace), Name: object.Name}
 	to := converted[model.SliceKey, *model.EndpointSlice]{key: key}
-	slice := &model.EndpointSlice{
-		SliceKey: key, Service: intern(object.Labels[discoveryv1.LabelServiceName]), Triggered: triggered(object),
-	}
+	slice := &model.EndpointSlice{SliceKey: key, Service: serviceOf(object), Triggered: triggered(object)}
 	switch object.AddressType {
 	case discoveryv1.AddressTypeIPv4:
 		slice.Family = model.IPv4
@@ -228,6 +242,16 @@ func triggered(object *discoveryv1.EndpointSlice) int64 {
 		return 0
 	}
 	return at.UnixNano()
+}
+
+// serviceOf is the name of the Service of a slice. The controller of EndpointSlices
+// begins their names with it, so that it takes no memory.
+func serviceOf(slice *discoveryv1.EndpointSlice) string {
+	service := slice.Labels[discoveryv1.LabelServiceName]
+	if strings.HasPrefix(slice.Name, service) {
+		return slice.Name[:len(service)]
+	}
+	return intern(service)
 }
 
 func convertPort(port *discoveryv1.EndpointPort) (to model.EndpointPort, err error) {

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -92,7 +90,7 @@ func (s *Source) turns(feed *model.Feed) *turns {
 
 func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[string, *model.Node]{
-		client: s.client.core.RESTClient(), resource: "nodes", object: &corev1.Node{},
+		client: s.client.nodes, list: s.client.nodes.list, resource: "nodes", object: &arrival[string, *model.Node]{},
 		store: &store[string, *model.Node]{
 			convert: convertFrom(convertNode),
 			key:     func(node *model.Node) string { return node.Name },
@@ -108,7 +106,7 @@ func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
 
 func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[model.PodKey, *model.Pod]{
-		client: s.client.core.RESTClient(), resource: "pods", object: &corev1.Pod{},
+		client: s.client.pods, list: s.client.pods.list, resource: "pods", object: &arrival[model.PodKey, *model.Pod]{},
 		store: &store[model.PodKey, *model.Pod]{
 			convert: convertFrom(convertPod),
 			key:     func(pod *model.Pod) model.PodKey { return pod.PodKey },
@@ -124,7 +122,7 @@ func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 
 func (s *Source) services(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[model.ServiceKey, *model.Service]{
-		client: s.client.core.RESTClient(), resource: "services", object: &corev1.Service{}, label: notServed,
+		client: s.client.services, list: s.client.services.list, resource: "services", object: &arrival[model.ServiceKey, *model.Service]{}, label: notServed,
 		store: &store[model.ServiceKey, *model.Service]{
 			convert: convertFrom(convertService),
 			key:     func(service *model.Service) model.ServiceKey { return service.ServiceKey },
@@ -141,7 +139,7 @@ func (s *Source) services(feed *model.Feed, known func()) func(context.Context) 
 func (s *Source) slices(feed *model.Feed, known func()) func(context.Context) {
 	apiServers := &apiServers{servers: s.client.servers, problems: s.problems, own: map[model.SliceKey]*model.EndpointSlice{}}
 	return watch(&reflection[model.SliceKey, *model.EndpointSlice]{
-		client: s.client.discovery.RESTClient(), resource: "endpointslices", object: &discoveryv1.EndpointSlice{}, label: notServed,
+		client: s.client.slices, list: s.client.slices.list, resource: "endpointslices", object: &arrival[model.SliceKey, *model.EndpointSlice]{}, label: notServed,
 		store: &store[model.SliceKey, *model.EndpointSlice]{
 			convert: convertFrom(convertSlice),
 			key:     func(slice *model.EndpointSlice) model.SliceKey { return slice.SliceKey },

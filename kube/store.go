@@ -68,6 +68,8 @@ func (s *store[K, V]) from(object any) (converted[K, V], error) {
 			return s.convert(object)
 		}
 		return converted[K, V]{key: s.key(object), value: object}, nil
+	case *arrival[K, V]:
+		return object.converted, nil
 	case cache.DeletedFinalStateUnknown:
 		return s.from(object.Obj)
 	default:
@@ -109,7 +111,9 @@ func (s *store[K, V]) Replace(objects []any, _ string) error {
 		if len(to.problems) > 0 {
 			wrong[fmt.Sprint(to.key)] = to.problems
 		}
-		if _, ok := object.(V); !ok {
+		switch object.(type) {
+		case V, *arrival[K, V]:
+		default:
 			objects[i] = to // not converted twice: a plain list is not transformed
 		}
 	}

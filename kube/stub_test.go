@@ -41,6 +41,7 @@ type stub struct {
 	oldest    int           // watches from before get 410 Gone
 	changed   chan struct{} // closed and replaced at each event
 	missing   map[string]bool
+	protobuf  bool // is what Kubernetes' own kinds are sent in, not JSON
 	noStreams bool // sendInitialEvents is refused, as before Kubernetes 1.32
 	requests  []string
 }
@@ -171,6 +172,10 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 	_, isObject := s.objects[collection]
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
+	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") {
+		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
+		w = protobufWriter{w, s.t}
+	}
 	switch {
 	case r.Header.Get("Authorization") != "Bearer secret":
 		refuse(w, http.StatusUnauthorized, "Unauthorized")
