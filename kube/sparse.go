@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -107,7 +108,7 @@ func newSparseClient[T message, K, V comparable](of func() (*sparse[T, K, V], er
 // SupportedMediaTypes are those of everything. Frames of watches in protobuf are
 // not copied.
 func (s *sparse[T, K, V]) SupportedMediaTypes() []runtime.SerializerInfo {
-	types := s.NegotiatedSerializer.SupportedMediaTypes() // a copy
+	types := slices.Clone(s.NegotiatedSerializer.SupportedMediaTypes()) // which are everybody's
 	for i := range types {
 		if types[i].MediaType == runtime.ContentTypeProtobuf {
 			stream := *types[i].StreamSerializer

@@ -311,7 +311,7 @@ func TestRunEnds(t *testing.T) {
 	plane := enter(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go here(t).Do(func() { ended <- plane.Run(ctx) })
+	here(t).Go(func() { ended <- plane.Run(ctx) })
 	<-plane.Disturbed() // it has begun
 	cancel()
 	select {
@@ -366,7 +366,7 @@ func TestListingUnderChurn(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	churned := make(chan struct{})
-	go here(t).Do(func() {
+	here(t).Go(func() {
 		defer close(churned)
 		for ctx.Err() == nil {
 			pair := add("churn")

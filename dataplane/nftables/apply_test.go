@@ -154,7 +154,7 @@ func TestFlushed(t *testing.T) {
 	plane, wanted := New(), example()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go here.Do(func() { ended <- plane.Run(ctx) })
+	here.Go(func() { ended <- plane.Run(ctx) })
 	for disturbed := false; !disturbed; { // until Run listens
 		conn := &nft.Conn{}
 		conn.DelTable(conn.AddTable(ourTable()))

@@ -164,8 +164,8 @@ func keepFirewall(t *testing.T) {
 	space, f := netnstest.Of(t, handle), NewFirewall()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, kept := make(chan error, 1), make(chan struct{})
-	go space.Do(func() { ended <- f.Run(ctx) })
-	go space.Do(func() {
+	space.Go(func() { ended <- f.Run(ctx) })
+	space.Go(func() {
 		defer close(kept)
 		snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
 		snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{Name: "self", PodCIDRs: []netip.Prefix{
@@ -248,7 +248,7 @@ func TestTableTamperedWith(t *testing.T) {
 	plane, space := New(), netnstest.Of(t, handle)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go space.Do(func() { ended <- plane.Run(ctx) })
+	space.Go(func() { ended <- plane.Run(ctx) })
 	defer func() { cancel(); must(t, <-ended) }()
 	wanted := example()
 	apply(t, plane, wanted)

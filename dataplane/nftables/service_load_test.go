@@ -166,7 +166,7 @@ func TestManyServicesAreNoDisturbance(t *testing.T) {
 	plane := New()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go space.Do(func() { ended <- plane.Run(ctx) })
+	space.Go(func() { ended <- plane.Run(ctx) })
 	services := 5_000
 	if testing.Short() {
 		services = 500 // an emulator takes minutes for all

@@ -56,6 +56,21 @@ func (n *Namespace) Do(f func()) {
 	})
 }
 
+// Go is like Do, but only the end of the test waits for f.
+func (n *Namespace) Go(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // a thread that is not used again
+		if err := netns.Set(n.Handle); err != nil {
+			n.t.Errorf("enter network namespace: %v", err)
+			return
+		}
+		f()
+	}()
+	n.t.Cleanup(func() { <-done })
+}
+
 // apart runs f on a thread that is not used again.
 func apart(t testing.TB, f func()) {
 	t.Helper()
