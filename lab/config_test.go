@@ -17,10 +17,13 @@ func TestConfigDefaults(t *testing.T) {
 	got, err := Config{}.Complete()
 	want := Config{
 		Name: "lab", Nodes: 3, Segments: 2, Family: Dual, MTU: []int{1500},
-		KubeProxy: "nftables", DNS: "coredns", Network: "fairlead",
+		KubeProxy: None, DNS: "coredns", Network: "fairlead",
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("the zero Config is %+v, %v; want %+v", got, err, want)
+	}
+	if other, err := (Config{Network: None}).Complete(); err != nil || other.KubeProxy != "nftables" {
+		t.Errorf("without Fairlead, kube-proxy is %q, %v", other.KubeProxy, err)
 	}
 	if one, err := (Config{Nodes: 1}).Complete(); err != nil || one.Segments != 1 {
 		t.Errorf("one node has %d segments, %v; want 1", one.Segments, err)
