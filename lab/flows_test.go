@@ -197,15 +197,20 @@ func exchange(target netip.Addr) error {
 	if err != nil || !strings.HasPrefix(string(answer[:max(n, 0)]), "HTTP/1.") {
 		return fmt.Errorf("answer %q: %w", answer[:max(n, 0)], err)
 	}
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return fmt.Errorf("asking for retransmissions: %w", err)
+	// What the receiver says it had twice (RFC 2883) was not lost, only late. It
+	// says so when it has the second one, after its answer perhaps.
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return fmt.Errorf("asking for retransmissions: %w", err)
+		}
+		if info.Total_retrans <= info.Dsack_dups {
+			return nil
+		}
+		if time.Since(began) > 500*time.Millisecond {
+			return errResent
+		}
 	}
-	// What the receiver says it had twice (RFC 2883) was not lost, only late.
-	if info.Total_retrans > info.Dsack_dups {
-		return errResent
-	}
-	return nil
 }
 
 // socketTo returns a blocking socket whose operations end after a while.
