@@ -37,21 +37,28 @@ type read struct {
 
 // get returns the value of a key; nil if it is not there.
 func (r *reader) get(set string, key []byte) ([]byte, error) {
+	element, err := r.find(set, key)
+	return element.value, err
+}
+
+// find returns the element of a key; an empty one if it is not there.
+func (r *reader) find(set string, key []byte) (read, error) {
 	if err := r.ask(set, key); err != nil {
-		return nil, err
+		return read{}, err
 	}
 	elements, _, err := r.receive()
 	if errors.Is(err, unix.ENOENT) || err == nil && len(elements) == 0 {
-		return nil, nil
+		return read{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look up in %s: %w", set, err)
+		return read{}, fmt.Errorf("look up in %s: %w", set, err)
 	}
-	return elements[0].value, nil
+	return elements[0], nil
 }
 
-// list returns at least so many elements, or all that there are. The reader is of no
-// use after it has not read all.
+// list returns at least so many elements, or all that there are. The reader is
+// of no use after it has not read all. While the kernel enlarges a set, a list
+// of it lacks some, and nothing tells of that.
 func (r *reader) list(set string, most int) (all []read, err error) {
 	if err := r.ask(set, nil); err != nil {
 		return nil, err

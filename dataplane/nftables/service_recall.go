@@ -45,14 +45,7 @@ func (s *services) recall() (all []stay) {
 		return nil
 	}
 	for i := range s.families {
-		// Another reader lists: it may not read all, and what is left would be taken
-		// for answers.
-		lister, err := openReader()
-		if err != nil {
-			return all
-		}
-		found, _ := s.families[i].recall(r, lister, pools)
-		lister.close()
+		found, _ := s.families[i].recall(r, pools)
 		all = append(all, found...)
 	}
 	return all
@@ -72,7 +65,7 @@ func (s *services) stickyVIPs() map[service.VIP][2]service.Pool {
 
 // recall finds the pools by the VIPs that lead to them: their numbers were
 // another process's.
-func (m *serviceMaps) recall(r, lister *reader, vips map[service.VIP][2]service.Pool) (all []stay, err error) {
+func (m *serviceMaps) recall(r *reader, vips map[service.VIP][2]service.Pool) (all []stay, err error) {
 	pools := map[uint32]service.Pool{}
 	for vip, of := range vips {
 		if model.FamilyOf(vip.At.Addr()) != m.family {
@@ -91,7 +84,7 @@ func (m *serviceMaps) recall(r, lister *reader, vips map[service.VIP][2]service.
 	if len(pools) == 0 {
 		return nil, nil
 	}
-	clients, err := lister.list(m.affinity.Name, mostRecalled)
+	clients, err := m.clients()
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +105,34 @@ func (m *serviceMaps) recall(r, lister *reader, vips map[service.VIP][2]service.
 			}
 		}
 		all = append(all, stay{client: e.key[:length], pool: pool, target: targets[name], left: e.left})
+	}
+	return all, nil
+}
+
+// clients lists the map once more until that tells of nobody new, or of enough:
+// a list made while the kernel enlarges the map lacks some.
+func (m *serviceMaps) clients() (all []read, err error) {
+	known := map[string]bool{}
+	for seen, fresh := 0, true; fresh && seen < mostRecalled; {
+		// A reader of its own: it may not read all, and what is left would be taken
+		// for the answer to the next question.
+		r, err := openReader()
+		if err != nil {
+			return nil, err
+		}
+		listed, err := r.list(m.affinity.Name, mostRecalled)
+		r.close()
+		if err != nil {
+			return nil, err
+		}
+		fresh = false
+		for _, e := range listed {
+			if !known[string(e.key)] {
+				known[string(e.key)], fresh = true, true
+				all = append(all, e)
+			}
+		}
+		seen += len(listed)
 	}
 	return all, nil
 }

@@ -44,30 +44,43 @@ func staying(t testing.TB, names ...string) *model.Snapshot {
 	return snapshot
 }
 
-// clientsOf are who stays where, by the kernel and the numbers that a plane has
-// given: client and pool, target.
-func clientsOf(t *testing.T, plane *Plane) map[string]netip.AddrPort {
+// testClient is the nth client, as in the key of its map.
+func testClient(family model.Family, n int) []byte {
+	client := make([]byte, clientLength[family])
+	binary.BigEndian.PutUint16(client[len(client)-2:], uint16(n+1))
+	return client
+}
+
+// clientsOf are who of so many clients stays where, by the kernel and the
+// numbers that a plane has given: client and pool, target. Each is looked up:
+// a list made while the kernel enlarges a map lacks some.
+func clientsOf(t *testing.T, plane *Plane, clients int) map[string]netip.AddrPort {
 	t.Helper()
+	r, err := openReader()
+	must(t, err)
+	defer r.close()
 	found := map[string]netip.AddrPort{}
-	for i := range plane.services.families {
-		m := &plane.services.families[i]
-		elements, err := (&nft.Conn{}).GetSetElements(&nft.Set{Table: ourTable(), Name: m.affinity.Name})
-		must(t, err)
-		for _, e := range elements {
-			if left := e.Expires; left <= 0 || left > 100*time.Second {
-				t.Errorf("%x stays for %v", e.Key, left)
+	for pool, slots := range plane.services.pools {
+		if !slots.sticky {
+			continue
+		}
+		for n := range clients {
+			client := testClient(pool.Family, n)
+			key := append(client, native(slots.id())...)
+			stays, err := r.find(plane.services.families[pool.Family].affinity.Name, key)
+			must(t, err)
+			if len(stays.value) == 0 {
+				continue
 			}
-			length := int(clientLength[m.family])
-			id, name := binary.NativeEndian.Uint32(e.Key[length:]), binary.NativeEndian.Uint32(e.Val)
-			for pool, slots := range plane.services.pools {
-				if slots.sticky && pool.Family == m.family && slots.id() == id {
-					at := slices.Index(slots.names, name-id)
-					if at < 0 {
-						t.Fatalf("%x stays with %x, which %v has not", e.Key, name, pool)
-					}
-					found[string(e.Key[:length])+pool.String()] = slots.targets[at]
-				}
+			if stays.left <= 0 || stays.left > 100*time.Second {
+				t.Errorf("%x stays for %v", key, stays.left)
 			}
+			name := binary.NativeEndian.Uint32(stays.value)
+			at := slices.Index(slots.names, name-slots.id())
+			if at < 0 {
+				t.Fatalf("%x stays with %x, which %v has not", key, name, pool)
+			}
+			found[string(client)+pool.String()] = slots.targets[at]
 		}
 	}
 	return found
@@ -86,13 +99,13 @@ func TestClientsStayOverRestart(t *testing.T) {
 	for pool, slots := range first.services.pools {
 		m := &first.services.families[pool.Family]
 		for client := range 20 {
-			key := slices.Concat(make([]byte, clientLength[pool.Family]-1), []byte{byte(client + 1)}, native(slots.id()))
+			key := append(testClient(pool.Family, client), native(slots.id())...)
 			name := slots.id() | slots.names[client%len(slots.names)]
 			must(t, conn.SetAddElements(m.affinity, []nft.SetElement{{Key: key, Val: native(name), Timeout: 100 * time.Second}}))
 		}
 	}
 	must(t, conn.Flush())
-	before := clientsOf(t, first)
+	before := clientsOf(t, first, 20)
 	if len(before) != 160 { // two Services of two pools in each family
 		t.Fatalf("%d clients stay", len(before))
 	}
@@ -116,7 +129,7 @@ func TestClientsStayOverRestart(t *testing.T) {
 	s.ClusterIPs, s.ExternalIPs = []netip.Addr{netip.MustParseAddr("172.16.9.9"), netip.MustParseAddr("fd00::99")}, nil
 	second := New()
 	apply(t, second, plan.Compute(nil, next, "node0"))
-	after := clientsOf(t, second)
+	after := clientsOf(t, second, 20)
 	gone := 0
 	for client, target := range before {
 		if after[client] == target {
@@ -148,7 +161,7 @@ func TestManyClientsStay(t *testing.T) {
 		m := &first.services.families[pool.Family]
 		var elements []nft.SetElement
 		for client := range clients {
-			key := slices.Concat(make([]byte, clientLength[pool.Family]-2), []byte{byte(client >> 8), byte(client)}, native(slots.id()))
+			key := append(testClient(pool.Family, client), native(slots.id())...)
 			elements = append(elements, nft.SetElement{Key: key, Val: native(slots.id() | slots.names[client%len(slots.names)]), Timeout: 100 * time.Second})
 		}
 		for part := range slices.Chunk(elements, 500) {
@@ -156,10 +169,10 @@ func TestManyClientsStay(t *testing.T) {
 		}
 		must(t, conn.Flush())
 	}
-	stayed := clientsOf(t, first)
+	stayed := clientsOf(t, first, clients)
 	second := New()
 	apply(t, second, plan.Compute(nil, snapshot, "node0"))
-	after := clientsOf(t, second)
+	after := clientsOf(t, second, clients)
 	if len(after) < 2*mostRecalled || len(after) == len(stayed) {
 		t.Errorf("%d of %d stay", len(after), len(stayed))
 	}
