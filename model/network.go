@@ -11,6 +11,7 @@ type Network struct {
 	Routing
 	Masquerade Masquerade
 	Services   Services
+	Policy     PolicyOptions
 	// Plugins are those that follow Fairlead's in the CNI chain of every node,
 	// each a JSON object with its type.
 	Plugins []string
@@ -21,7 +22,7 @@ type Network struct {
 
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
-	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) &&
+	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy &&
 		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 
@@ -77,6 +78,14 @@ type Services struct {
 func (s *Services) Equal(other *Services) bool {
 	return s.LocalhostNodePorts == other.LocalhostNodePorts && s.MasqueradeAll == other.MasqueradeAll &&
 		slices.Equal(s.NodePortAddresses, other.NodePortAddresses)
+}
+
+// PolicyOptions say how policies are carried out. The zero value is the
+// default.
+type PolicyOptions struct {
+	// CutEstablished ends connections that a changed policy forbids; else only new
+	// ones are.
+	CutEstablished bool
 }
 
 // DefaultNetwork is the configuration of a cluster that says nothing. 4789 is

@@ -20,13 +20,15 @@ type Pod struct {
 	Addresses   []netip.Addr // status.podIPs
 	HostNetwork bool         // it shares its node's network; Addresses are the node's
 	Finished    bool         // phase Succeeded or Failed: its addresses may be another pod's by now
+	Labels      Labels
+	Ports       []ContainerPort // those of its containers that have names
 }
 
 // Equal tells whether nothing that a plan could see differs.
 func (p *Pod) Equal(other *Pod) bool {
 	return p.PodKey == other.PodKey && p.UID == other.UID && p.Node == other.Node &&
-		p.HostNetwork == other.HostNetwork && p.Finished == other.Finished &&
-		slices.Equal(p.Addresses, other.Addresses)
+		p.HostNetwork == other.HostNetwork && p.Finished == other.Finished && p.Labels == other.Labels &&
+		slices.Equal(p.Addresses, other.Addresses) && slices.Equal(p.Ports, other.Ports)
 }
 
 // AttachmentKey names one interface of one pod sandbox, as CNI does.

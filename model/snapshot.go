@@ -13,6 +13,13 @@ type Snapshot struct {
 	Slices       Map[SliceKey, *EndpointSlice]
 	ServiceCIDRs Map[string, *ServiceCIDR]
 
+	Namespaces      Map[string, *Namespace]
+	Policies        Map[PolicyKey, *Policy]
+	ClusterPolicies Map[string, *ClusterPolicy]
+	// PoliciesKnown says that all policies, namespaces and pods of the cluster
+	// have been read: until then, nobody knows what is forbidden.
+	PoliciesKnown bool
+
 	// Former is how the cluster was routed until a moment ago, and Coming how it
 	// will be in a moment; nil if it is not otherwise. See Follow.
 	Former, Coming *Routing

@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/policy"
 	"github.com/fairlead-net/fairlead/plan/route"
 	"github.com/fairlead-net/fairlead/plan/service"
 )
@@ -27,6 +28,7 @@ type Node struct {
 	HostPort   *hostport.Plan
 	AntiSpoof  *antispoof.Plan
 	Service    *service.Plan
+	Policy     *policy.Plan
 	Firewall   *firewall.Plan
 	Problems   []model.Problem // of this node, sorted; those of the cluster are Cluster's
 
@@ -53,6 +55,8 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	node.Problems = append(node.Problems, problems...)
 	node.AntiSpoof = antispoof.Compute(prev.AntiSpoof, snapshot)
 	node.Service, problems = service.Compute(prev.Service, snapshot, name)
+	node.Problems = append(node.Problems, problems...)
+	node.Policy, problems = policy.Compute(prev.Policy, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
 	node.Firewall, problems = firewall.Compute(prev.Firewall, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
