@@ -135,7 +135,7 @@ func (c *computation) planAllSubjects(adjusted bool) {
 		switch {
 		case s.pod != nil:
 			p, _ = c.profiles.get(keyOf(s.pod))
-		case s.profile != nil && s.profile.pod == nil:
+		case s.profile != nil && s.profile.unknown == s.who && s.profile.pod == nil:
 			p = s.profile // still unknown
 		default:
 			if p = unknowns[s.who]; p == nil {

@@ -9,7 +9,7 @@ import (
 // planPeers makes matcher and blocks of the peers that are asked for now, and
 // finds the pods that those choose which came or went.
 func (c *computation) planPeers() {
-	changed, choose, block := newMatcher(), false, false
+	changed, choose, block, ported := newMatcher(), false, false, false
 	for name, p := range c.peers.set {
 		n, _ := c.users.get(name)
 		_, had := c.peers.base.Get(name)
@@ -22,6 +22,7 @@ func (c *computation) planPeers() {
 		changed.add(p)
 		choose = choose || len(p.pods) > 0 || p.anyone
 		block = block || len(p.blocks) > 0
+		ported = ported || len(p.blocks) > 0 && len(p.names) > 0
 	}
 	if !choose && !block {
 		return
@@ -38,7 +39,7 @@ func (c *computation) planPeers() {
 		c.touchChosen(changed)
 	}
 	if block {
-		c.planBlocks(blocked)
+		c.touchWithin(c.planBlocks(blocked), ported)
 	}
 }
 
@@ -82,12 +83,10 @@ func (c *computation) touchChosen(by *matcher) {
 	}
 }
 
-// planBlocks cuts the blocks, and looks again at the pods in ranges that are
-// others now.
-func (c *computation) planBlocks(of []*peers) {
+// planBlocks cuts the blocks, and returns the ranges that are others now.
+func (c *computation) planBlocks(of []*peers) (changed []netip.Prefix) {
 	c.blocks = newBlocks(of)
 	next := map[netip.Prefix]struct{}{}
-	var changed []netip.Prefix
 	for _, cut := range c.blocks.cuts() {
 		next[cut.Prefix] = struct{}{}
 		old, had := c.ranges.base.Get(cut.Prefix)
@@ -108,16 +107,23 @@ func (c *computation) planBlocks(of []*peers) {
 			changed = append(changed, prefix)
 		}
 	}
-	c.touchWithin(changed)
+	return changed
 }
 
 // touchWithin looks again at pods in some ranges. Those that nothing but
-// addresses chooses are in the ranges' groups anyway.
-func (c *computation) touchWithin(ranges []netip.Prefix) {
+// addresses chooses are in the ranges' groups anyway, unless ports have names.
+func (c *computation) touchWithin(ranges []netip.Prefix, ported bool) {
 	if len(ranges) == 0 {
 		return
 	}
 	within := newBlocks([]*peers{{name: "changed", blocks: asBlocks(ranges)}})
+	if ported {
+		for addr := range c.owners.base.All() {
+			if len(within.of(addr)) > 0 {
+				c.touched[addr] = struct{}{}
+			}
+		}
+	}
 	for addr := range c.pods.base.All() {
 		if len(within.of(addr)) > 0 {
 			c.touched[addr] = struct{}{}
@@ -203,7 +209,7 @@ func (c *computation) sign(pod *model.Pod, addr netip.Addr) (members []member, o
 // membersOf are what a pod that calls itself is a member of.
 func (c *computation) membersOf(pod *model.Pod, addr netip.Addr) []member {
 	if !isPeer(pod) {
-		return nil
+		return bareMembers(c.blocks.of(addr))
 	}
 	members, _ := c.sign(pod, addr)
 	return members

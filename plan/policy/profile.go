@@ -27,7 +27,8 @@ func keyOf(pod *model.Pod) profileKey {
 
 // profile is what policies make of pods. It is immutable.
 type profile struct {
-	pod      *model.Pod // one of them
+	pod      *model.Pod   // one of them; nil: not known
+	unknown  model.PodKey // the one, then
 	policies []*model.Policy
 	clusters []*model.ClusterPolicy
 	sides    [len(model.Directions)]side

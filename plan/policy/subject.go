@@ -21,7 +21,7 @@ type subject struct {
 
 // unknown is the profile of pods that are not known: what they do is denied.
 func (c *computation) unknown(who model.PodKey) *profile {
-	p := &profile{}
+	p := &profile{unknown: who}
 	for d := range p.sides {
 		p.sides[d].isolated = &Rule{Policy: model.PolicyKey(who), Rule: Unknown}
 		p.sides[d].cells = p.sides[d].cells.With(Others, c.row(&p.sides[d], nil, false))
