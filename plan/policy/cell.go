@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -10,7 +11,7 @@ import (
 // they tell apart, the others to groups that are new.
 func (c *computation) planCells() {
 	born, dead := c.bornAndDead()
-	anew := map[*profile]*profile{} // profiles with other cells, by what they were before
+	anew := map[*profile]struct{}{} // those that differ in cells alone
 	for key, old := range c.profiles.base.All() {
 		if len(born)+len(dead) == 0 {
 			break
@@ -21,16 +22,15 @@ func (c *computation) planCells() {
 		}
 		if next := old.adjusted(c, born, dead); next != old {
 			c.profiles.put(key, next)
-			anew[old] = next
+			anew[next] = struct{}{}
 		}
 	}
-	for key, p := range c.profiles.set {
-		if old, had := c.profiles.base.Get(key); had && anew[old] == p {
-			continue
+	for _, p := range c.profiles.set {
+		if _, filled := anew[p]; !filled {
+			p.fill(c)
 		}
-		p.fill(c)
 	}
-	c.planAllSubjects(len(anew) > 0)
+	c.planAllSubjects()
 }
 
 // bornAndDead are the groups that came and went, with their members.
@@ -125,16 +125,13 @@ func (c *computation) row(s *side, members []member, itself bool) Row {
 }
 
 // planAllSubjects gives each pod of this node the cells of its profile.
-func (c *computation) planAllSubjects(adjusted bool) {
-	if !adjusted && len(c.profiles.set) == 0 && len(c.subjects.set) == 0 && len(c.touched) == 0 {
-		return
-	}
+func (c *computation) planAllSubjects() {
 	unknowns := map[model.PodKey]*profile{}
-	for addr, s := range c.allSubjects() {
+	for addr, s := range c.subjectsToPlan() {
 		var p *profile
 		switch {
 		case s.pod != nil:
-			p, _ = c.profiles.get(keyOf(s.pod))
+			p, _ = c.profiles.get(s.key)
 		case s.profile != nil && s.profile.unknown == s.who && s.profile.pod == nil:
 			p = s.profile // still unknown
 		default:
@@ -151,8 +148,25 @@ func (c *computation) planAllSubjects(adjusted bool) {
 	}
 }
 
+// subjectsToPlan are those whose cells may differ: all, if profiles changed.
+func (c *computation) subjectsToPlan() map[netip.Addr]*subject {
+	if len(c.profiles.set) > 0 {
+		return c.allSubjects()
+	}
+	some := maps.Clone(c.subjects.set)
+	for addr := range c.touched {
+		if s, ok := c.subjects.get(addr); ok {
+			if some == nil {
+				some = map[netip.Addr]*subject{}
+			}
+			some[addr] = s
+		}
+	}
+	return some
+}
+
 func (c *computation) planSubjectCells(addr netip.Addr, s *subject, p *profile) {
-	next := &subject{who: s.who, pod: s.pod, profile: p}
+	next := &subject{who: s.who, pod: s.pod, key: s.key, profile: p}
 	for _, d := range model.Directions {
 		at, side := Subject{d, addr}, &p.sides[d]
 		c.planSide(at, s.cellsOf(d), side.cells)

@@ -202,7 +202,7 @@ func (c *computation) planProfiles() {
 	used := map[profileKey]*model.Pod{}
 	for _, s := range c.allSubjects() {
 		if s.pod != nil {
-			used[keyOf(s.pod)] = s.pod
+			used[s.key] = s.pod
 		}
 	}
 	for key, old := range c.profiles.base.All() {
@@ -234,9 +234,9 @@ func (c *computation) use(p *profile, by int) {
 	for d := range p.sides {
 		for _, tier := range p.sides[d].tiers {
 			for _, r := range tier {
-				if r.peers != nil {
-					c.users.add(r.peers.name, by)
-					c.peers.put(r.peers.name, r.peers)
+				for _, p := range r.peers {
+					c.users.add(p.name, by)
+					c.peers.put(p.name, p)
 				}
 			}
 		}

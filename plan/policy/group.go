@@ -20,7 +20,7 @@ func (c *computation) planPeers() {
 			continue
 		}
 		changed.add(p)
-		choose = choose || len(p.pods) > 0 || p.anyone
+		choose = choose || p.pods != nil || p.anyone
 		block = block || len(p.blocks) > 0
 		ported = ported || len(p.blocks) > 0 && len(p.names) > 0
 	}

@@ -74,8 +74,8 @@ func (m *matcher) add(p *peers) {
 	if p.anyone {
 		m.anyone = append(m.anyone, p)
 	}
-	for _, c := range p.pods {
-		key := [2]int{m.namespaces.add(c.namespaces), m.pods.add(c.pods)}
+	if p.pods != nil {
+		key := [2]int{m.namespaces.add(p.pods.namespaces), m.pods.add(p.pods.pods)}
 		m.peers[key] = append(m.peers[key], p)
 	}
 }

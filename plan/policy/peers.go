@@ -10,12 +10,12 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// peers are who a rule names: one for all rules that name the same. They are
-// immutable.
+// peers are some that a rule names: one for all rules that name the same. They
+// are immutable.
 type peers struct {
 	name   string // for people; no two that differ have the same
 	anyone bool   // who has one of the ports that are named
-	pods   []choice
+	pods   *choice
 	blocks []block
 	names  []portName // of ports, of rules of egress: they are the peers'
 }
@@ -45,44 +45,46 @@ func (n portName) String() string { return n.name + "/" + n.protocol.String() }
 // namespaceName is the label that the API server gives each namespace.
 const namespaceName = "kubernetes.io/metadata.name"
 
-// peersOf are those of a rule; nil if they say nothing that has to be told
-// apart: everyone fits it, or nobody.
-func peersOf(rule *model.PolicyRule, d model.Direction) *peers {
-	p := &peers{anyone: rule.Anyone}
+// peersOf are those of a rule: one for each choice of pods, which many rules
+// may have in common, and one for all blocks, of which there may be thousands.
+// There are none if nobody has to be told apart: everyone fits, or nobody.
+func peersOf(rule *model.PolicyRule, d model.Direction) (all []*peers) {
+	var names []portName
 	if d == model.Egress {
-		p.names = namesIn(rule)
+		names = namesIn(rule)
 	}
-	var texts []string
-	if rule.Anyone {
-		if len(p.names) == 0 {
-			return nil
+	add := func(p *peers, name string) {
+		p.name = brief(name)
+		for i, name := range names {
+			p.name += [...]string{" at ", ","}[min(i, 1)] + name.String()
 		}
-		texts = []string{"anyone"}
+		p.names = names
+		all = append(all, p)
 	}
+	if rule.Anyone {
+		if len(names) > 0 {
+			add(&peers{anyone: true}, "anyone")
+		}
+		return all
+	}
+	blocks, texts := &peers{}, []string{}
 	for i := range rule.Peers {
 		peer := &rule.Peers[i]
 		switch {
-		case rule.Anyone:
 		case peer.Block.IsValid():
-			except := slices.Clone(peer.Except)
-			slices.SortFunc(except, netip.Prefix.Compare)
-			p.blocks = append(p.blocks, block{peer.Block, slices.Compact(except)})
-			texts = append(texts, p.blocks[len(p.blocks)-1].String())
+			b := block{peer.Block, slices.SortedFunc(slices.Values(peer.Except), netip.Prefix.Compare)}
+			blocks.blocks = append(blocks.blocks, b)
+			texts = append(texts, b.String())
 		case peer.Namespaces != nil && peer.Pods != nil && possible(peer.Namespaces) && possible(peer.Pods):
 			c := choice{selector{peer.Namespaces.String(), peer.Namespaces}, selector{peer.Pods.String(), peer.Pods}}
-			p.pods = append(p.pods, c)
-			texts = append(texts, c.String())
+			add(&peers{pods: &c}, c.String())
 		}
 	}
-	if len(texts) == 0 {
-		return nil
+	if len(texts) > 0 {
+		slices.Sort(texts)
+		add(blocks, strings.Join(slices.Compact(texts), " or "))
 	}
-	slices.Sort(texts)
-	p.name = brief(strings.Join(slices.Compact(texts), " or "))
-	for i, name := range p.names {
-		p.name += [...]string{" at ", ","}[min(i, 1)] + name.String()
-	}
-	return p
+	return sorted(all)
 }
 
 // namesIn are the names of ports in a rule, sorted.

@@ -47,7 +47,7 @@ type rule struct {
 	by     Rule
 	action model.Action
 	anyone bool
-	*peers // nil: as of anyone, or of nobody
+	peers  []*peers
 	any    bool
 	ports  []model.PolicyPort // with numbers, or names of ports of peers
 }
@@ -114,11 +114,11 @@ func (s *side) add(rules []*rule, d model.Direction, pod *model.Pod) {
 			r = r.resolved(pod)
 		}
 		s.tiers[r.by.Tier] = append(s.tiers[r.by.Tier], r)
-		if r.peers != nil {
+		for _, p := range r.peers {
 			if s.peers == nil {
 				s.peers = map[string]struct{}{}
 			}
-			s.peers[r.peers.name] = struct{}{}
+			s.peers[p.name] = struct{}{}
 		}
 	}
 }

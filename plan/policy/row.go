@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -119,23 +120,18 @@ type fitting struct {
 
 // fit is nil if the other end, that of members, is none of the rule's peers.
 func (r *rule) fit(members []member) *fitting {
-	var as *member
-	if r.peers != nil {
-		if at := slices.IndexFunc(members, func(m member) bool { return m.name == r.peers.name }); at >= 0 {
-			as = &members[at]
-		}
-	}
+	as := r.among(members)
 	if !r.anyone && as == nil {
 		return nil
 	}
 	f := &fitting{rule: r, ports: r.ports}
-	if r.peers == nil || len(r.names) == 0 {
+	if len(r.peers) == 0 || len(r.peers[0].names) == 0 {
 		return f
 	}
 	f.ports = nil
 	for _, port := range r.ports {
 		if port.Name != "" {
-			at := slices.Index(r.names, portName{port.Protocol, port.Name})
+			at := slices.Index(r.peers[0].names, portName{port.Protocol, port.Name})
 			if as == nil || as.ports == nil || as.ports[at] == 0 {
 				continue
 			}
@@ -144,6 +140,22 @@ func (r *rule) fit(members []member) *fitting {
 		f.ports = append(f.ports, port)
 	}
 	return f
+}
+
+// among finds one of the members that is one of the rule's peers. Both are
+// sorted by name.
+func (r *rule) among(members []member) *member {
+	for i, j := 0, 0; i < len(r.peers) && j < len(members); {
+		switch by := strings.Compare(r.peers[i].name, members[j].name); {
+		case by == 0:
+			return &members[j]
+		case by < 0:
+			i++
+		default:
+			j++
+		}
+	}
+	return nil
 }
 
 // paint asks the rules of a tier, one after the other.

@@ -15,6 +15,7 @@ type claimants struct{ all []*model.Attachment }
 type subject struct {
 	who     model.PodKey
 	pod     *model.Pod                 // nil: not known
+	key     profileKey                 // of the pod
 	profile *profile                   // as it was planned last
 	itself  [len(model.Directions)]Row // empty: that of others
 }
@@ -71,7 +72,7 @@ func (c *computation) planSubject(addr netip.Addr, claims []*model.Attachment) {
 	a := slices.MinFunc(claims, c.compareClaims)
 	next := &subject{who: a.Pod}
 	if pod, known := c.snapshot.Pods.Get(a.Pod); known {
-		next.pod = pod
+		next.pod, next.key = pod, keyOf(pod)
 	}
 	if next.pod != nil && next.pod.HostNetwork {
 		c.dropSubject(addr)
