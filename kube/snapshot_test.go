@@ -43,7 +43,7 @@ former: {backend: ipip}
 links:
 - {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
 attachments:
-- {containerID: c1, interface: eth0, namespace: default, pod: web, device: fl1, mac: "02:00:00:00:00:01",
+- {containerID: c1, interface: eth0, namespace: default, pod: web, uid: 0b9a3c1e-7f64-4c8e-9d0c-000000000001, device: fl1, mac: "02:00:00:00:00:01",
    addresses: [10.244.0.2], hostPorts: [{protocol: UDP, hostIP: 192.0.2.1, hostPort: 53, podPort: 1053}]}
 `
 
@@ -66,7 +66,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("node: %+v", node)
 	case link == nil || !link.AcceptsRA || link.MTU != 1500:
 		t.Errorf("link: %+v", link)
-	case attachment == nil || attachment.Pod != web.PodKey || attachment.MAC[5] != 1 ||
+	case attachment == nil || attachment.Pod != web.PodKey || attachment.UID.String() != "0b9a3c1e-7f64-4c8e-9d0c-000000000001" || attachment.MAC[5] != 1 ||
 		len(attachment.HostPorts) != 1 || attachment.HostPorts[0].String() != "192.0.2.1:53/UDP":
 		t.Errorf("attachment: %+v", attachment)
 	case first.Former == nil || first.Former.Backend != model.BackendIPIP:
