@@ -36,7 +36,7 @@ func (a *attacher) acquaint(ctx context.Context, snapshot *model.Snapshot, w wan
 	case err != nil:
 		log.Warn("a pod that is not known yet could not be read: it is isolated until it is known", "error", err)
 		return latest
-	case !isPodOf(pod, attachment, a.node):
+	case !attachment.IsOf(pod, a.node):
 		log.Warn("the API server has another pod of that name: this one is isolated", "uid", pod.UID, "node", pod.Node)
 		return latest
 	}
@@ -51,12 +51,6 @@ func (a *attacher) acquaint(ctx context.Context, snapshot *model.Snapshot, w wan
 	})
 	latest, _ = a.feed.Latest()
 	return latest
-}
-
-func isPodOf(pod *model.Pod, attachment *model.Attachment, node string) bool {
-	alone := &model.Snapshot{}
-	alone.Pods = alone.Pods.With(pod.PodKey, pod)
-	return alone.PodOf(attachment, node) == pod
 }
 
 // parted takes a pod that acquaint has read out of the snapshot, with its

@@ -114,3 +114,11 @@ func (a *Attachment) Equal(other *Attachment) bool {
 		a.Device == other.Device && a.MAC == other.MAC &&
 		slices.Equal(a.Addresses, other.Addresses) && slices.Equal(a.HostPorts, other.HostPorts)
 }
+
+// IsOf tells whether an attachment of a node is of a pod. Another pod of the same
+// name is not taken for it: one that was there before or has come since, as those
+// of a StatefulSet do, or one on another node.
+func (a *Attachment) IsOf(pod *Pod, node string) bool {
+	return a.Pod == pod.PodKey && (pod.Node == "" || pod.Node == node) &&
+		(a.UID == pod.UID || a.UID == UID{} || pod.UID == UID{})
+}

@@ -31,12 +31,9 @@ type Snapshot struct {
 }
 
 // PodOf returns the pod of an attachment of a node, and nil if it is not known.
-// Another pod of the same name is not taken for it: one that was there before or
-// has come since, as those of a StatefulSet do, or one on another node.
 func (s *Snapshot) PodOf(a *Attachment, node string) *Pod {
-	pod, ok := s.Pods.Get(a.Pod)
-	if !ok || a.UID != (UID{}) && pod.UID != (UID{}) && pod.UID != a.UID || pod.Node != "" && pod.Node != node {
-		return nil
+	if pod, ok := s.Pods.Get(a.Pod); ok && a.IsOf(pod, node) {
+		return pod
 	}
-	return pod
+	return nil
 }

@@ -43,7 +43,7 @@ func (c *cluster) PublishNode(context.Context, kube.NodeStatus) error { return n
 func (c *cluster) Pod(_ context.Context, key model.PodKey) (*model.Pod, error) {
 	return &model.Pod{PodKey: key, Node: "node"}, nil
 }
-func (c *cluster) WriteEvent(context.Context, kube.Event) error       { return nil }
+func (c *cluster) WriteEvent(context.Context, kube.Event) error { return nil }
 
 // startAgent returns the agent's socket, what reads its histogram, and what ends
 // it.
