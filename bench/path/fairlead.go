@@ -41,7 +41,7 @@ func fairlead(backend model.Backend, direct bool, services int) recipe {
 func nodeName(node int) string { return fmt.Sprintf("node%d", node) }
 
 func snapshot(backend model.Backend, direct bool, node int) *model.Snapshot {
-	s := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
+	s := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork(), PoliciesKnown: true}
 	s.Network.Backend, s.Network.DirectRouting = backend, direct
 	for i := range 2 {
 		s.Nodes = s.Nodes.With(nodeName(i), &model.Node{

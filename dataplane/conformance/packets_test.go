@@ -102,7 +102,7 @@ func newNet(t testing.TB, families []model.Family) *network {
 	n.router.Do(func() { n.address("seg7", 7, 254) })
 	n.outside.Do(func() { n.address("eth0", 7, 7); n.defaultRoutes("eth0", 7) })
 
-	n.snapshot = &model.Snapshot{Network: model.DefaultNetwork()}
+	n.snapshot = &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 	for number := 1; number <= 3; number++ {
 		m := n.addMachine(number)
 		n.snapshot.Nodes = n.snapshot.Nodes.With(m.node.Name, m.node)

@@ -129,7 +129,8 @@ func (w *cluster) plan() *plan.Node {
 		Links: model.MapOf(map[string]*model.Link{
 			uplink: {Name: uplink, MTU: 1500, Addresses: uplinkNetworks()},
 		}),
-		Attachments: model.MapOf(w.attachments),
+		Attachments:   model.MapOf(w.attachments),
+		PoliciesKnown: true,
 	}, self)
 }
 
