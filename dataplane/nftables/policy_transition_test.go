@@ -37,8 +37,17 @@ func TestTransition(t *testing.T) {
 						t.Fatalf("seed %d change %d step %d: a packet may be on the way to row %q, which is gone", seed, change, i+1, mixed.row)
 					}
 				}
+				kept := map[policy.Group]uint32{}
+				for _, group := range groupsOf(step) {
+					kept[group] = s.groups.of(group) // as its elements have it
+				}
 				s.recount(s.held, step)
 				s.held = step
+				for group, number := range kept {
+					if s.groups.of(group) != number {
+						t.Fatalf("seed %d change %d step %d: group %q lost its number", seed, change, i+1, group)
+					}
+				}
 			}
 			longest, waited = max(longest, len(steps)), max(waited, s.moves)
 			if s.held != goal && (s.held.pods.Len() != goal.pods.Len() || s.held.ranges.Len() != goal.ranges.Len() ||
@@ -135,6 +144,20 @@ func (w policyWorld) cut(v *policyView, prefix netip.Prefix) {
 			w.cut(v, netip.PrefixFrom(after(low), prefix.Bits()+1))
 		}
 	}
+}
+
+// groupsOf are those that a view has elements of.
+func groupsOf(v policyView) (all []policy.Group) {
+	for _, group := range v.pods.All() {
+		all = append(all, group)
+	}
+	for _, group := range v.ranges.All() {
+		all = append(all, group)
+	}
+	for cell := range v.cells.All() {
+		all = append(all, cell.Group)
+	}
+	return all
 }
 
 type mixture struct {
