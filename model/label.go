@@ -116,13 +116,14 @@ func (r *Requirement) matches(labels Labels) bool {
 }
 
 // String is as kubectl takes it (-l), for people and as a name: equal texts
-// choose equally. The empty selector is "all", and one that was not given "".
+// choose equally. The empty selector is "*", which is no label, and one that was
+// not given "".
 func (s *Selector) String() string {
 	switch {
 	case s == nil:
 		return ""
 	case len(s.Requirements) == 0:
-		return "all"
+		return "*"
 	}
 	texts := make([]string, len(s.Requirements))
 	for i := range s.Requirements {

@@ -1,12 +1,247 @@
 package policy
 
-import "github.com/fairlead-net/fairlead/model"
+import (
+	"net/netip"
+	"slices"
 
-// Compute plans a node, from the plan that was computed last for it or nil. It
-// is nil while policies are not known.
-func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.Problem) {
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// state is what the next plan is made from.
+type state struct {
+	from     *model.Snapshot // what of it is looked at
+	idle     bool            // there are no policies, so that other pods are not kept
+	spaces   model.Map[string, *space]
+	owners   model.Map[netip.Addr, *model.Pod]
+	contests model.Map[netip.Addr, *contest]
+	here     model.Map[model.PodKey, *attached]
+	claims   model.Map[netip.Addr, *claimants]
+	subjects model.Map[netip.Addr, *subject]
+	profiles model.Map[profileKey, *profile]
+	compiled model.Map[model.PolicyKey, *compiled]
+	ordered  []*model.ClusterPolicy
+	peers    model.Map[string, *peers]
+	users    model.Map[string, int] // of peers: how many sides of profiles
+	matcher  *matcher               // of peers
+	blocks   *blocks                // of peers
+	groups   model.Map[Group, *group]
+	rowUsers model.Map[Row, int]
+	ties     []model.Problem
+	suspects []suspect
+	problems []model.Problem
+}
+
+// group are members of the same.
+type group struct {
+	members []member
+	size    int // addresses of pods, and ranges
+}
+
+// computation makes the next plan.
+type computation struct {
+	snapshot *model.Snapshot
+	before   *Plan // never nil
+	ordered  []*model.ClusterPolicy
+
+	spaces   *draft[string, *space]
+	owners   *draft[netip.Addr, *model.Pod]
+	contests *draft[netip.Addr, *contest]
+	here     *draft[model.PodKey, *attached]
+	claims   *draft[netip.Addr, *claimants]
+	subjects *draft[netip.Addr, *subject]
+	profiles *draft[profileKey, *profile]
+	compiled *draft[model.PolicyKey, *compiled]
+	peers    *draft[string, *peers]
+	users    count[string]
+	groups   *draft[Group, *group]
+	rowUsers count[Row]
+
+	pods   *draft[netip.Addr, Group]
+	ranges *draft[netip.Prefix, Group]
+	cells  *draft[Cell, Row]
+	rows   *draft[Row, *Ports]
+
+	matcher *matcher
+	blocks  *blocks
+	signer  *search // of matcher
+
+	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
+	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
+	stale    map[profileKey]struct{} // that other policies may select
+	grown    map[Group]int           // how many members have come, less those that went
+	formed   map[Group][]member      // of groups that somebody is in
+	every    map[Group]*group        // of the next plan, once somebody asked for all
+	made     map[Row]*Ports
+}
+
+// Compute plans a node, from the plan that was computed last for it or nil: what
+// a change costs follows what it changes. It is nil while policies are not
+// known.
+func Compute(prev *Plan, snapshot *model.Snapshot, _ string) (*Plan, []model.Problem) {
 	if !snapshot.PoliciesKnown {
 		return nil, nil
 	}
-	return &Plan{}, nil
+	idle := snapshot.Policies.Len() == 0 && snapshot.ClusterPolicies.Len() == 0
+	if prev == nil || prev.from == nil || prev.idle != idle {
+		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil)}}
+	}
+	c := newComputation(prev, snapshot)
+	c.findHere()
+	c.findPods()
+	c.findNamespaces()
+	c.findPolicies()
+	c.planSubjects()
+	c.planProfiles()
+	c.planPeers()
+	c.planGroups()
+	c.planCells()
+	next := c.done()
+	c.planProblems(next)
+	return next, next.problems
+}
+
+func newComputation(before *Plan, snapshot *model.Snapshot) *computation {
+	b := &before.state
+	return &computation{
+		snapshot: snapshot, before: before, ordered: b.ordered,
+		spaces: draftOf(b.spaces), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
+		subjects: draftOf(b.subjects), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
+		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), rowUsers: countOf(b.rowUsers),
+		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
+		matcher: b.matcher, blocks: b.blocks,
+		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
+		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{},
+	}
+}
+
+func (c *computation) done() *Plan {
+	from := &model.Snapshot{
+		Pods: c.snapshot.Pods, Attachments: c.snapshot.Attachments, Namespaces: c.snapshot.Namespaces,
+		Policies: c.snapshot.Policies, ClusterPolicies: c.snapshot.ClusterPolicies,
+	}
+	return &Plan{
+		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(),
+		state: state{
+			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks,
+			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
+			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
+			peers: c.peers.done(), users: c.users.done(), groups: c.groups.done(), rowUsers: c.rowUsers.done(),
+		},
+	}
+}
+
+// labelsOf are those of a namespace. One that is not known yet has its name, as
+// the API server gives it to all.
+func (c *computation) labelsOf(namespace string) model.Labels { return labelsOf(c.snapshot, namespace) }
+
+func labelsOf(snapshot *model.Snapshot, namespace string) model.Labels {
+	if n, ok := snapshot.Namespaces.Get(namespace); ok {
+		return n.Labels
+	}
+	return model.LabelsOf(map[string]string{namespaceName: namespace})
+}
+
+// findNamespaces looks again at the pods of those whose labels changed.
+func (c *computation) findNamespaces() {
+	for change := range model.Diff(c.before.from.Namespaces, c.snapshot.Namespaces) {
+		old, next := labelsOf(c.before.from, change.Key), labelsOf(c.snapshot, change.Key)
+		if old == next {
+			continue
+		}
+		for key := range c.profiles.base.All() {
+			if key.namespace == change.Key {
+				c.stale[key] = struct{}{}
+			}
+		}
+		if slices.Equal(c.matcher.namespaces.match(old), c.matcher.namespaces.match(next)) {
+			continue
+		}
+		if of, ok := c.spaces.get(change.Key); ok {
+			for _, pod := range of.pods.All() {
+				c.touch(pod)
+			}
+		}
+	}
+}
+
+// findPolicies finds the profiles that policies which changed select or did.
+func (c *computation) findPolicies() {
+	for change := range model.Diff(c.before.from.Policies, c.snapshot.Policies) {
+		c.compiled.remove(change.Key)
+		c.withPolicy(change.Key, change.New, change.Has)
+		for key := range c.profiles.base.All() {
+			if key.namespace == change.Key.Namespace &&
+				(change.Had && change.Old.Pods.Matches(key.labels) || change.Has && change.New.Pods.Matches(key.labels)) {
+				c.stale[key] = struct{}{}
+			}
+		}
+	}
+	reorder := false
+	for change := range model.Diff(c.before.from.ClusterPolicies, c.snapshot.ClusterPolicies) {
+		reorder = true
+		c.compiled.remove(model.PolicyKey{Name: change.Key})
+		for key := range c.profiles.base.All() {
+			labels := c.labelsOf(key.namespace)
+			if change.Had && selects(change.Old, labels, key.labels) || change.Has && selects(change.New, labels, key.labels) {
+				c.stale[key] = struct{}{}
+			}
+		}
+	}
+	if reorder {
+		c.ordered = make([]*model.ClusterPolicy, 0, c.snapshot.ClusterPolicies.Len())
+		for _, policy := range c.snapshot.ClusterPolicies.All() {
+			c.ordered = append(c.ordered, policy)
+		}
+		slices.SortFunc(c.ordered, compareOrder)
+	}
+}
+
+// planProfiles makes those of the pods of this node, and finds out which peers
+// they ask for.
+func (c *computation) planProfiles() {
+	if len(c.stale) == 0 && len(c.reselect) == 0 {
+		return
+	}
+	used := map[profileKey]*model.Pod{}
+	for _, s := range c.allSubjects() {
+		if s.pod != nil {
+			used[s.key] = s.pod
+		}
+	}
+	for key, old := range c.profiles.base.All() {
+		if _, ok := used[key]; !ok {
+			c.profiles.remove(key)
+			c.use(old, -1)
+		}
+	}
+	for key, pod := range used {
+		old, known := c.profiles.base.Get(key)
+		if _, stale := c.stale[key]; known && !stale {
+			continue
+		}
+		policies, clusters := c.selecting(pod)
+		if known && slices.Equal(old.policies, policies) && slices.Equal(old.clusters, clusters) {
+			continue
+		}
+		next := c.newProfile(pod, policies, clusters)
+		c.profiles.put(key, next)
+		c.use(next, 1)
+		if known {
+			c.use(old, -1)
+		}
+	}
+}
+
+// use counts who asks for peers.
+func (c *computation) use(p *profile, by int) {
+	for d := range p.sides {
+		for _, tier := range p.sides[d].tiers {
+			for _, r := range tier {
+				for _, p := range r.peers {
+					c.users.add(p.name, by)
+					c.peers.put(p.name, p)
+				}
+			}
+		}
+	}
 }

@@ -35,6 +35,8 @@ type Plan struct {
 	Cells model.Map[Cell, Row]
 	// Rows are all that Cells lead to.
 	Rows model.Map[Row, *Ports]
+
+	state
 }
 
 // Group names addresses that no policy of this node tells apart: by what
@@ -113,6 +115,9 @@ func (r Rule) String() string {
 	case Isolated:
 		return fmt.Sprintf("%s %s: no rule allows it", kind, r.Policy)
 	case Unknown:
+		if r.Policy == (model.PolicyKey{}) {
+			return "the pod is not known yet"
+		}
 		return fmt.Sprintf("pod %s is not known yet", r.Policy)
 	}
 	return fmt.Sprintf("%s %s: rule %d", kind, r.Policy, r.Rule+1)

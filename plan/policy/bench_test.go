@@ -1,0 +1,128 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// large is a cluster of 500 namespaces of 100 pods and 20 policies each, 200 of
+// the pods on this node, spread over 40 namespaces.
+func large(t *testing.T) *cluster {
+	c := &cluster{t: t}
+	c.PoliciesKnown = true
+	allPods := map[model.PodKey]*model.Pod{}
+	attachments := map[model.AttachmentKey]*model.Attachment{}
+	policies := map[model.PolicyKey]*model.Policy{}
+	namespaces := map[string]*model.Namespace{}
+	for n := range 500 {
+		name := fmt.Sprintf("n%d", n)
+		namespaces[name] = &model.Namespace{Name: name, Labels: labels(fmt.Sprintf("team=t%d,%s=%s", n%50, namespaceName, name))}
+		for i := range 100 {
+			pod := &model.Pod{
+				PodKey: model.PodKey{Namespace: name, Name: fmt.Sprint("p", i)}, Node: "b",
+				Labels:    labels(fmt.Sprintf("app=a%d,hash=%d", i%10, n*10+i%10)),
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(n >> 2), byte(n<<6) | byte(i>>2), byte(i)})},
+				Ports:     []model.ContainerPort{{Name: "http", Protocol: model.TCP, Port: 8080}},
+			}
+			allPods[pod.PodKey] = pod
+			if n < 40 && i < 5 {
+				a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: fmt.Sprint(n, i)}, Pod: pod.PodKey, Addresses: pod.Addresses}
+				attachments[a.AttachmentKey] = a
+			}
+		}
+		for i := range 20 {
+			p := &model.Policy{PolicyKey: model.PolicyKey{Namespace: name, Name: fmt.Sprint("np", i)}, Pods: *selectorOf(fmt.Sprintf("app=a%d", i%10))}
+			p.Isolates = [2]bool{true, true}
+			p.Rules[model.Ingress] = []model.PolicyRule{
+				allow(tcp(80, uint16(1000+i)), own(name, fmt.Sprintf("app=a%d", (i+1)%10)), pods(fmt.Sprintf("team=t%d", i), fmt.Sprintf("app=a%d", i%10))),
+				allow(named(model.TCP, "http"), addresses(fmt.Sprintf("172.%d.0.0/16", i), fmt.Sprintf("172.%d.7.0/24", i))),
+			}
+			p.Rules[model.Egress] = []model.PolicyRule{
+				allow([]model.PolicyPort{{Protocol: model.UDP, From: 53, To: 53}, {Protocol: model.TCP, From: 53, To: 53}}, own("n1", "app=a1")),
+				allow(nil, own(name, fmt.Sprintf("app=a%d", (i+2)%10))),
+			}
+			policies[p.PolicyKey] = p
+		}
+	}
+	c.Pods, c.Attachments, c.Policies, c.Namespaces = model.MapOf(allPods), model.MapOf(attachments), model.MapOf(policies), model.MapOf(namespaces)
+	return c
+}
+
+// BenchmarkCompute: what changes cost in a cluster of 50,000 pods and 10,000
+// policies, of which 200 pods are here.
+func BenchmarkCompute(b *testing.B) {
+	c := large(nil)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	base, _ := Compute(nil, &c.Snapshot, "a")
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.Run("from-nothing", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			Compute(nil, &c.Snapshot, "a")
+		}
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+		b.ReportMetric(float64(base.Pods.Len()), "pods")
+		b.ReportMetric(float64(base.Cells.Len()), "cells")
+		b.ReportMetric(float64(base.Rows.Len()), "rows")
+		b.ReportMetric(float64(base.groups.Len()), "groups")
+		b.ReportMetric(float64(base.profiles.Len()), "profiles")
+	})
+	edit := func(name string, change func(*model.Snapshot)) {
+		b.Run(name, func(b *testing.B) {
+			next := c.Snapshot
+			change(&next)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				p, _ := Compute(base, &next, "a")
+				if i == 0 {
+					cells, pods := 0, 0
+					for range model.Diff(base.Cells, p.Cells) {
+						cells++
+					}
+					for range model.Diff(base.Pods, p.Pods) {
+						pods++
+					}
+					defer func() { b.ReportMetric(float64(cells), "cells"); b.ReportMetric(float64(pods), "pods") }()
+				}
+			}
+		})
+	}
+	relabel := func(s *model.Snapshot, namespace, name, to string) {
+		old, _ := s.Pods.Get(model.PodKey{Namespace: namespace, Name: name})
+		pod := *old
+		pod.Labels = labels(to)
+		s.Pods = s.Pods.With(pod.PodKey, &pod)
+	}
+	edit("nothing", func(*model.Snapshot) {})
+	edit("remote-label", func(s *model.Snapshot) { relabel(s, "n7", "p99", "app=a3") })
+	edit("unrelated-pod", func(s *model.Snapshot) { relabel(s, "n450", "p99", "app=a77") })
+	edit("unrelated-policy", func(s *model.Snapshot) {
+		old, _ := s.Policies.Get(model.PolicyKey{Namespace: "n450", Name: "np3"})
+		p := *old
+		p.Rules[0] = nil
+		s.Policies = s.Policies.With(p.PolicyKey, &p)
+	})
+	edit("unrelated-namespace", func(s *model.Snapshot) {
+		s.Namespaces = s.Namespaces.With("n450", &model.Namespace{Name: "n450", Labels: labels("x=y," + namespaceName + "=n450")})
+	})
+	edit("namespace-of-peers", func(s *model.Snapshot) {
+		s.Namespaces = s.Namespaces.With("n451", &model.Namespace{Name: "n451", Labels: labels("team=t3," + namespaceName + "=n451")})
+	})
+	edit("local-label", func(s *model.Snapshot) { relabel(s, "n7", "p1", "app=a7") })
+	edit("local-pod-gone", func(s *model.Snapshot) {
+		s.Attachments = s.Attachments.Without(model.AttachmentKey{ContainerID: fmt.Sprint(7, 1)})
+	})
+	edit("policy", func(s *model.Snapshot) {
+		old, _ := s.Policies.Get(model.PolicyKey{Namespace: "n7", Name: "np3"})
+		p := *old
+		p.Rules[0] = []model.PolicyRule{allow(tcp(9), own("n7", "app=a9"))}
+		s.Policies = s.Policies.With(p.PolicyKey, &p)
+	})
+}

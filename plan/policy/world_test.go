@@ -1,0 +1,116 @@
+package policy_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/policyworld"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/policy"
+)
+
+// worlds is how many random clusters a test looks at. The race detector makes
+// each ten times slower.
+func worlds(n int) int {
+	if testing.Short() || raceDetector {
+		return n / 4
+	}
+	return n
+}
+
+// TestRandomWorlds: of random connections in random clusters, a plan says what
+// the API's documentation does.
+func TestRandomWorlds(t *testing.T) {
+	judged := map[bool]int{}
+	for seed := range uint64(worlds(10_000)) {
+		w := policyworld.New(seed)
+		p, _ := policy.Compute(nil, &w.Snapshot, policyworld.Here)
+		for _, c := range w.Connections(100) {
+			if wrong(&w.Snapshot, p, c) == "" {
+				verdict, _ := policyworld.Judge(&w.Snapshot, c)
+				judged[verdict.Allowed]++
+				continue
+			}
+			least := policyworld.Shrink(w.Snapshot, func(s *model.Snapshot) bool {
+				p, _ := policy.Compute(nil, s, policyworld.Here)
+				return wrong(s, p, c) != ""
+			})
+			p, _ := policy.Compute(nil, least, policyworld.Here)
+			t.Fatalf("seed %d: %s\n%s", seed, wrong(least, p, c), policyworld.Text(least))
+		}
+	}
+	t.Logf("%d connections allowed, %d denied", judged[true], judged[false])
+}
+
+// wrong says in what a plan differs from the judge; empty: in nothing.
+func wrong(s *model.Snapshot, p *policy.Plan, c policyworld.Connection) string {
+	want, defined := policyworld.Judge(s, c)
+	if !defined {
+		return ""
+	}
+	decision := p.Decide(policy.Subject{Direction: c.Direction, Address: c.Pod}, c.Peer, c.Protocol, c.Port)
+	got := policyworld.Verdict{Allowed: decision.Accept, Tier: decision.By.Tier, Policy: decision.By.Policy, Rule: decision.By.Rule}
+	if got == want {
+		return ""
+	}
+	return fmt.Sprintf("%+v\n got %+v\nwant %+v", c, got, want)
+}
+
+// TestRandomEdits: a plan that follows changes is the one that is made anew,
+// and leads to nothing that is not there.
+func TestRandomEdits(t *testing.T) {
+	for seed := range uint64(worlds(1_000)) {
+		w := policyworld.New(seed)
+		p, _ := policy.Compute(nil, &w.Snapshot, policyworld.Here)
+		for step := range 30 {
+			for range 1 + w.IntN(3) {
+				w.Edit()
+			}
+			snapshot := w.Snapshot
+			next, problems := policy.Compute(p, &snapshot, policyworld.Here)
+			anew, all := policy.Compute(nil, &snapshot, policyworld.Here)
+			p = next
+			text := differs(p, anew)
+			if !slices.Equal(problems, all) {
+				text += fmt.Sprintf("problems %v\nwant %v\n", problems, all)
+			}
+			if text != "" {
+				t.Fatalf("seed %d, step %d:\n%s\n%s", seed, step, text, policyworld.Text(&snapshot))
+			}
+		}
+	}
+}
+
+// differs says in what a plan is not another one; empty: in nothing.
+func differs(got, want *policy.Plan) (text string) {
+	for change := range model.Diff(want.Pods, got.Pods) {
+		text += fmt.Sprintf("pod %+v\n", change)
+	}
+	for change := range model.Diff(want.Ranges, got.Ranges) {
+		text += fmt.Sprintf("range %+v\n", change)
+	}
+	for change := range model.Diff(want.Cells, got.Cells) {
+		text += fmt.Sprintf("cell %+v\n", change)
+	}
+	for change := range model.Diff(want.Rows, got.Rows) {
+		if !change.Had || !change.Has || !change.Old.Equal(change.New) {
+			text += fmt.Sprintf("row %+v\n", change)
+		}
+	}
+	used := map[policy.Row]bool{}
+	for cell, row := range got.Cells.All() {
+		if used[row] = true; cell.Group == policy.Others {
+			continue
+		}
+		if others, _ := got.Cells.Get(policy.Cell{Subject: cell.Subject}); others == row {
+			text += fmt.Sprintf("cell %s is that of others\n", cell)
+		}
+	}
+	for row := range got.Rows.All() {
+		if !used[row] {
+			text += fmt.Sprintf("row %s is not led to\n", row)
+		}
+	}
+	return text
+}
