@@ -31,7 +31,7 @@ func newPolicyNode(t testing.TB, pods int) *policyNode {
 		plane: nftables.New(),
 	}
 	for number := 1; number <= pods; number++ {
-		n.pods[fmt.Sprint("pod", number)] = []netip.Addr{podOf(1, number, model.IPv4), podOf(1, number, model.IPv6)}
+		n.pods[fmt.Sprint("pod", number)] = []netip.Addr{addressOf(1, number, model.IPv4), addressOf(1, number, model.IPv6)}
 	}
 	n.wires = newWires(t, n.pods, n.own...)
 	n.plan = &plan.Node{
@@ -41,8 +41,8 @@ func newPolicyNode(t testing.TB, pods int) *policyNode {
 	return n
 }
 
-// podOf is an address of a pod of a node.
-func podOf(node, pod int, family model.Family) netip.Addr {
+// addressOf is an address of a pod of a node.
+func addressOf(node, pod int, family model.Family) netip.Addr {
 	if family == model.IPv4 {
 		return netip.AddrFrom4([4]byte{10, 244, byte(node), byte(pod)})
 	}
@@ -115,7 +115,7 @@ func TestRandomPolicies(t *testing.T) {
 // peers are addresses elsewhere.
 func (w policyWorld) peers(family model.Family) (all []netip.Addr) {
 	for number := range 4 {
-		all = append(all, podOf(2, number, family), netip.MustParseAddr(fmt.Sprintf([...]string{"198.51.100.%d", "2001:db8:51::%d"}[family], 16*number)))
+		all = append(all, addressOf(2, number, family), netip.MustParseAddr(fmt.Sprintf([...]string{"198.51.100.%d", "2001:db8:51::%d"}[family], 16*number)))
 	}
 	return all
 }
