@@ -23,6 +23,7 @@ type Config struct {
 	Version    string // of this build, for the status
 	Source     Source
 	Publisher  Publisher
+	Pods       PodReader             // of pods that the source does not know yet; nil: it is waited for
 	Servers    []Server              // that run beside; may be none
 	Dataplanes []dataplane.Dataplane // in the order in which they are applied; pods wait for all
 	Surveyor   Surveyor              // of the firewalls of others; nil: those are not looked at
@@ -61,6 +62,12 @@ type Source interface {
 type Publisher interface {
 	PublishNode(ctx context.Context, status kube.NodeStatus) error
 	WriteEvent(ctx context.Context, event kube.Event) error
+}
+
+// PodReader reads one pod from the API server; kube.Client is one, and
+// kube.IsNotFound tells if there is none.
+type PodReader interface {
+	Pod(ctx context.Context, key model.PodKey) (*model.Pod, error)
 }
 
 // socketName is that of the CNI plugin's socket, in Config.RunDir.

@@ -101,6 +101,9 @@ type testCluster struct {
 	peers  []*model.Node
 	pods   []*model.Pod
 
+	policiesUnknown bool
+	read            func(context.Context, model.PodKey) (*model.Pod, error) // nil: there is any pod
+
 	mu        sync.Mutex
 	published []kube.NodeStatus
 	events    []kube.Event
@@ -117,7 +120,7 @@ func newCluster(cidrs ...string) *testCluster {
 
 func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 	feed.Edit(func(s *model.Snapshot) {
-		s.Network = model.DefaultNetwork()
+		s.Network, s.PoliciesKnown = model.DefaultNetwork(), !c.policiesUnknown
 		for _, node := range append(c.peers, c.node) {
 			s.Nodes = s.Nodes.With(node.Name, node)
 		}
@@ -134,6 +137,13 @@ func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 func (c *testCluster) Synced() <-chan struct{}   { return c.synced }
 func (c *testCluster) Changed() <-chan struct{}  { return c.never }
 func (c *testCluster) Problems() []model.Problem { return nil }
+
+func (c *testCluster) Pod(ctx context.Context, key model.PodKey) (*model.Pod, error) {
+	if c.read != nil {
+		return c.read(ctx, key)
+	}
+	return &model.Pod{PodKey: key, Node: testNode}, nil
+}
 
 func (c *testCluster) PublishNode(_ context.Context, status kube.NodeStatus) error {
 	c.mu.Lock()
@@ -251,7 +261,7 @@ func startIn(t testing.TB, cluster *testCluster, runDir, confDir string) *testAg
 	bin := t.TempDir()
 	a := &testAgent{
 		config: Config{
-			Node: testNode, Version: "test", Source: cluster, Publisher: cluster, HealthAddress: testHealthAddress,
+			Node: testNode, Version: "test", Source: cluster, Publisher: cluster, Pods: cluster, HealthAddress: testHealthAddress,
 			Dataplanes: []dataplane.Dataplane{routes}, Servers: []Server{routes},
 			Plugin: plugin(), RunDir: runDir, StateDir: filepath.Join(runDir, "state"), CNIBinDir: bin, CNIConfDir: confDir,
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type attacher struct {
 	spool      *spool
 	notices    *notices
 	publisher  Publisher
+	pods       PodReader // may be nil
 	log        *slog.Logger
 	busy       locks
 	wake       chan struct{} // has an element when Run has to look at what fails
@@ -39,8 +41,9 @@ type attacher struct {
 	mu        sync.Mutex // guards what is below
 	addresses ipam.Allocator
 	journal   *journal
-	full      error // of the last pod that got no address; nil if one would by now
-	unwritten error // of the journal
+	full      error                              // of the last pod that got no address; nil if one would by now
+	unwritten error                              // of the journal
+	fetched   map[model.AttachmentKey]*model.Pod // by acquaint
 
 	// Of the start.
 	strange  []strange           // used by foreign alone
@@ -50,7 +53,8 @@ type attacher struct {
 func newAttacher(c *Config, feed *model.Feed, loop *loop, reserved <-chan struct{}, notices *notices) *attacher {
 	a := &attacher{
 		node: c.Node, feed: feed, loop: loop, reserved: reserved, notices: notices, log: c.Log,
-		able: make(chan struct{}), wake: make(chan struct{}, 1), publisher: c.Publisher,
+		able: make(chan struct{}), wake: make(chan struct{}, 1), publisher: c.Publisher, pods: c.Pods,
+		fetched:    map[model.AttachmentKey]*model.Pod{},
 		bootMarker: filepath.Join(c.RunDir, "boot"),
 		spool:      &spool{cni.SpoolDir(filepath.Join(c.RunDir, socketName)), c.Log},
 	}
@@ -77,12 +81,13 @@ func (a *attacher) look() {
 type wanted struct {
 	model.AttachmentKey
 	pod   model.PodKey
+	uid   model.UID // of the pod; may be zero
 	ports []model.HostPort
 	netns *os.File
 }
 
-// add connects a pod and returns when the kernel has its routes. What is so
-// already stays; after an error nothing is left.
+// add connects a pod and returns when the kernel has its routes and what policies
+// say of it. What is so already stays; after an error nothing is left.
 func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 	defer a.busy.lock(w.AttachmentKey)()
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -97,6 +102,7 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 			return nil, err
 		}
 	}
+	snapshot = a.acquaint(ctx, snapshot, w)
 	v := &veth{netns: w.netns, mtu: podMTU(snapshot, a.node)}
 	if held, ok := snapshot.Attachments.Get(w.AttachmentKey); ok {
 		v.Attachment = held
@@ -149,16 +155,20 @@ func (a *attacher) connect(ctx context.Context, v *veth) error {
 	return v.waitCarrier(ctx)
 }
 
-// waitRoutes waits until the kernel has the routes to the pod.
+// waitRoutes waits until the kernel has the routes to the pod, and what policies
+// say of it.
 func (a *attacher) waitRoutes(ctx context.Context, attachment *model.Attachment, revision uint64) error {
 	result, err := a.loop.waitApplied(ctx, revision)
 	if err != nil {
 		return err
 	}
+	if result.plan.Policy == nil {
+		return fmt.Errorf("%w: what policies forbid is not known", errNotReady)
+	}
 	for _, addr := range attachment.Addresses {
 		prefix := model.HostPrefix(addr)
 		for _, problem := range result.refused {
-			if problem.Field == "route "+prefix.String() {
+			if problem.Field == "route "+prefix.String() || strings.HasPrefix(problem.Field, "policy "+addr.String()+" ") {
 				return errors.New(problem.String())
 			}
 		}
@@ -183,9 +193,12 @@ func (a *attacher) remove(key model.AttachmentKey) error {
 	if err := removeDevice(deviceName(key)); err != nil {
 		return err
 	}
-	a.feed.Edit(func(s *model.Snapshot) { s.Attachments = s.Attachments.Without(key) })
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.feed.Edit(func(s *model.Snapshot) {
+		s.Attachments = s.Attachments.Without(key)
+		a.parted(s, key)
+	})
 	a.addresses.Release(key, time.Now())
 	return nil
 }
@@ -264,7 +277,7 @@ func (a *attacher) allocate(w wanted, ranges []netip.Prefix) (*model.Attachment,
 	a.addresses.SetRanges(ranges)
 	_, mac := hardware(w.AttachmentKey)
 	held, err := a.addresses.Allocate(model.Attachment{
-		AttachmentKey: w.AttachmentKey, Pod: w.pod, Device: deviceName(w.AttachmentKey), MAC: mac, HostPorts: w.ports,
+		AttachmentKey: w.AttachmentKey, Pod: w.pod, UID: w.uid, Device: deviceName(w.AttachmentKey), MAC: mac, HostPorts: w.ports,
 	}, time.Now())
 	if (err != nil) != (a.full != nil) {
 		a.look()
@@ -325,6 +338,8 @@ func (a *attacher) missing(s *model.Snapshot) string {
 		return fmt.Sprintf("node %s has no spec.podCIDRs; run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr", a.node)
 	case uplink(s, a.node) == nil:
 		return fmt.Sprintf("no interface that is up has an address of node %s; compare kubectl get node -o wide with ip addr, and give the kubelet the right --node-ip", a.node)
+	case !s.PoliciesKnown:
+		return "what policies forbid has not been read from the API server yet; the agent's log and fairlead status say why"
 	default:
 		return ""
 	}

@@ -97,6 +97,7 @@ type entry struct {
 	Interface   string          `json:"interface,omitempty"`
 	Namespace   string          `json:"namespace,omitempty"` // of the pod
 	Pod         string          `json:"pod,omitempty"`
+	UID         string          `json:"uid,omitempty"` // of the pod
 	Addresses   []netip.Addr    `json:"addresses"`
 	MAC         model.MAC       `json:"mac,omitzero"`
 	HostPorts   []hostPortEntry `json:"hostPorts,omitempty"`
@@ -120,7 +121,7 @@ func encodeRecord(r ipam.Record) []byte {
 	a := &r.Attachment
 	e := entry{
 		Kind: kindAllocated, ContainerID: a.ContainerID, Interface: a.Interface,
-		Namespace: a.Pod.Namespace, Pod: a.Pod.Name, Addresses: a.Addresses, MAC: a.MAC, At: r.At.UTC(),
+		Namespace: a.Pod.Namespace, Pod: a.Pod.Name, UID: a.UID.String(), Addresses: a.Addresses, MAC: a.MAC, At: r.At.UTC(),
 	}
 	if r.Released {
 		e.Kind = kindReleased
@@ -158,6 +159,7 @@ func decodeRecord(line []byte) (r *ipam.Record, whole bool) {
 	r = &ipam.Record{Released: e.Kind == kindReleased, At: e.At, Attachment: model.Attachment{
 		AttachmentKey: model.AttachmentKey{ContainerID: e.ContainerID, Interface: e.Interface},
 		Pod:           model.PodKey{Namespace: e.Namespace, Name: e.Pod},
+		UID:           model.UIDOf(e.UID),
 		Addresses:     e.Addresses, MAC: e.MAC,
 	}}
 	r.Attachment.Device = deviceName(r.Attachment.AttachmentKey)

@@ -40,6 +40,7 @@ func journalText(records ...ipam.Record) []byte {
 
 func TestJournalRoundTrip(t *testing.T) {
 	records := twoRecords()
+	records[0].Attachment.UID = model.UIDOf("0b9a3c1e-7f64-4c8e-9d0c-000000000001")
 	read, damaged := decodeJournal(journalText(records...))
 	if !reflect.DeepEqual(read, records) || damaged != nil {
 		t.Errorf("got %+v, %v", read, damaged)

@@ -273,7 +273,7 @@ func TestRouteOfAPodIsRefused(t *testing.T) {
 		good := &model.Attachment{AttachmentKey: keyOf("good"), Device: "fl0", Addresses: []netip.Addr{netip.MustParseAddr("10.244.1.1")}}
 		bad := &model.Attachment{AttachmentKey: keyOf("bad"), Device: "missing", Addresses: []netip.Addr{netip.MustParseAddr("10.244.1.2")}}
 		revision := feed.Edit(func(s *model.Snapshot) {
-			s.Network = model.DefaultNetwork()
+			s.Network, s.PoliciesKnown = model.DefaultNetwork(), true
 			s.Nodes = s.Nodes.With(testNode, cluster.node)
 			s.Links = s.Links.With("uplink", uplink)
 			s.Attachments = s.Attachments.With(good.AttachmentKey, good).With(bad.AttachmentKey, bad)

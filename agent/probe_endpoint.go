@@ -15,9 +15,8 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// endpointKey is the attachment of the probe endpoint: no container has such an
-// ID.
-var endpointKey = model.AttachmentKey{ContainerID: "fairlead-probe", Interface: "eth0"}
+// endpointKey is the attachment of the probe endpoint.
+var endpointKey = model.ProbeEndpoint
 
 // endpoint is a network namespace of the agent's own, connected as pods are: who
 // reaches it reaches pods of this node, and what it reaches, they do. Its

@@ -69,6 +69,7 @@ func (s *state) read(emit metric.Emit) error {
 	for kind, count := range map[string]int{
 		"Node": snapshot.Nodes.Len(), "Pod": snapshot.Pods.Len(),
 		"Service": snapshot.Services.Len(), "EndpointSlice": snapshot.Slices.Len(),
+		"Namespace": snapshot.Namespaces.Len(), "NetworkPolicy": snapshot.Policies.Len(), "ClusterNetworkPolicy": snapshot.ClusterPolicies.Len(),
 		"Link": snapshot.Links.Len(), "Attachment": snapshot.Attachments.Len(),
 	} {
 		emit("fairlead_snapshot_objects", float64(count), kind)

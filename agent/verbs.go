@@ -79,7 +79,9 @@ func (v *verbs) add(ctx context.Context, request *cni.Request, key model.Attachm
 	if err != nil {
 		return nil, err
 	}
-	connected, err := v.attacher.add(ctx, wanted{AttachmentKey: key, pod: podOf(request.Args), ports: ports, netns: netns})
+	w := wanted{AttachmentKey: key, ports: ports, netns: netns}
+	w.pod, w.uid = podOf(request.Args)
+	connected, err := v.attacher.add(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -132,17 +134,19 @@ func (v *verbs) validate(request *cni.Request, netns *os.File) error {
 	return nil
 }
 
-// podOf reads the pod's name from CNI_ARGS; zero if it is not there.
-func podOf(args string) (pod model.PodKey) {
+// podOf reads the pod's name and UID from CNI_ARGS; zero if they are not there.
+func podOf(args string) (pod model.PodKey, uid model.UID) {
 	for arg := range strings.SplitSeq(args, ";") {
 		switch name, value, _ := strings.Cut(arg, "="); name {
 		case "K8S_POD_NAMESPACE":
 			pod.Namespace = value
 		case "K8S_POD_NAME":
 			pod.Name = value
+		case "K8S_POD_UID":
+			uid = model.UIDOf(value)
 		}
 	}
-	return pod
+	return pod, uid
 }
 
 func (v *verbs) collect(request *cni.Request) error {

@@ -89,6 +89,6 @@ func runAgent(command *cobra.Command, config agent.Config, api kube.Options) err
 		return fmt.Errorf("find the CNI plugin: %w", err)
 	}
 	config.Plugin = filepath.Join(filepath.Dir(executable), "fairlead-cni")
-	config.Source, config.Publisher = client.Source(), client
+	config.Source, config.Publisher, config.Pods = client.Source(), client, client
 	return agent.Run(command.Context(), config)
 }

@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -18,6 +19,7 @@ import (
 	networking "k8s.io/client-go/kubernetes/typed/networking/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 )
@@ -53,7 +55,8 @@ type Client struct {
 	coordination coordination.CoordinationV1Interface
 	fairlead     rest.Interface
 
-	nodes, pods, services, slices sparseClient
+	nodes, pods, services, slices, policies sparseClient
+	clusterPolicies                         rest.Interface
 
 	servers *servers     // nil with a kubeconfig
 	config  *rest.Config // as it was connected
@@ -160,14 +163,21 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	if err := c.readSparsely(typed, transport); err != nil {
 		return nil, wrap(err)
 	}
-	ours := rest.CopyConfig(config)
-	version := v1alpha1.GroupVersion()
-	ours.APIPath, ours.GroupVersion = "/apis", &version
-	ours.NegotiatedSerializer = serializer.NewCodecFactory(newScheme()).WithoutConversion()
-	if c.fairlead, err = rest.RESTClientForConfigAndClient(ours, transport); err != nil {
+	if c.fairlead, err = customClient(v1alpha1.GroupVersion(), config, transport); err != nil {
+		return nil, wrap(err)
+	}
+	if c.clusterPolicies, err = customClient(schema.GroupVersion(v1alpha2.GroupVersion), config, transport); err != nil {
 		return nil, wrap(err)
 	}
 	return c, nil
+}
+
+// customClient is for kinds that a CustomResourceDefinition has brought.
+func customClient(version schema.GroupVersion, config *rest.Config, transport *http.Client) (rest.Interface, error) {
+	config = rest.CopyConfig(config)
+	config.APIPath, config.GroupVersion = "/apis", &version
+	config.NegotiatedSerializer = serializer.NewCodecFactory(newScheme()).WithoutConversion()
+	return rest.RESTClientForConfigAndClient(config, transport)
 }
 
 func (c *Client) readSparsely(config *rest.Config, transport *http.Client) (err error) {
@@ -180,13 +190,18 @@ func (c *Client) readSparsely(config *rest.Config, transport *http.Client) (err 
 	if c.services, err = newSparseClient(sparseServices, config, transport); err != nil {
 		return err
 	}
-	c.slices, err = newSparseClient(sparseSlices, config, transport)
+	if c.slices, err = newSparseClient(sparseSlices, config, transport); err != nil {
+		return err
+	}
+	c.policies, err = newSparseClient(sparsePolicies, config, transport)
 	return err
 }
 
 func newScheme() *runtime.Scheme {
 	scheme := runtime.NewScheme()
-	_ = v1alpha1.AddToScheme(scheme) // returns nil always
+	// These return nil always.
+	_ = v1alpha1.AddToScheme(scheme)
+	_ = v1alpha2.Install(scheme)
 	return scheme
 }
 

@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"unique"
@@ -87,16 +88,26 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 
 func sparsePods() (*sparse[*corev1.Pod, model.PodKey, *model.Pod], error) {
 	return newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, convertPod,
-		"metadata.uid", "spec.nodeName", "spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs.ip")
+		"metadata.uid", "metadata.labels", "metadata.annotations["+mirrored+"]", "spec.nodeName", "spec.hostNetwork",
+		"spec.containers.ports.name", "spec.containers.ports.containerPort", "spec.containers.ports.protocol",
+		"spec.initContainers.restartPolicy", "spec.initContainers.ports.name",
+		"spec.initContainers.ports.containerPort", "spec.initContainers.ports.protocol",
+		"status.phase", "status.podIP", "status.podIPs.ip")
 }
+
+// mirrored is the annotation of a pod that a kubelet has made to show one of its
+// own, a static one: the UID that the kubelet knows it by.
+const mirrored = corev1.MirrorPodAnnotationKey
 
 func convertPod(object *corev1.Pod) converted[model.PodKey, *model.Pod] {
 	pod := &model.Pod{
 		PodKey:      model.PodKey{Namespace: intern(object.Namespace), Name: object.Name},
-		UID:         model.UIDOf(string(object.UID)),
+		UID:         model.UIDOf(cmp.Or(object.Annotations[mirrored], string(object.UID))),
 		Node:        intern(object.Spec.NodeName),
 		HostNetwork: object.Spec.HostNetwork,
 		Finished:    object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed,
+		Labels:      model.LabelsOf(object.Labels),
+		Ports:       namedPorts(&object.Spec),
 	}
 	to := converted[model.PodKey, *model.Pod]{key: pod.PodKey, value: pod}
 	ips := object.Status.PodIPs
@@ -115,6 +126,42 @@ func convertPod(object *corev1.Pod) converted[model.PodKey, *model.Pod] {
 		pod.Addresses = append(pod.Addresses, addr.Unmap())
 	}
 	return to
+}
+
+// namedPorts are those of containers that run as long as the pod does; init
+// containers that are sidecars are among them (KEP-753).
+func namedPorts(pod *corev1.PodSpec) (ports []model.ContainerPort) {
+	add := func(container *corev1.Container) {
+		for i := range container.Ports {
+			port := &container.Ports[i]
+			protocol, err := protocolOf(port.Protocol)
+			if port.Name == "" || err != nil || port.ContainerPort < 1 || port.ContainerPort > 65535 {
+				continue // the API server has checked: it is of no use to anyone
+			}
+			ports = append(ports, model.ContainerPort{Name: intern(port.Name), Protocol: protocol, Port: uint16(port.ContainerPort)})
+		}
+	}
+	for i := range pod.InitContainers {
+		if policy := pod.InitContainers[i].RestartPolicy; policy != nil && *policy == corev1.ContainerRestartPolicyAlways {
+			add(&pod.InitContainers[i])
+		}
+	}
+	for i := range pod.Containers {
+		add(&pod.Containers[i])
+	}
+	return slices.Clip(ports)
+}
+
+// convertNamespace gives it the label that names it, which API servers see to and
+// a file may lack.
+func convertNamespace(object *corev1.Namespace) converted[string, *model.Namespace] {
+	labels := maps.Clone(object.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[corev1.LabelMetadataName] = object.Name
+	namespace := &model.Namespace{Name: intern(object.Name), Labels: model.LabelsOf(labels)}
+	return converted[string, *model.Namespace]{key: namespace.Name, value: namespace}
 }
 
 func notUnderstood(kind string, meta *metav1.ObjectMeta, field string, err error) model.Problem {

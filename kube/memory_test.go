@@ -112,9 +112,11 @@ func benchPod(i int) *corev1.Pod {
 			Namespace: fmt.Sprintf("namespace-%d", i%500),
 			Name:      fmt.Sprintf("deployment-%d-5d8f6c7b9-%05d", i/10, i),
 			UID:       types.UID(fmt.Sprintf("0b9a3c1e-7f64-4c8e-9d0c-%012d", i)),
-			Labels:    map[string]string{"app": fmt.Sprintf("deployment-%d", i/10)},
+			Labels:    map[string]string{"app": fmt.Sprintf("deployment-%d", i/10), "pod-template-hash": "5d8f6c7b9"},
 		},
-		Spec: corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", i%1000), Containers: make([]corev1.Container, 2)},
+		Spec: corev1.PodSpec{NodeName: fmt.Sprintf("node-%d", i%1000), Containers: []corev1.Container{
+			{Name: "web", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}, {Name: "metrics", ContainerPort: 9090}}}, {Name: "proxy"},
+		}},
 		Status: corev1.PodStatus{
 			Phase:  corev1.PodRunning,
 			PodIPs: []corev1.PodIP{{IP: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)}, {IP: fmt.Sprintf("fd00::%x", i)}},

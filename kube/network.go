@@ -21,6 +21,7 @@ func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] 
 	to.routing(spec)
 	to.masquerade(&spec.Masquerade)
 	to.services(&spec.Services)
+	to.policy(&spec.Policy)
 	to.foreignFirewall(spec.ForeignFirewall)
 	for i, plugin := range spec.CNI.Plugins {
 		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
@@ -110,6 +111,22 @@ func (r *networkReader) services(spec *v1alpha1.Services) {
 	}
 }
 
+// The values of spec.policy.established.
+const (
+	keepEstablished = "keep"
+	cutEstablished  = "cut"
+)
+
+func (r *networkReader) policy(spec *v1alpha1.Policy) {
+	switch spec.Established {
+	case "", keepEstablished:
+	case cutEstablished:
+		r.network.Policy.CutEstablished = true
+	default:
+		r.wrong("spec.policy.established", fmt.Sprintf("%q is neither %s nor %s; %s is used", spec.Established, keepEstablished, cutEstablished, keepEstablished))
+	}
+}
+
 func (r *networkReader) prefixes(field string, texts []v1alpha1.CIDR) (prefixes []netip.Prefix) {
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(string(text))
@@ -148,6 +165,9 @@ func networkObjectOf(n *model.Network) object {
 			"nodePortAddresses":  n.Services.NodePortAddresses,
 			"localhostNodePorts": n.Services.LocalhostNodePorts, "masqueradeAll": n.Services.MasqueradeAll,
 		}
+	}
+	if n.Policy.CutEstablished {
+		spec["policy"] = object{"established": cutEstablished}
 	}
 	if n.ForeignFirewall != "" {
 		spec["foreignFirewall"] = n.ForeignFirewall

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -32,6 +33,7 @@ type nodeState struct {
 	Links       []linkState       `json:"links,omitempty"`
 	Attachments []attachmentState `json:"attachments,omitempty"`
 	Firewalls   *firewallState    `json:"firewalls,omitempty"`
+	NoPolicies  bool              `json:"policiesUnknown,omitempty"` // they have not been read yet
 }
 
 // firewallState is what others filter with.
@@ -57,6 +59,7 @@ type attachmentState struct {
 	Interface   string          `json:"interface"`
 	Namespace   string          `json:"namespace,omitempty"` // of the pod
 	Pod         string          `json:"pod,omitempty"`
+	UID         string          `json:"uid,omitempty"` // of the pod
 	Device      string          `json:"device"`
 	MAC         model.MAC       `json:"mac,omitzero"` // of the pod's side
 	Addresses   []netip.Addr    `json:"addresses,omitempty"`
@@ -89,13 +92,15 @@ func (h *head) String() string {
 	return h.Kind + " " + name
 }
 
-// ReadSnapshot reads documents of YAML or JSON: Nodes, Pods, Services,
-// EndpointSlices, ServiceCIDRs and the Network as kubectl get -o yaml prints
-// them, lists included, and NodeState documents for the part of one node.
-// Without a Network there are the defaults. Other kinds are errors, as are values that cannot be understood; they name the document,
-// counted from 1, the object and the field.
+// ReadSnapshot reads documents of YAML or JSON: Nodes, Namespaces, Pods, Services,
+// EndpointSlices, ServiceCIDRs, NetworkPolicies, ClusterNetworkPolicies and the
+// Network as kubectl get -o yaml prints them, lists included, and NodeState
+// documents for the part of one node. Without a Network there are the defaults;
+// policies that are not there do not exist. Other kinds are errors, as are values
+// that cannot be understood; they name the document, counted from 1, the object
+// and the field.
 func ReadSnapshot(r io.Reader) (*model.Snapshot, error) {
-	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
+	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork(), PoliciesKnown: true}
 	documents := utilyaml.NewYAMLReader(bufio.NewReader(r))
 	for number := 1; ; number++ {
 		document, err := documents.Read()
@@ -130,6 +135,12 @@ func addDocument(to *model.Snapshot, document []byte) error {
 		err = add(document, &to.Nodes, convertNode, &found)
 	case h.Kind == "Pod" && h.APIVersion == "v1":
 		err = add(document, &to.Pods, convertPod, &found)
+	case h.Kind == "Namespace" && h.APIVersion == "v1":
+		err = add(document, &to.Namespaces, convertNamespace, &found)
+	case h.Kind == "NetworkPolicy" && h.APIVersion == networkingv1.SchemeGroupVersion.String():
+		err = add(document, &to.Policies, convertPolicy, &found)
+	case h.Kind == "ClusterNetworkPolicy" && h.APIVersion == clusterPolicyVersion:
+		err = add(document, &to.ClusterPolicies, convertClusterPolicy, &found)
 	case h.Kind == "Service" && h.APIVersion == "v1":
 		err = add(document, &to.Services, convertService, &found)
 	case h.Kind == "EndpointSlice" && h.APIVersion == discoveryv1.SchemeGroupVersion.String():
@@ -145,7 +156,7 @@ func addDocument(to *model.Snapshot, document []byte) error {
 	case h.Kind == nodeStateKind && h.APIVersion == v1alpha1.GroupVersion().String():
 		return addNodeState(to, document)
 	default:
-		return fmt.Errorf("%s of %s is not a part of snapshots; Nodes, Pods, Services, EndpointSlices, ServiceCIDRs, the Network and NodeState are",
+		return fmt.Errorf("%s of %s is not a part of snapshots; Nodes, Namespaces, Pods, Services, EndpointSlices, ServiceCIDRs, NetworkPolicies, ClusterNetworkPolicies, the Network and NodeState are",
 			h.String(), h.APIVersion)
 	}
 	if err != nil {
@@ -196,7 +207,7 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: coming: %w", nodeStateKind, err)
 	}
-	to.Former, to.Coming = former, coming
+	to.Former, to.Coming, to.PoliciesKnown = former, coming, !state.NoPolicies
 	if state.Firewalls != nil {
 		to.Firewalls = &model.Firewalls{}
 		for _, chain := range state.Firewalls.Drops {
@@ -210,8 +221,8 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 	for _, a := range state.Attachments {
 		attachment := &model.Attachment{
 			AttachmentKey: model.AttachmentKey{ContainerID: a.ContainerID, Interface: a.Interface},
-			Pod:           model.PodKey{Namespace: a.Namespace, Name: a.Pod},
-			Device:        a.Device, MAC: a.MAC, Addresses: a.Addresses,
+			Pod:           model.PodKey{Namespace: a.Namespace, Name: a.Pod}, UID: model.UIDOf(a.UID),
+			Device: a.Device, MAC: a.MAC, Addresses: a.Addresses,
 		}
 		for _, port := range a.HostPorts {
 			attachment.HostPorts = append(attachment.HostPorts, model.HostPort{
@@ -245,6 +256,7 @@ func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
 		documents = append(documents, podObjectOf(pod))
 	}
 	documents = append(documents, serviceObjects(snapshot)...)
+	documents = append(documents, policyObjects(snapshot)...)
 	documents = append(documents, nodeStateOf(snapshot))
 	for _, document := range documents {
 		text, err := yaml.Marshal(document)
@@ -307,15 +319,22 @@ func podObjectOf(p *model.Pod) object {
 	if p.Finished {
 		status["phase"] = corev1.PodSucceeded
 	}
-	return object{
-		"apiVersion": "v1", "kind": "Pod",
-		"metadata": object{"namespace": p.Namespace, "name": p.Name, "uid": p.UID.String()},
-		"spec":     spec, "status": status,
+	if len(p.Ports) > 0 {
+		var ports []object
+		for _, port := range p.Ports {
+			ports = append(ports, object{"name": port.Name, "protocol": port.Protocol, "containerPort": port.Port})
+		}
+		spec["containers"] = []object{{"ports": ports}}
 	}
+	metadata := object{"namespace": p.Namespace, "name": p.Name, "uid": p.UID.String()}
+	if p.Labels != (model.Labels{}) {
+		metadata["labels"] = maps.Collect(p.Labels.All())
+	}
+	return object{"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
 }
 
 func nodeStateOf(snapshot *model.Snapshot) nodeState {
-	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind}
+	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind, NoPolicies: !snapshot.PoliciesKnown}
 	if snapshot.Former != nil {
 		state.Former = routingObjectOf(snapshot.Former)
 	}
@@ -337,7 +356,7 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 	}) {
 		a, _ := snapshot.Attachments.Get(key)
 		written := attachmentState{
-			ContainerID: a.ContainerID, Interface: a.Interface, Namespace: a.Pod.Namespace, Pod: a.Pod.Name,
+			ContainerID: a.ContainerID, Interface: a.Interface, Namespace: a.Pod.Namespace, Pod: a.Pod.Name, UID: a.UID.String(),
 			Device: a.Device, MAC: a.MAC, Addresses: a.Addresses,
 		}
 		for _, port := range a.HostPorts {

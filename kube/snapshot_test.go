@@ -35,7 +35,7 @@ metadata: {name: default}
 spec:
   {mtu: 1400, directRouting: false, backend: udp, udp: {port: 99},
    masquerade: {ipv6: false, exclude: [198.51.100.0/24], from: [192.0.2.0/24]}, cni: {plugins: [{type: bandwidth}]},
-   services: {nodePortAddresses: [192.0.2.0/24, "::/0"], localhostNodePorts: true, masqueradeAll: true}}
+   services: {nodePortAddresses: [192.0.2.0/24, "::/0"], localhostNodePorts: true, masqueradeAll: true}, policy: {established: cut}}
 ---
 apiVersion: fairlead.io/v1alpha1
 kind: NodeState
@@ -43,7 +43,7 @@ former: {backend: ipip}
 links:
 - {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
 attachments:
-- {containerID: c1, interface: eth0, namespace: default, pod: web, device: fl1, mac: "02:00:00:00:00:01",
+- {containerID: c1, interface: eth0, namespace: default, pod: web, uid: 0b9a3c1e-7f64-4c8e-9d0c-000000000001, device: fl1, mac: "02:00:00:00:00:01",
    addresses: [10.244.0.2], hostPorts: [{protocol: UDP, hostIP: 192.0.2.1, hostPort: 53, podPort: 1053}]}
 `
 
@@ -66,7 +66,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("node: %+v", node)
 	case link == nil || !link.AcceptsRA || link.MTU != 1500:
 		t.Errorf("link: %+v", link)
-	case attachment == nil || attachment.Pod != web.PodKey || attachment.MAC[5] != 1 ||
+	case attachment == nil || attachment.Pod != web.PodKey || attachment.UID.String() != "0b9a3c1e-7f64-4c8e-9d0c-000000000001" || attachment.MAC[5] != 1 ||
 		len(attachment.HostPorts) != 1 || attachment.HostPorts[0].String() != "192.0.2.1:53/UDP":
 		t.Errorf("attachment: %+v", attachment)
 	case first.Former == nil || first.Former.Backend != model.BackendIPIP:
@@ -74,7 +74,7 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	case first.Network.MTU != 1400 || first.Network.DirectRouting || first.Network.UDPPort != 99 || len(first.Network.Plugins) != 1 ||
 		first.Network.Masquerade.On != [...]bool{model.IPv4: true, model.IPv6: false} ||
 		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1 ||
-		len(first.Network.Services.NodePortAddresses) != 2 || !first.Network.Services.LocalhostNodePorts || !first.Network.Services.MasqueradeAll:
+		len(first.Network.Services.NodePortAddresses) != 2 || !first.Network.Services.LocalhostNodePorts || !first.Network.Services.MasqueradeAll || !first.Network.Policy.CutEstablished:
 		t.Errorf("network: %+v", first.Network)
 	}
 
@@ -112,6 +112,8 @@ func TestSnapshotMistakes(t *testing.T) {
 		"a CIDR":        {"---\napiVersion: v1\nkind: Node\nmetadata: {name: a}\nspec: {podCIDRs: [x]}", []string{"document 1", "Node a", "spec.podCIDRs", `"x"`}},
 		"a type":        {"apiVersion: v1\nkind: Node\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: b}\nspec: {podCIDRs: 7}", []string{"document 2", "Node b", "podCIDRs"}},
 		"a Network":     {"apiVersion: fairlead.io/v1alpha1\nkind: Network\nmetadata: {name: default}\nspec: {mtu: 3}", []string{"Network default", "spec.mtu", "576"}},
+		"a policy":      {"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {namespace: ns, name: p}\nspec: {ingress: [{ports: [{endPort: 7}]}]}", []string{"NetworkPolicy ns/p", "spec.ingress[0].ports[0]", "endPort 7"}},
+		"an option":     {"apiVersion: fairlead.io/v1alpha1\nkind: Network\nmetadata: {name: default}\nspec: {policy: {established: x}}", []string{"Network default", "spec.policy.established", "keep nor cut"}},
 		"an item":       {"kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {namespace: ns, name: p}, status: {podIPs: [{ip: x}]}}", []string{"item 1", "Pod ns/p", "status.podIPs"}},
 		"a node's word": {"apiVersion: fairlead.io/v1alpha1\nkind: NodeState\nlinks: [{nam: eth0}]", []string{"NodeState", "nam"}},
 		"not YAML":      {"a: b: c", []string{"document 1"}},

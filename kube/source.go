@@ -58,22 +58,43 @@ func (s *Source) Changed() <-chan struct{} {
 // Run watches until ctx ends, and then returns nil. Whatever fails meanwhile
 // is tried again, with growing pauses; Problems tells.
 func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
-	watches := []func(*model.Feed, func()) func(context.Context){s.nodes, s.network}
+	type prepare = func(*model.Feed, func()) func(context.Context)
+	first, policies := []prepare{s.nodes, s.network}, []prepare(nil)
 	if !s.few {
-		watches = append(watches, s.podsOf, s.services, s.slices, s.serviceCIDRs)
+		first = append(first, s.podsOf, s.services, s.slices, s.serviceCIDRs)
+		policies = []prepare{s.namespaces, s.policies, s.clusterPolicies}
 	}
-	var unknown atomic.Int32
-	unknown.Store(int32(len(watches)))
+	// The rest does not wait for policies, which we may not be allowed to read: what
+	// they forbade stays forbidden. They wait for the rest, since without the pods
+	// they say nothing.
+	known := after(len(policies)+1, func() {
+		feed.Edit(func(snapshot *model.Snapshot) { snapshot.PoliciesKnown = !s.few })
+	})
+	synced := after(len(first), func() {
+		close(s.synced)
+		known()
+	})
 	var group errgroup.Group
-	for _, prepare := range watches {
-		run := prepare(feed, sync.OnceFunc(func() {
-			if unknown.Add(-1) == 0 {
-				close(s.synced)
-			}
-		}))
+	for _, prepare := range first {
+		run := prepare(feed, sync.OnceFunc(synced))
+		group.Go(func() error { run(ctx); return nil })
+	}
+	for _, prepare := range policies {
+		run := prepare(feed, sync.OnceFunc(known))
 		group.Go(func() error { run(ctx); return nil })
 	}
 	return group.Wait()
+}
+
+// after returns a function that does something when it has been called so often.
+func after(times int, do func()) func() {
+	var left atomic.Int32
+	left.Store(int32(times))
+	return func() {
+		if left.Add(-1) == 0 {
+			do()
+		}
+	}
 }
 
 // turns are for a source that every node has. The one of the leader has no

@@ -49,9 +49,9 @@ func TestSourceFollows(t *testing.T) {
 			feed := start(t, source)
 			synced(t, source)
 
-			first, _ := feed.Latest()
-			if first.Revision != 3 {
-				t.Errorf("the first lists made %d revisions, not one each", first.Revision)
+			first := until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+			if first.Revision != 4 {
+				t.Errorf("the first lists and that all are known made %d revisions, not one each", first.Revision)
 			}
 			a, _ := first.Nodes.Get("a")
 			want := &model.Node{Name: "a", UID: "uid-of-a",
@@ -96,7 +96,7 @@ func TestSourceRelists(t *testing.T) {
 	source := s.client(Options{}).Source()
 	feed := start(t, source)
 	synced(t, source)
-	before, _ := feed.Latest()
+	before := until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
 	s.forget(nodesPath + "/b")
 	after := until(t, feed, "node b going", func(s *model.Snapshot) bool { return s.Nodes.Len() == 1 })
 	if after.Revision != before.Revision+1 {
@@ -147,7 +147,7 @@ func TestInvalidNetworkIsNotFollowed(t *testing.T) {
 	source := s.client(Options{}).Source()
 	feed := start(t, source)
 	synced(t, source)
-	before, _ := feed.Latest()
+	before := until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
 	changed := source.Changed()
 	s.put(networksPath, stubNetwork(`"mtu": 12, "vxlan": {"vni": 7}`))
 	select {
@@ -207,4 +207,116 @@ func TestNodeValuesThatAreNotUnderstood(t *testing.T) {
 	if problems := source.Problems(); len(problems) > 0 {
 		t.Errorf("problems of a node that is gone: %v", problems)
 	}
+}
+
+// TestSourceOfPolicies: policies, namespaces and pods as policies see them come to
+// be known, all of them before it is said that they are.
+func TestSourceOfPolicies(t *testing.T) {
+	for _, protobuf := range []bool{false, true} {
+		t.Run(map[bool]string{false: "JSON", true: "protobuf"}[protobuf], func(t *testing.T) {
+			s := newStub(t)
+			s.protobuf = protobuf
+			s.put(namespacesPath, `{"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop", "labels": {"team": "a"}}}`)
+			s.put(podsPath, `{"kind": "Pod", "apiVersion": "v1", "metadata": {"namespace": "shop", "name": "web", "labels": {"app": "web"}},
+				"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}}`)
+			policy := func(cidr string) string {
+				return `{"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1", "metadata": {"namespace": "shop", "name": "p"},
+					"spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "` + cidr + `"}}]}]}}`
+			}
+			s.put(policiesPath, policy("10.0.0.0/8"))
+			source := s.client(Options{}).Source()
+			feed := start(t, source)
+			first := until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+			shop, _ := first.Namespaces.Get("shop")
+			web, _ := first.Pods.Get(model.PodKey{Namespace: "shop", Name: "web"})
+			key := model.PolicyKey{Namespace: "shop", Name: "p"}
+			p, _ := first.Policies.Get(key)
+			switch {
+			case shop == nil || shop.Labels.String() != own+",team=a":
+				t.Errorf("the namespace is %+v", shop)
+			case web == nil || web.Labels.String() != "app=web" || len(web.Ports) != 1 || web.Ports[0].Port != 8080:
+				t.Errorf("the pod is %+v", web)
+			case p == nil || policyText(p) != "all; ingress [10.0.0.0/8: any]":
+				t.Errorf("the policy is %+v", p)
+			}
+			s.put(policiesPath, policy("11.0.0.0/8"))
+			until(t, feed, "the new policy", func(s *model.Snapshot) bool {
+				p, _ := s.Policies.Get(key)
+				return p != nil && policyText(p) == "all; ingress [11.0.0.0/8: any]"
+			})
+			s.put(policiesPath, policy("oops"))
+			until(t, feed, "the policy with a mistake", func(s *model.Snapshot) bool {
+				p, _ := s.Policies.Get(key)
+				return p != nil && policyText(p) == "all; ingress [: any]"
+			})
+			if problems := source.Problems(); len(problems) != 1 || problems[0].Field != "spec.ingress[0].from[0].ipBlock.cidr" {
+				t.Errorf("problems %v", problems)
+			}
+			s.remove(policiesPath + "/p")
+			until(t, feed, "no policy", func(s *model.Snapshot) bool { return s.Policies.Len() == 0 })
+			if problems := source.Problems(); len(problems) > 0 {
+				t.Errorf("problems %v", problems)
+			}
+		})
+	}
+}
+
+// TestSourceMayNotReadPolicies: with the role of an older release, all but
+// policies is followed, it is said what to do, and it is not said that there are
+// none.
+func TestSourceMayNotReadPolicies(t *testing.T) {
+	for _, path := range []string{policiesPath, namespacesPath, clusterPoliciesPath} {
+		s := newStub(t)
+		s.forbidden[path] = true
+		s.put(nodesPath, stubNode("a", `"spec": {}`))
+		source := s.client(Options{}).Source()
+		feed := start(t, source)
+		synced(t, source)
+		said := func() string {
+			for {
+				changed := source.Changed()
+				for _, problem := range source.Problems() {
+					if problem.Reason == "Forbidden" {
+						return problem.String()
+					}
+				}
+				select {
+				case <-changed:
+				case <-time.After(30 * time.Second):
+					t.Fatalf("%s: problems %v", path, source.Problems())
+				}
+			}
+		}()
+		if !strings.Contains(said, "apply Fairlead's manifest again") || !strings.Contains(said, path[strings.LastIndex(path, "/")+1:]) {
+			t.Errorf("%s: %s", path, said)
+		}
+		if now, _ := feed.Latest(); now.PoliciesKnown || now.Nodes.Len() != 1 {
+			t.Errorf("%s: %+v", path, now)
+		}
+		s.mu.Lock()
+		s.forbidden = map[string]bool{}
+		s.mu.Unlock()
+		until(t, feed, path+" allowed", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+	}
+}
+
+// TestSourceOfClusterPolicies: without their kind nothing is wrong, and they are
+// noticed when it comes.
+func TestSourceOfClusterPolicies(t *testing.T) {
+	s := newStub(t)
+	source := s.client(Options{}).Source()
+	feed := start(t, source)
+	until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+	if problems := source.Problems(); len(problems) > 0 {
+		t.Errorf("problems %v", problems)
+	}
+	s.mu.Lock()
+	delete(s.missing, clusterPoliciesPath)
+	s.mu.Unlock()
+	s.put(clusterPoliciesPath, `{"kind": "ClusterNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha2", "metadata": {"name": "c"},
+		"spec": {"tier": "Admin", "priority": 5, "subject": {"namespaces": {}}, "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}}`)
+	until(t, feed, "the policy", func(s *model.Snapshot) bool {
+		c, _ := s.ClusterPolicies.Get("c")
+		return c != nil && clusterPolicyText(c) == "Admin 5 {all}/{all}; ingress Deny [{all}/{all}: any]"
+	})
 }

@@ -12,10 +12,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +32,7 @@ func TestSparse(t *testing.T) {
 	t.Run("Pod", func(t *testing.T) { bothWays(t, sparsePods, seasonPod) })
 	t.Run("Service", func(t *testing.T) { bothWays(t, sparseServices, seasonService) })
 	t.Run("EndpointSlice", func(t *testing.T) { bothWays(t, sparseSlices, seasonSlice) })
+	t.Run("NetworkPolicy", func(t *testing.T) { bothWays(t, sparsePolicies, seasonPolicy) })
 }
 
 // bothWays makes random objects and puts into each some of what conversions look
@@ -90,123 +91,6 @@ func encoded(t testing.TB, contentType string, object runtime.Object) []byte {
 	return content
 }
 
-// pick chooses what is worth to be tried.
-type pick struct{ *rand.Rand }
-
-func (p pick) of(texts ...string) string { return texts[p.Intn(len(texts))] }
-
-func (p pick) some(texts ...string) (some []string) {
-	for range p.Intn(3) {
-		some = append(some, p.of(texts...))
-	}
-	return some
-}
-
-func (p pick) address() string {
-	return p.of("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7", "fd00::1", "::ffff:10.0.0.1", "010.0.0.1", "x", "")
-}
-
-func (p pick) addresses() (some []string) {
-	for range p.Intn(3) {
-		some = append(some, p.address())
-	}
-	return some
-}
-
-// entries adds to a map.
-func (p pick) entries(to *map[string]string, all map[string]string) {
-	for key, value := range all {
-		if p.Intn(2) == 0 {
-			if *to == nil {
-				*to = map[string]string{}
-			}
-			(*to)[key] = value
-		}
-	}
-}
-
-func seasonNode(node *corev1.Node, p pick) {
-	p.entries(&node.Labels, map[string]string{corev1.LabelTopologyZone: "z"})
-	p.entries(&node.Annotations, map[string]string{flannelManages: "true", flannelBackend: "vxlan"})
-	if p.Intn(3) == 0 { // random ones have none
-		node.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-	}
-	for i := range node.Spec.Taints {
-		node.Spec.Taints[i].Key = p.of(toBeDeleted, "another")
-	}
-	node.Spec.PodCIDR = p.of("10.0.1.0/24", "fd00:1::/64", "")
-	node.Spec.PodCIDRs = p.some("10.0.1.0/24", "fd00:1::/64", "10.0.2.1/24", "192.0.2.0/28", "10.0.3.0")
-	node.Status.Addresses = nil
-	for _, address := range p.addresses() {
-		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{
-			Type: corev1.NodeAddressType(p.of("InternalIP", "Hostname")), Address: address,
-		})
-	}
-}
-
-func seasonPod(pod *corev1.Pod, p pick) {
-	pod.Status.Phase = corev1.PodPhase(p.of("Running", "Pending", "Failed", "Succeeded"))
-	pod.Status.PodIP, pod.Status.PodIPs = p.of("", p.address()), nil
-	for _, address := range p.addresses() {
-		pod.Status.PodIPs = append(pod.Status.PodIPs, corev1.PodIP{IP: address})
-	}
-}
-
-func seasonService(service *corev1.Service, p pick) {
-	if p.Intn(4) == 0 {
-		p.entries(&service.Labels, map[string]string{serviceProxyName: "x", corev1.IsHeadlessService: ""})
-	}
-	spec := &service.Spec
-	spec.Type = corev1.ServiceType(p.of("ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer", "ExternalName", ""))
-	spec.ClusterIP = p.of(p.address(), "10.96.0.1", "None")
-	spec.ClusterIPs = p.some("10.96.0.1", "fd96::1")
-	spec.ExternalIPs, spec.LoadBalancerSourceRanges = p.addresses(), p.some("192.0.2.0/24", "fd00::/8", " 10.0.0.0/8", "x")
-	spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicy(p.of("Local", "Cluster"))
-	spec.SessionAffinity = corev1.ServiceAffinity(p.of("ClientIP", "None"))
-	if spec.InternalTrafficPolicy != nil {
-		*spec.InternalTrafficPolicy = corev1.ServiceInternalTrafficPolicy(p.of("Local", "Cluster"))
-	}
-	for i := range spec.Ports {
-		spec.Ports[i].Protocol = corev1.Protocol(p.of("TCP", "UDP", "SCTP", "", "x"))
-		spec.Ports[i].Port, spec.Ports[i].NodePort = p.Int31n(65536), p.Int31n(65536)
-	}
-	service.Status.LoadBalancer.Ingress = nil
-	for _, address := range p.addresses() {
-		mode := corev1.LoadBalancerIPMode(p.of("VIP", "Proxy"))
-		ingress := corev1.LoadBalancerIngress{IP: address, IPMode: &mode}
-		if p.Intn(2) == 0 {
-			ingress.IPMode = nil
-		}
-		service.Status.LoadBalancer.Ingress = append(service.Status.LoadBalancer.Ingress, ingress)
-	}
-}
-
-func seasonSlice(slice *discoveryv1.EndpointSlice, p pick) {
-	p.entries(&slice.Labels, map[string]string{discoveryv1.LabelServiceName: "web"})
-	if p.Intn(4) == 0 {
-		p.entries(&slice.Labels, map[string]string{serviceProxyName: "x", corev1.IsHeadlessService: ""})
-	}
-	p.entries(&slice.Annotations, map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-02T03:04:05.5Z"})
-	slice.AddressType = discoveryv1.AddressType(p.of("IPv4", "IPv4", "IPv6", "FQDN"))
-	for i := range slice.Ports {
-		if protocol := corev1.Protocol(p.of("TCP", "UDP", "x")); p.Intn(3) > 0 {
-			slice.Ports[i].Protocol = &protocol
-		}
-		if port := p.Int31n(65536); p.Intn(3) > 0 {
-			slice.Ports[i].Port = &port
-		}
-	}
-	for i := range slice.Endpoints {
-		slice.Endpoints[i].Addresses = p.some("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "x")
-	}
-	if p.Intn(2) == 0 { // all is well
-		slice.Ports, slice.AddressType = nil, discoveryv1.AddressTypeIPv4
-		for i := range slice.Endpoints {
-			slice.Endpoints[i].Addresses = []string{"10.0.0.1"}
-		}
-	}
-}
-
 func TestSelectFields(t *testing.T) {
 	for _, path := range []string{"spec.nodeNames", "spec.nodeName.x", "x", "metadata.labels.x"} {
 		if _, err := selectFields(reflect.TypeFor[corev1.Pod](), path); err == nil {
@@ -255,8 +139,7 @@ func TestSourceReadsProtobuf(t *testing.T) {
 				"ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.0.2"]}, {"addresses": ["oops"]}]}`)
 			source := s.client(Options{}).Source()
 			feed := start(t, source)
-			synced(t, source)
-			first, _ := feed.Latest()
+			first := until(t, feed, "all of it", func(s *model.Snapshot) bool { return s.PoliciesKnown })
 			if first.Nodes.Len() != 1 || first.Pods.Len() != 50 || first.Services.Len() != 1 || first.Slices.Len() != 1 {
 				t.Errorf("there are %d nodes, %d pods, %d Services, %d slices", first.Nodes.Len(), first.Pods.Len(), first.Services.Len(), first.Slices.Len())
 			}
@@ -418,12 +301,18 @@ func FuzzSparse(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	policies, err := sparsePolicies()
+	if err != nil {
+		f.Fatal(err)
+	}
 	random := rand.New(rand.NewSource(1))
 	fill := fuzzer.FuzzerFor(metafuzzer.Funcs, random, scheme.Codecs)
-	node, pod, service, slice := &corev1.Node{}, benchPod(1), &corev1.Service{}, &discoveryv1.EndpointSlice{}
-	for _, object := range []runtime.Object{node, service, slice} {
+	node, pod, service, slice, policy := &corev1.Node{}, benchPod(1), &corev1.Service{}, &discoveryv1.EndpointSlice{}, &networkingv1.NetworkPolicy{}
+	for _, object := range []runtime.Object{node, service, slice, policy} {
 		fill.Fill(object)
 	}
+	seasonPolicy(policy, pick{random})
+	policy.SetGroupVersionKind(policies.kind)
 	seasonNode(node, pick{random})
 	seasonService(service, pick{random})
 	seasonSlice(slice, pick{random})
@@ -431,7 +320,7 @@ func FuzzSparse(f *testing.F) {
 	pod.SetGroupVersionKind(pods.kind)
 	service.SetGroupVersionKind(services.kind)
 	slice.SetGroupVersionKind(endpointSlices.kind)
-	for _, object := range []runtime.Object{node, pod, service, slice} {
+	for _, object := range []runtime.Object{node, pod, service, slice, policy} {
 		f.Add(encoded(f, runtime.ContentTypeProtobuf, object))
 	}
 	list := &corev1.PodList{Items: []corev1.Pod{*pod, *benchPod(2)}}
@@ -446,6 +335,7 @@ func FuzzSparse(f *testing.F) {
 		sameOrError(t, pods, content)
 		sameOrError(t, services, content)
 		sameOrError(t, endpointSlices, content)
+		sameOrError(t, policies, content)
 		_, _, _ = frames{}.Decode(content, nil, &metav1.WatchEvent{})
 	})
 }

@@ -41,6 +41,7 @@ type stub struct {
 	oldest    int           // watches from before get 410 Gone
 	changed   chan struct{} // closed and replaced at each event
 	missing   map[string]bool
+	forbidden map[string]bool
 	protobuf  bool // is what Kubernetes' own kinds are sent in, not JSON
 	noStreams bool // sendInitialEvents is refused, as before Kubernetes 1.32
 	requests  []string
@@ -54,7 +55,7 @@ type stubEvent struct {
 }
 
 func newStub(t testing.TB) *stub {
-	s := &stub{t: t, objects: map[string]map[string]any{}, changed: make(chan struct{}), missing: map[string]bool{}}
+	s := &stub{t: t, forbidden: map[string]bool{}, objects: map[string]map[string]any{}, changed: make(chan struct{}), missing: map[string]bool{clusterPoliciesPath: true}}
 	certificate, ca := issue(t, serverName)
 	s.ca = ca
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -111,6 +112,10 @@ const (
 	servicesPath     = "/api/v1/services"
 	slicesPath       = "/apis/discovery.k8s.io/v1/endpointslices"
 	cidrsPath        = "/apis/networking.k8s.io/v1/servicecidrs"
+
+	namespacesPath      = "/api/v1/namespaces"
+	policiesPath        = "/apis/networking.k8s.io/v1/networkpolicies"
+	clusterPoliciesPath = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 )
 
 // put creates or replaces an object given as YAML-like JSON.
@@ -168,17 +173,19 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	collection := r.URL.Path
-	gone := s.missing[collection]
+	gone, forbidden := s.missing[collection], s.forbidden[collection]
 	_, isObject := s.objects[collection]
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") {
+	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") && collection != clusterPoliciesPath {
 		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 		w = protobufWriter{w, s.t}
 	}
 	switch {
 	case r.Header.Get("Authorization") != "Bearer secret":
 		refuse(w, http.StatusUnauthorized, "Unauthorized")
+	case forbidden:
+		refuse(w, http.StatusForbidden, "Forbidden")
 	case gone:
 		refuse(w, http.StatusNotFound, "NotFound")
 	case r.Method == http.MethodPost || r.Method == http.MethodPut:
@@ -204,7 +211,8 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 
 func isCollection(path string) bool {
 	switch path[strings.LastIndex(path, "/")+1:] {
-	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs":
+	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs",
+		"namespaces", "networkpolicies", "clusternetworkpolicies":
 		return true
 	}
 	return false
@@ -325,6 +333,12 @@ func kindOf(collection string) (kind, version string) {
 		return "Service", "v1"
 	case cidrsPath:
 		return "ServiceCIDR", "networking.k8s.io/v1"
+	case namespacesPath:
+		return "Namespace", "v1"
+	case policiesPath:
+		return "NetworkPolicy", "networking.k8s.io/v1"
+	case clusterPoliciesPath:
+		return "ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2"
 	default:
 		return "EndpointSlice", "discovery.k8s.io/v1"
 	}

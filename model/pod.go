@@ -41,6 +41,7 @@ type AttachmentKey struct {
 type Attachment struct {
 	AttachmentKey
 	Pod       PodKey // zero if it was found in the kernel and its pod is not known
+	UID       UID    // of the pod, as the kubelet says; zero if that is not known
 	Device    string // host side of its veth pair
 	MAC       MAC    // of the pod's side
 	Addresses []netip.Addr
@@ -109,7 +110,15 @@ func ParseProtocol(name string) (Protocol, error) {
 
 // Equal tells whether nothing that a plan could see differs.
 func (a *Attachment) Equal(other *Attachment) bool {
-	return a.AttachmentKey == other.AttachmentKey && a.Pod == other.Pod &&
+	return a.AttachmentKey == other.AttachmentKey && a.Pod == other.Pod && a.UID == other.UID &&
 		a.Device == other.Device && a.MAC == other.MAC &&
 		slices.Equal(a.Addresses, other.Addresses) && slices.Equal(a.HostPorts, other.HostPorts)
+}
+
+// IsOf tells whether an attachment of a node is of a pod. Another pod of the same
+// name is not taken for it: one that was there before or has come since, as those
+// of a StatefulSet do, or one on another node.
+func (a *Attachment) IsOf(pod *Pod, node string) bool {
+	return a.Pod == pod.PodKey && (pod.Node == "" || pod.Node == node) &&
+		(a.UID == pod.UID || a.UID == UID{} || pod.UID == UID{})
 }

@@ -2,6 +2,10 @@ package model
 
 import "net/netip"
 
+// ProbeEndpoint is the attachment of the probe endpoint of a node: no container
+// has such an ID. It is no pod, and no policy speaks of it.
+var ProbeEndpoint = AttachmentKey{ContainerID: "fairlead-probe", Interface: "eth0"}
+
 // ProbeAddress is the address of the probe endpoint in a range of pods: the last
 // but one, so that every node knows those of all others without being told. It
 // is invalid if the range has fewer than eight addresses.

@@ -29,3 +29,11 @@ type Snapshot struct {
 	Attachments Map[AttachmentKey, *Attachment]
 	Firewalls   *Firewalls // of others; nil until they are known
 }
+
+// PodOf returns the pod of an attachment of a node, and nil if it is not known.
+func (s *Snapshot) PodOf(a *Attachment, node string) *Pod {
+	if pod, ok := s.Pods.Get(a.Pod); ok && a.IsOf(pod, node) {
+		return pod
+	}
+	return nil
+}

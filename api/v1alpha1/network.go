@@ -78,6 +78,11 @@ type NetworkSpec struct {
 	// +optional
 	Services Services `json:"services,omitempty"`
 
+	// Policy configures how policies are carried out: NetworkPolicies, and
+	// ClusterNetworkPolicies where the cluster has that kind.
+	// +optional
+	Policy Policy `json:"policy,omitempty"`
+
 	// ForeignFirewall is what is done where another program's firewall on a node,
 	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
 	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD
@@ -152,6 +157,17 @@ type Services struct {
 	// of pods too, which otherwise keep their own.
 	// +optional
 	MasqueradeAll bool `json:"masqueradeAll,omitempty"`
+}
+
+// Policy says how policies are carried out.
+type Policy struct {
+	// Established is what becomes of connections that there are when a policy
+	// comes to forbid them: keep, the default, lets them go on until they end by
+	// themselves; cut ends them.
+	// +kubebuilder:validation:Enum=keep;cut
+	// +kubebuilder:default=keep
+	// +optional
+	Established string `json:"established,omitempty"`
 }
 
 // CIDR is a range of addresses, such as 192.0.2.0/24 or 2001:db8::/64.

@@ -25,7 +25,7 @@ type cluster struct{ synced chan struct{} }
 
 func (c *cluster) Run(ctx context.Context, feed *model.Feed) error {
 	feed.Edit(func(s *model.Snapshot) {
-		s.Network = model.DefaultNetwork()
+		s.Network, s.PoliciesKnown = model.DefaultNetwork(), true
 		s.Nodes = s.Nodes.With("node", &model.Node{
 			Name: "node", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
@@ -40,7 +40,10 @@ func (c *cluster) Synced() <-chan struct{}                            { return c
 func (c *cluster) Changed() <-chan struct{}                           { return nil }
 func (c *cluster) Problems() []model.Problem                          { return nil }
 func (c *cluster) PublishNode(context.Context, kube.NodeStatus) error { return nil }
-func (c *cluster) WriteEvent(context.Context, kube.Event) error       { return nil }
+func (c *cluster) Pod(_ context.Context, key model.PodKey) (*model.Pod, error) {
+	return &model.Pod{PodKey: key, Node: "node"}, nil
+}
+func (c *cluster) WriteEvent(context.Context, kube.Event) error { return nil }
 
 // startAgent returns the agent's socket, what reads its histogram, and what ends
 // it.
@@ -58,7 +61,7 @@ func startAgent(ctx context.Context, dir string) (socket string, metrics func() 
 	}
 	c := &cluster{make(chan struct{})}
 	config := agent.Config{
-		Node: "node", Version: "bench", Source: c, Publisher: c, Dataplanes: []dataplane.Dataplane{plane, nftables.New()},
+		Node: "node", Version: "bench", Source: c, Publisher: c, Pods: c, Dataplanes: []dataplane.Dataplane{plane, nftables.New()},
 		RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
 		CNIBinDir: filepath.Join(dir, "bin"), CNIConfDir: filepath.Join(dir, "conf"),
 		HealthAddress: address, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -108,6 +108,7 @@ func (s sender) String() string {
 
 // configure leaves routing as it is: the node gets another table only.
 func (s *senders) configure(as model.Snapshot) {
+	as.PoliciesKnown = true
 	s.t.Helper()
 	s.snapshot.Network, s.snapshot.Former, s.snapshot.Coming = as.Network, as.Former, as.Coming
 	s.apply(s.node)

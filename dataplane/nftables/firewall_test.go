@@ -167,7 +167,7 @@ func keepFirewall(t *testing.T) {
 	space.Go(func() { ended <- f.Run(ctx) })
 	space.Go(func() {
 		defer close(kept)
-		snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+		snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 		snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{Name: "self", PodCIDRs: []netip.Prefix{
 			netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64"),
 		}})

@@ -32,7 +32,7 @@ const TableName = "fairlead"
 
 // Schema is the version of what the table holds, written in its comments. A
 // table of any schema is replaced when a Plane first applies.
-const Schema = 3
+const Schema = 4
 
 // Plane is the part of a data plane that translates and filters.
 type Plane struct {
@@ -48,6 +48,7 @@ type Plane struct {
 	serviceCIDRs            prefixes
 	serviceHairpins         addressPairs
 	services                services
+	policies                policies
 	stale                   stale
 	link                    *link
 
@@ -74,6 +75,7 @@ func New() *Plane {
 		serviceHairpins: newPairs("service-hairpins", "pods of this node"),
 	}
 	p.services = newServices(p.cluster.sets, p.clusterIPs.sets, p.serviceCIDRs.sets)
+	p.policies.init()
 	runtime.AddCleanup(p, func(link *link) { link.close() }, p.link)
 	number := uint32(0)
 	for _, mirror := range p.mirrors() {
@@ -90,7 +92,7 @@ func (p *Plane) Guards() bool { return p.known }
 
 func (p *Plane) mirrors() []mirror {
 	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources,
-		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services}
+		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services, &p.policies}
 }
 
 // Remove removes the table from the network namespace of the calling thread. It
@@ -117,7 +119,7 @@ func (p *Plane) Remove() error {
 // dataplane.Dataplane. The table is not read back but replaced, in one
 // transaction: reading large sets takes the kernel longer.
 func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
-	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil || node.Service == nil {
+	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil || node.Service == nil || node.Policy == nil {
 		return nil, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -154,6 +156,7 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 	p.serviceCIDRs.Desire(node.Service.CIDRs)
 	p.serviceHairpins.Desire(node.Service.Hairpins)
 	p.services.Desire(node.Service)
+	p.policies.Desire(node.Policy)
 	before := p.rules
 	p.rules = rulesOf(node)
 	p.stale.note(&p.ports)
@@ -170,13 +173,27 @@ func (p *Plane) pending() (entries int) {
 	return entries
 }
 
-// commit tries until the kernel takes all that it can. What it refuses is put
-// aside; what shows that the table is not as it was left, is mended by a new
-// table.
+// commit carries out what differs: at once, but for policies, which change in
+// steps.
 func (p *Plane) commit(sameRules bool) error {
 	for _, mirror := range p.mirrors() {
 		mirror.retry()
 	}
+	if err := p.step(sameRules); err != nil {
+		return err
+	}
+	for p.policies.more() {
+		if err := p.step(true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step tries until the kernel takes all that it can. What it refuses is put
+// aside; what shows that the table is not as it was left, is mended by a new
+// table.
+func (p *Plane) step(sameRules bool) error {
 	for most := inPieces; ; most = oneByOne {
 		refused, err := p.try(most, sameRules)
 		if err != nil {
@@ -276,7 +293,7 @@ func (p *Plane) refused(node string) (problems []model.Problem) {
 func (p *Plane) problem(node string) model.Problem {
 	return model.Problem{
 		Kind: "Node", Name: node, Field: "nftables", Reason: "KernelUnsupported",
-		Message: "pods cannot leave the cluster with the node's address, host ports lead nowhere, and pods may send with any address: the kernel lacks " + p.unsupported,
+		Message: "pods cannot leave the cluster with the node's address, host ports lead nowhere, policies deny nothing, and pods may send with any address: the kernel lacks " + p.unsupported,
 		Remedy:  "use a kernel of at least that version with nf_tables, its NAT and its fib expression, then restart the agent",
 	}
 }

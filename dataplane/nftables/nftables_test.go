@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/antispoof"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/policy"
 	"github.com/fairlead-net/fairlead/plan/service"
 )
 
@@ -85,7 +86,7 @@ func listedIn(t testing.TB, set string) (found []string) {
 
 // masquerading is a plan that only masquerades.
 func masquerading(p *masquerade.Plan) *plan.Node {
-	return &plan.Node{Name: "self", Masquerade: p, HostPort: &hostport.Plan{}, AntiSpoof: &antispoof.Plan{}, Service: &service.Plan{}}
+	return &plan.Node{Name: "self", Masquerade: p, HostPort: &hostport.Plan{}, AntiSpoof: &antispoof.Plan{}, Service: &service.Plan{}, Policy: &policy.Plan{}}
 }
 
 func ranges() *masquerade.Plan {
@@ -102,6 +103,7 @@ func ranges() *masquerade.Plan {
 // example has something of everything.
 func example() *plan.Node {
 	node := masquerading(ranges())
+	node.Policy = examplePolicies()
 	node.Masquerade.Sources[model.IPv4] = netip.MustParseAddr("192.0.2.1")
 	node.Masquerade.Tunnels = masquerade.Tunnels{8285}
 	node.HostPort.Own[model.IPv6] = netip.MustParseAddr("2001:db8::1")
@@ -135,14 +137,14 @@ func TestListing(t *testing.T) {
 	set pods4 {
 		type ipv4_addr
 		flags interval
-		comment "pods of this node (schema 3)"
+		comment "pods of this node (schema 4)"
 		elements = { 10.244.1.0/24 }
 	}
 
 	set pods6 {
 		type ipv6_addr
 		flags interval
-		comment "pods of this node (schema 3)"
+		comment "pods of this node (schema 4)"
 		elements = { fd00:1::/64 }
 	}
 
@@ -413,14 +415,14 @@ func TestStart(t *testing.T) {
 	must(t, err)
 	var names []string
 	for _, chain := range chains {
-		if strings.HasPrefix(chain.Name, "service") {
+		if strings.HasPrefix(chain.Name, "service") || strings.HasPrefix(chain.Name, "policy") {
 			continue
 		}
 		names = append(names, chain.Table.Name+" "+chain.Name)
 	}
 	slices.Sort(names)
 	want := []string{
-		"fairlead from-pod", "fairlead hostport", "fairlead output", "fairlead postrouting", "fairlead prerouting", "fairlead raw",
+		"fairlead forward", "fairlead from-pod", "fairlead hostport", "fairlead input", "fairlead output", "fairlead postrouting", "fairlead prerouting", "fairlead raw",
 		"foreign theirs",
 	}
 	if !slices.Equal(names, want) {

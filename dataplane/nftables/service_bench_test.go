@@ -16,7 +16,7 @@ import (
 // manyServices is a snapshot with so many Services of so many endpoints each, a
 // hundred to a slice.
 func manyServices(services, endpoints int) *model.Snapshot {
-	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 	for n := range 100 {
 		name := fmt.Sprint("node", n)
 		snapshot.Nodes = snapshot.Nodes.With(name, &model.Node{

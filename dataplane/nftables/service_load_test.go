@@ -25,7 +25,7 @@ import (
 // an endpoint: no lookup misses what is replaced under it.
 func TestServicesUnderLoad(t *testing.T) {
 	space := netnstest.Enter(t)
-	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{
 		Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		// The senders are pods, who keep their ports: two that were given the same
@@ -173,7 +173,7 @@ func TestManyServicesAreNoDisturbance(t *testing.T) {
 	}
 	snapshot := manyServices(services, 50)
 	apply(t, plane, plan.Compute(nil, snapshot, "node0"))
-	apply(t, plane, plan.Compute(nil, &model.Snapshot{Network: snapshot.Network, Nodes: snapshot.Nodes}, "node0"))
+	apply(t, plane, plan.Compute(nil, &model.Snapshot{Network: snapshot.Network, Nodes: snapshot.Nodes, PoliciesKnown: true}, "node0"))
 	conn := &nft.Conn{}
 	conn.AddTable(&nft.Table{Family: nft.TableFamilyINet, Name: "other"})
 	must(t, conn.Flush())

@@ -24,7 +24,7 @@ func TestServiceReader(t *testing.T) {
 		t.Fatalf("without a table: %v, error %v", held, err)
 	}
 	random := rand.New(rand.NewPCG(7, 7))
-	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{
 		Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 	})

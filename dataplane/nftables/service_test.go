@@ -162,7 +162,7 @@ func TestServicesInAnyOrder(t *testing.T) {
 	}
 	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 3))
-		snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+		snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 		snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{
 			Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		})
@@ -405,12 +405,14 @@ func TestServiceListing(t *testing.T) {
 	}
 }
 
-// withoutServices leaves out what TestServiceListing looks at.
+// withoutServices leaves out what TestServiceListing and TestPolicyListing look
+// at.
 func withoutServices(list string) string {
 	blocks := strings.Split(list, "\n\n")
 	for i, block := range blocks {
 		header, _, _ := strings.Cut(strings.TrimSpace(block), "{")
-		if strings.Contains(header, "service") || strings.Contains(header, "sticky") || strings.Contains(header, "cluster-ips") {
+		if strings.Contains(header, "service") || strings.Contains(header, "sticky") || strings.Contains(header, "cluster-ips") || strings.Contains(header, "policy") ||
+			strings.Contains(block, "jump policy") {
 			blocks[i] = ""
 		}
 	}

@@ -40,6 +40,7 @@ type group struct {
 // computation makes the next plan.
 type computation struct {
 	snapshot *model.Snapshot
+	node     string
 	before   *Plan // never nil
 	ordered  []*model.ClusterPolicy
 
@@ -77,7 +78,7 @@ type computation struct {
 // Compute plans a node, from the plan that was computed last for it or nil: what
 // a change costs follows what it changes. It is nil while policies are not
 // known.
-func Compute(prev *Plan, snapshot *model.Snapshot, _ string) (*Plan, []model.Problem) {
+func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.Problem) {
 	if !snapshot.PoliciesKnown {
 		return nil, nil
 	}
@@ -85,7 +86,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, _ string) (*Plan, []model.Pro
 	if prev == nil || prev.from == nil || prev.idle != idle {
 		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil)}}
 	}
-	c := newComputation(prev, snapshot)
+	c := newComputation(prev, snapshot, node)
 	c.findHere()
 	c.findPods()
 	c.findNamespaces()
@@ -100,10 +101,10 @@ func Compute(prev *Plan, snapshot *model.Snapshot, _ string) (*Plan, []model.Pro
 	return next, next.problems
 }
 
-func newComputation(before *Plan, snapshot *model.Snapshot) *computation {
+func newComputation(before *Plan, snapshot *model.Snapshot, node string) *computation {
 	b := &before.state
 	return &computation{
-		snapshot: snapshot, before: before, ordered: b.ordered,
+		snapshot: snapshot, node: node, before: before, ordered: b.ordered,
 		spaces: draftOf(b.spaces), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
 		subjects: draftOf(b.subjects), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
 		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), rowUsers: countOf(b.rowUsers),

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -245,11 +246,52 @@ func TestUnknownPods(t *testing.T) {
 	expect(t, idle, lines...)
 	c.isolate("db/p", "", model.Ingress)
 	expect(t, c.compute(idle), lines...)
-	c.remote("web/new", "app=front")
+	c.remote("web/new", "app=front").Node = "a"
 	c.isolate("web/p", "app=front", model.Ingress)
 	expect(t, c.compute(idle),
 		"10.0.1.9 egress to 10.0.2.1 TCP 80: accept",
 		"10.0.1.9 ingress from 10.0.2.1 TCP 80: deny by NetworkPolicy web/p: no rule allows it")
+}
+
+// TestPodOfThatName: another pod of the name, or one elsewhere, is not taken for
+// the one that is connected, and has its own addresses.
+func TestPodOfThatName(t *testing.T) {
+	for name, is := range map[string]*model.Pod{
+		"another":   {UID: model.UIDOf("new"), Node: "a"},
+		"elsewhere": {UID: model.UIDOf("old"), Node: "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.attach("web/db-0", "10.0.1.9").UID = model.UIDOf("old")
+			is.PodKey, is.Labels, is.Addresses = podKey("web/db-0"), labels("app=db"), []netip.Addr{netip.MustParseAddr("10.0.2.9")}
+			c.Pods = c.Pods.With(is.PodKey, is)
+			c.isolate("web/p", "app=front", model.Ingress, allow(nil, own("web", "app=db")))
+			first := c.compute(nil)
+			lines := []string{
+				"10.0.1.9 egress to 10.0.2.1 TCP 80: deny by pod web/db-0 is not known yet",
+				"10.0.1.1 ingress from 10.0.2.9 TCP 80: accept",
+				"10.0.1.1 ingress from 10.0.1.9 TCP 80: deny by NetworkPolicy web/p: no rule allows it",
+			}
+			expect(t, first, lines...)
+			known := *is
+			known.UID, known.Node = model.UIDOf("old"), "a"
+			c.Pods = c.Pods.With(known.PodKey, &known)
+			next := c.compute(first)
+			expect(t, next,
+				"10.0.1.9 egress to 10.0.2.1 TCP 80: accept",
+				"10.0.1.1 ingress from 10.0.1.9 TCP 80: accept")
+			c.Pods = c.Pods.With(is.PodKey, is)
+			expect(t, c.compute(next), lines...)
+		})
+	}
+}
+
+// TestProbeEndpoint: that of a node is no pod, and may do what it likes.
+func TestProbeEndpoint(t *testing.T) {
+	c := newCluster(t)
+	a := &model.Attachment{AttachmentKey: model.ProbeEndpoint, Addresses: []netip.Addr{netip.MustParseAddr("10.0.1.254")}}
+	c.Attachments = c.Attachments.With(a.AttachmentKey, a)
+	expect(t, c.compute(nil), "10.0.1.254 egress to 10.0.2.1 TCP 80: accept", "10.0.1.254 ingress from 10.0.2.1 TCP 80: accept")
 }
 
 // TestNotKnown: until policies are, nothing is planned.

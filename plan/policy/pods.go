@@ -19,8 +19,24 @@ type space struct {
 // over from another.
 type contest struct{ pods []*model.Pod }
 
-// attached is where a pod is on this node.
-type attached struct{ addresses []netip.Addr }
+// attached is where pods of one name are on this node: one, but for the moment
+// that another takes its place.
+type attached struct{ addresses []attachedAddress }
+
+type attachedAddress struct {
+	netip.Addr
+	of *model.Attachment
+}
+
+// addressesOf are those of one of the pods; nil if it is not here.
+func (a *attached) addressesOf(pod *model.Pod, node string) (addresses []netip.Addr) {
+	for _, addr := range a.addresses {
+		if addr.of.IsOf(pod, node) {
+			addresses = append(addresses, addr.Addr)
+		}
+	}
+	return addresses
+}
 
 // isPeer tells whether a pod can be at the other end as itself: not if it has
 // its node's addresses, and not if it has ended, since its address may be
@@ -31,7 +47,9 @@ func isPeer(pod *model.Pod) bool { return !pod.HostNetwork && !pod.Finished }
 // says, which learns them later.
 func (c *computation) addressesOf(pod *model.Pod) []netip.Addr {
 	if at, ok := c.here.get(pod.PodKey); ok {
-		return at.addresses
+		if addresses := at.addressesOf(pod, c.node); addresses != nil {
+			return addresses
+		}
 	}
 	return pod.Addresses
 }
@@ -39,7 +57,9 @@ func (c *computation) addressesOf(pod *model.Pod) []netip.Addr {
 // addressesBefore are those of the last plan.
 func (c *computation) addressesBefore(pod *model.Pod) []netip.Addr {
 	if at, ok := c.here.base.Get(pod.PodKey); ok {
-		return at.addresses
+		if addresses := at.addressesOf(pod, c.node); addresses != nil {
+			return addresses
+		}
 	}
 	return pod.Addresses
 }
@@ -108,6 +128,9 @@ func (c *computation) withPolicy(key model.PolicyKey, policy *model.Policy, has 
 // findHere keeps the addresses that pods have on this node.
 func (c *computation) findHere() {
 	for change := range model.Diff(c.before.from.Attachments, c.snapshot.Attachments) {
+		if change.Key == model.ProbeEndpoint {
+			continue
+		}
 		if change.Had {
 			c.connect(change.Old, false)
 		}
@@ -126,8 +149,9 @@ func (c *computation) connect(a *model.Attachment, on bool) {
 		next.addresses = slices.Clone(known.addresses)
 	}
 	for _, addr := range a.Addresses {
-		if at := slices.Index(next.addresses, addr); on {
-			next.addresses = append(next.addresses, addr)
+		is := attachedAddress{addr, a}
+		if at := slices.Index(next.addresses, is); on {
+			next.addresses = append(next.addresses, is)
 		} else if at >= 0 {
 			next.addresses = slices.Delete(next.addresses, at, at+1)
 		}

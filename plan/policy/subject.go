@@ -51,7 +51,7 @@ func (c *computation) claim(addr netip.Addr, a *model.Attachment, on bool) {
 func (c *computation) touchSubject(key model.PodKey) {
 	if at, ok := c.here.get(key); ok {
 		for _, addr := range at.addresses {
-			c.reselect[addr] = struct{}{}
+			c.reselect[addr.Addr] = struct{}{}
 		}
 	}
 }
@@ -71,7 +71,7 @@ func (c *computation) planSubjects() {
 func (c *computation) planSubject(addr netip.Addr, claims []*model.Attachment) {
 	a := slices.MinFunc(claims, c.compareClaims)
 	next := &subject{who: a.Pod}
-	if pod, known := c.snapshot.Pods.Get(a.Pod); known {
+	if pod := c.snapshot.PodOf(a, c.node); pod != nil {
 		next.pod, next.key = pod, keyOf(pod)
 	}
 	if next.pod != nil && next.pod.HostNetwork {
@@ -89,8 +89,8 @@ func (c *computation) planSubject(addr netip.Addr, claims []*model.Attachment) {
 // one whose pod has ended.
 func (c *computation) compareClaims(a, b *model.Attachment) int {
 	rank := func(of *model.Attachment) int {
-		switch pod, known := c.snapshot.Pods.Get(of.Pod); {
-		case !known:
+		switch pod := c.snapshot.PodOf(of, c.node); {
+		case pod == nil:
 			return 1
 		case pod.Finished:
 			return 2

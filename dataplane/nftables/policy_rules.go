@@ -1,0 +1,169 @@
+package nftables
+
+import (
+	nft "github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// The chains of policies. A packet that begins a connection of a pod takes, once
+// for each end that is a pod of this node,
+//
+//	policy-ingress -> policy-ingress4 [-> policy-ingress4-peer [-> policy-ingress4-cell] -> policy-row]
+//
+// and comes back with the priority 0, or with the number of the rule that denies
+// it. Each step is a few lookups, whatever there is of policies, pods and CIDRs.
+
+// DeniedLogGroup is the group of nfnetlink_log that is told of packets that are
+// denied, with their first bytes; not of all, if they are many. The mark of such
+// a packet is what DeniedBy reads.
+const DeniedLogGroup = 175
+
+const (
+	deniedPerSecond, deniedAtOnce = 10, 50
+	deniedBytes                   = 128
+)
+
+// addChains adds all chains of policies.
+func (s *policies) addChains(b *batch) error {
+	row := b.AddChain(chain("policy-row"))
+	s.fillRow(b, row)
+	for _, direction := range model.Directions {
+		for i := range s.families {
+			s.addFamilyChains(b, &s.families[i], direction)
+		}
+		main := b.AddChain(chain("policy-" + direction.String()))
+		b.rule(main, "", noPriority()) // the kernel has made one of the type of service
+		for i := range s.families {
+			m := &s.families[i]
+			b.rule(main, "", of(m.family), then(expr.VerdictJump, m.chain(direction)))
+		}
+		b.rule(main, "", hasPriority(0), then(expr.VerdictReturn, ""))
+		s.fillDenied(b, main, direction)
+	}
+	forward := b.AddChain(&nft.Chain{
+		Name: "forward", Table: ourTable(), Type: nft.ChainTypeFilter,
+		Hooknum: nft.ChainHookForward, Priority: nft.ChainPriorityFilter,
+	})
+	b.rule(forward, "", established(), then(expr.VerdictAccept, ""))
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
+	input := b.AddChain(&nft.Chain{
+		Name: "input", Table: ourTable(), Type: nft.ChainTypeFilter,
+		Hooknum: nft.ChainHookInput, Priority: nft.ChainPriorityFilter,
+	})
+	b.rule(input, "", established(), then(expr.VerdictAccept, ""))
+	types, err := b.discoveryTypes()
+	if err != nil {
+		return err
+	}
+	b.rule(input, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
+	b.rule(input, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	return nil
+}
+
+// discoveryTypes matches what no policy is asked about.
+func (b *batch) discoveryTypes() ([]expr.Any, error) {
+	var messages []nft.SetElement
+	for _, icmpType := range []byte{130, 131, 132, 133, 134, 135, 136, 143} {
+		messages = append(messages, nft.SetElement{Key: []byte{icmpType}})
+	}
+	types, err := b.literal(nft.TypeICMP6Type, false, messages...)
+	if err != nil {
+		return nil, err
+	}
+	return append(of(model.IPv6), meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_ICMPV6),
+		&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseTransportHeader, Len: 1}, in(types)), nil
+}
+
+// established matches packets of connections that are there, and errors of them.
+func established() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: word0},
+		&expr.Bitwise{
+			SourceRegister: word0, DestRegister: word0, Len: 4,
+			Mask: native(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED), Xor: native(0),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: word0, Data: native(0)},
+	}
+}
+
+func hasPriority(number uint32) []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyPRIORITY, word0), equal(native(number)...)}
+}
+
+// fillDenied counts, logs and drops what a rule denies, whose number is the
+// priority.
+func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Direction) {
+	b.rule(main, "", []expr.Any{
+		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
+	})
+	b.rule(main, "", []expr.Any{
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: deniedPerSecond, Unit: expr.LimitTimeSecond, Burst: deniedAtOnce},
+		&expr.Log{
+			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX,
+			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + direction.String()),
+		},
+	})
+	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+}
+
+func (m *policyMaps) chain(direction model.Direction) string {
+	return "policy-" + direction.String() + [...]string{"4", "6"}[m.family]
+}
+
+// addFamilyChains adds those that find the row.
+func (s *policies) addFamilyChains(b *batch, m *policyMaps, direction model.Direction) {
+	name := m.chain(direction)
+	first, peer, cell := b.AddChain(chain(name)), b.AddChain(chain(name+"-peer")), b.AddChain(chain(name+"-cell"))
+	pod, other := destination, source
+	if direction == model.Egress {
+		pod, other = source, destination
+	}
+	ofCell := append(of(m.family), meta(expr.MetaKeyPRIORITY, word0), pod(m.family, word1), mapped(m.cells[direction]), setPriority())
+	goTo := func(chain string) []expr.Any { return then(expr.VerdictGoto, chain) }
+	twice := func(in *nft.Chain, parts ...[]expr.Any) {
+		b.rule(in, "", parts...)
+		b.rule(in, again, parts...)
+	}
+	twice(first, ofCell, goTo(peer.Name))
+
+	b.rule(peer, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
+	both := []expr.Any{pod(m.family, word0), other(m.family, word0+headers[m.family].words), in(m.itself)}
+	b.rule(peer, "pods that reach themselves by a Service", of(m.family), both,
+		[]expr.Any{&expr.Immediate{Register: word0, Data: native(groupItself)}, setPriority()}, goTo(cell.Name))
+	for _, members := range []*nft.Set{m.pods, m.ranges} {
+		twice(peer, of(m.family), []expr.Any{other(m.family, word0), mapped(members), setPriority()}, goTo(cell.Name))
+	}
+	b.rule(peer, "others", goTo("policy-row"))
+
+	twice(cell, ofCell, goTo("policy-row"))
+	b.rule(cell, "as for others", noPriority())
+	twice(cell, ofCell, goTo("policy-row"))
+	b.rule(cell, unfound, counted(then(expr.VerdictDrop, "")...))
+}
+
+// unfound is said of a packet of which nothing tells whether it is allowed.
+const unfound = "policy that was not found"
+
+// fillRow adds the rules that look up the port, which end in the number of the
+// rule that denies it, or 0.
+func (s *policies) fillRow(b *batch, row *nft.Chain) {
+	b.rule(row, "all is allowed", hasPriority(rowAll), noPriority(), then(expr.VerdictReturn, ""))
+	b.rule(row, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
+	found := append([]expr.Any{setPriority()}, then(expr.VerdictReturn, "")...)
+	priority, protocol, port := meta(expr.MetaKeyPRIORITY, word0), meta(expr.MetaKeyL4PROTO, word1), destinationPort(word1+1)
+	b.rule(row, "", []expr.Any{priority, protocol, port, mapped(s.ports)}, found)
+	b.rule(row, "", []expr.Any{
+		priority, &expr.Byteorder{SourceRegister: word0, DestRegister: word0, Op: expr.ByteorderHton, Len: 4, Size: 4},
+		// It does nothing to one byte; nft puts it into keys of intervals.
+		protocol, &expr.Byteorder{SourceRegister: word1, DestRegister: word1, Op: expr.ByteorderHton, Len: 1, Size: 2},
+		port, mapped(s.portRanges),
+	}, found)
+	b.rule(row, "", []expr.Any{priority, protocol, mapped(s.protocols)}, found)
+	b.rule(row, "", []expr.Any{priority, mapped(s.defaults)}, found)
+	b.rule(row, unfound, counted(then(expr.VerdictDrop, "")...))
+}

@@ -1,0 +1,83 @@
+package nftables
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/policy"
+)
+
+// denyBy is a decision of the NetworkPolicy of a name.
+func denyBy(name string) policy.Decision {
+	return policy.Decision{By: policy.Rule{
+		Tier: model.NamespaceTier, Policy: model.PolicyKey{Namespace: "default", Name: name}, Rule: policy.Isolated,
+	}}
+}
+
+var accept = policy.Decision{Accept: true}
+
+// policyPlan makes plans for tests.
+type policyPlan struct{ policy.Plan }
+
+// say adds a cell.
+func (p *policyPlan) say(direction model.Direction, pod string, group policy.Group, ports policy.Ports) {
+	subject := policy.Subject{Direction: direction, Address: netip.MustParseAddr(pod)}
+	p.Rows = p.Rows.With(ports.Row(), &ports)
+	p.Cells = p.Cells.With(policy.Cell{Subject: subject, Group: group}, ports.Row())
+}
+
+func (p *policyPlan) pod(address string, group policy.Group) {
+	p.Pods = p.Pods.With(netip.MustParseAddr(address), group)
+}
+
+func (p *policyPlan) block(prefix string, group policy.Group) {
+	p.Ranges = p.Ranges.With(netip.MustParsePrefix(prefix), group)
+}
+
+// examplePolicies have something of everything.
+func examplePolicies() *policy.Plan {
+	var p policyPlan
+	for _, at := range []struct{ own, other, block string }{{"10.244.1.2", "10.244.2.2", "198.51.100.0/24"}, {"fd00:1::2", "fd00:2::2", "2001:db8:51::/48"}} {
+		p.pod(at.own, "role=db")
+		p.pod(at.other, "role=web")
+		p.block(at.block, "friends")
+		none := policy.Ports{Default: denyBy("deny-all")}
+		p.say(model.Ingress, at.own, policy.Others, none)
+		p.say(model.Ingress, at.own, policy.Itself, policy.Ports{Default: accept})
+		p.say(model.Ingress, at.own, "role=web", policy.Ports{Default: none.Default, Ranges: []policy.PortRange{
+			{Protocol: model.TCP, From: 80, To: 80, Decision: accept},
+			{Protocol: model.TCP, From: 8000, To: 8080, Decision: accept},
+			{Protocol: model.UDP, To: 65535, Decision: accept},
+		}})
+		p.say(model.Egress, at.own, policy.Others, none)
+		p.say(model.Egress, at.own, "friends", policy.Ports{Default: accept})
+	}
+	return &p.Plan
+}
+
+// TestPolicyListing shows what an administrator sees. TestListingCanBeLoaded
+// loads it.
+func TestPolicyListing(t *testing.T) {
+	netnstest.Enter(t)
+	apply(t, New(), example())
+	list := listed(t, "list", "table", "inet", TableName)
+	for _, want := range []string{
+		"policy-port-ranges {\n\t\ttype classid . inet_proto . inet_service : classid\n\t\tflags interval\n",
+		" . tcp . 80 : none }", " . tcp . 8000-8080 : none }", " . udp : none }",
+		"counter packets 0 bytes 0 : 0x00000001 }", "198.51.100.0/24 : 0:", "none . fd00:1::2 : 0:", "0:1 . 10.244.1.2 : 0:1,",
+		"ip daddr . ip saddr @policy-itself4 meta priority set 0:1 goto policy-ingress4-cell",
+		"meta priority set ip daddr map @policy-ranges4 goto policy-egress4-cell\n",
+		"meta priority set meta priority . ip6 saddr map @policy-egress6 goto policy-row\n",
+		"meta priority set meta priority . meta l4proto . th dport map @policy-port-ranges return\n",
+		"meta mark set meta priority map @policy-denied-ingress\n",
+		`limit rate 10/second burst 50 packets log prefix "fairlead ingress" group 175 snaplen 128`,
+		"\t\tct state established,related accept\n\t\tiifgroup 175 jump policy-egress\n\t\toifgroup 175 jump policy-ingress\n",
+	} {
+		if !strings.Contains(list, want) {
+			t.Errorf("no %q in\n%s", want, list)
+		}
+	}
+}

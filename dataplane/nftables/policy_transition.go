@@ -1,0 +1,301 @@
+package nftables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/policy"
+)
+
+// A packet is judged by several lookups, and while a transaction is carried out
+// some of them find what was before it, and the later ones what is after it.
+// Neither of both may make of it what it is not in the one nor in the other. So a
+// change is carried out in steps. Each changes, in the order in which packets
+// look, at most one thing that they may have met, and adds what nobody leads to
+// until then:
+//
+//  1. pods that come to a group or change it, and cells of groups that are new
+//  2. ranges of addresses
+//  3. pods that leave to the group of their range
+//  4. cells of groups that others are in
+//  5. cells for others, and cells that go
+//  6. whoever had to wait
+//  7. what nobody leads to any more goes
+//
+// Most changes are one step. Who comes to a group whose cells change at the same
+// time waits in a group of its own, whose cells say at once what is to be.
+
+// transition is what the steps are made from.
+type transition struct {
+	*policies
+	from, goal policyView
+
+	// others is what is to become of the cells for Others that differ, of subjects
+	// that had one.
+	others map[policy.Subject]policy.Row
+	// unsettled are groups that may have members, and cells that differ.
+	unsettled map[policy.Group]bool
+	ready     map[policy.Group]bool         // what settled has found
+	waiting   map[policy.Group]policy.Group // where to wait for a group
+	next      policyView                    // the step that is being made
+	steps     []policyView
+}
+
+// transition returns the steps to a goal, without those that change nothing.
+func (s *policies) transition(goal policyView) []policyView {
+	t := transition{
+		policies: s, from: s.held, goal: goal, next: s.held,
+		others: map[policy.Subject]policy.Row{}, unsettled: map[policy.Group]bool{}, waiting: map[policy.Group]policy.Group{},
+		ready: map[policy.Group]bool{},
+	}
+	cells := t.compare()
+	t.comePods()
+	t.next.ranges = t.newRanges()
+	ranges := t.next.ranges
+	t.next.ranges = t.from.ranges
+	t.add(cells)
+	if ranges != t.from.ranges {
+		t.step()
+		t.next.ranges = ranges
+		t.step()
+	}
+	t.leavePods()
+	t.step()
+	t.settleCells(cells)
+	t.next.pods, t.next.ranges = goal.pods, goal.ranges
+	t.step()
+	t.next.cells, t.next.rows = goal.cells, t.rowsLeft()
+	t.step()
+	return t.steps
+}
+
+func (t *transition) step() {
+	before := t.from
+	if n := len(t.steps); n > 0 {
+		before = t.steps[n-1]
+	}
+	if t.next != before {
+		t.steps = append(t.steps, t.next)
+	}
+}
+
+// compare finds the cells that differ.
+func (t *transition) compare() (cells []model.Change[policy.Cell, policy.Row]) {
+	for change := range model.Diff(t.from.cells, t.goal.cells) {
+		cells = append(cells, change)
+		switch key := change.Key; {
+		case key.Group == policy.Others && change.Had:
+			t.others[key.Subject] = unrestricted
+			if change.Has {
+				t.others[key.Subject] = change.New
+			}
+		case key.Group != policy.Others && t.groups.used(key.Group) && t.restricted(key.Subject):
+			t.unsettled[key.Group] = true
+		}
+	}
+	return cells
+}
+
+// restricted tells whether packets look for a subject's cells already.
+func (t *transition) restricted(subject policy.Subject) bool {
+	_, ok := t.from.cells.Get(policy.Cell{Subject: subject})
+	return ok
+}
+
+// settled tells whether a group says already what it is to say, or nobody is in
+// it yet.
+func (t *transition) settled(group policy.Group) bool {
+	ready, known := t.ready[group]
+	if !known {
+		ready = t.settles(group)
+		t.ready[group] = ready
+	}
+	return ready
+}
+
+func (t *transition) settles(group policy.Group) bool {
+	if group != policy.Others && !t.groups.used(group) {
+		return true
+	}
+	if t.unsettled[group] {
+		return false
+	}
+	for subject := range t.others {
+		if _, own := t.goal.cells.Get(policy.Cell{Subject: subject, Group: group}); !own || group == policy.Others {
+			return false
+		}
+	}
+	return true
+}
+
+// to is where to go first on the way to a group.
+func (t *transition) to(group policy.Group) policy.Group {
+	if t.settled(group) {
+		return group
+	}
+	if t.waiting[group] == "" {
+		t.moves++
+		t.waiting[group] = policy.Group(fmt.Sprintf("%s (%d)", group, t.moves))
+	}
+	return t.waiting[group]
+}
+
+// comePods moves pods to groups; those that go to one that cannot take them yet
+// wait, also those that leave for good.
+func (t *transition) comePods() {
+	rest := policy.Plan{Ranges: t.goal.ranges}
+	for change := range model.Diff(t.from.pods, t.goal.pods) {
+		if change.Has {
+			t.next.pods = t.next.pods.With(change.Key, t.to(change.New))
+			continue
+		}
+		if group := rest.GroupOf(policy.Subject{}, change.Key); !t.settled(group) {
+			t.next.pods = t.next.pods.With(change.Key, t.to(group))
+		}
+	}
+}
+
+// leavePods removes pods that are to be what their range is, which it is by now.
+func (t *transition) leavePods() {
+	rest := policy.Plan{Ranges: t.goal.ranges}
+	for change := range model.Diff(t.from.pods, t.goal.pods) {
+		if !change.Has && t.settled(rest.GroupOf(policy.Subject{}, change.Key)) {
+			t.next.pods = t.next.pods.Without(change.Key)
+		}
+	}
+}
+
+// newRanges are the ranges as they are to be, and those for addresses that wait
+// to be of nobody's.
+func (t *transition) newRanges() model.Map[netip.Prefix, policy.Group] {
+	ranges := t.goal.ranges
+	var gone, come []netip.Prefix
+	for change := range model.Diff(t.from.ranges, t.goal.ranges) {
+		switch {
+		case !change.Has:
+			gone = append(gone, change.Key)
+		case !change.Had || change.Old != change.New:
+			come = append(come, change.Key)
+			ranges = ranges.With(change.Key, t.to(change.New))
+		}
+	}
+	if len(gone) > 0 && !t.settled(policy.Others) {
+		for _, prefix := range uncovered(gone, come) {
+			ranges = ranges.With(prefix, t.to(policy.Others))
+		}
+	}
+	return ranges
+}
+
+// add adds what nobody leads to yet: rows, cells of groups without members, which
+// say all that differs, and cells of pods that nothing restricts yet.
+func (t *transition) add(cells []model.Change[policy.Cell, policy.Row]) {
+	for change := range model.Diff(t.from.rows, t.goal.rows) {
+		if !change.Had {
+			t.next.rows = t.next.rows.With(change.Key, change.New)
+		}
+	}
+	for _, change := range cells {
+		key := change.Key
+		if change.Has && key.Group != policy.Others && (!t.groups.used(key.Group) || !t.restricted(key.Subject)) {
+			t.next.cells = t.next.cells.With(key, change.New)
+		}
+	}
+	if len(t.waiting) > 0 {
+		for cell, row := range t.goal.cells.All() {
+			if group, ok := t.waiting[cell.Group]; ok && cell.Group != policy.Others {
+				t.next.cells = t.next.cells.With(policy.Cell{Subject: cell.Subject, Group: group}, row)
+			}
+		}
+	}
+	if len(t.others) == 0 {
+		return
+	}
+	for group := range t.newGroups() {
+		for subject, row := range t.others {
+			cell := policy.Cell{Subject: subject, Group: group}
+			if _, own := t.next.cells.Get(cell); !own {
+				t.next.cells = t.next.cells.With(cell, row)
+			}
+		}
+	}
+}
+
+// newGroups are those that nobody was in before.
+func (t *transition) newGroups() map[policy.Group]struct{} {
+	all := map[policy.Group]struct{}{}
+	for _, group := range t.waiting {
+		all[group] = struct{}{}
+	}
+	note := func(group policy.Group, has bool) {
+		if has && !t.groups.used(group) {
+			all[group] = struct{}{}
+		}
+	}
+	for change := range model.Diff(t.from.pods, t.goal.pods) {
+		note(change.New, change.Has)
+	}
+	for change := range model.Diff(t.from.ranges, t.goal.ranges) {
+		note(change.New, change.Has)
+	}
+	delete(all, policy.Others)
+	return all
+}
+
+// settleCells changes the cells of groups that others are in, and then those for
+// Others.
+func (t *transition) settleCells(cells []model.Change[policy.Cell, policy.Row]) {
+	for _, change := range cells {
+		if change.Has && change.Key.Group != policy.Others {
+			t.next.cells = t.next.cells.With(change.Key, change.New)
+		}
+	}
+	t.step()
+	for _, change := range cells {
+		switch {
+		case change.Key.Group == policy.Others && change.Has:
+			t.next.cells = t.next.cells.With(change.Key, change.New)
+		case change.Key.Group == policy.Others:
+			t.next.cells = t.next.cells.With(change.Key, unrestricted)
+		case !change.Has:
+			t.next.cells = t.next.cells.Without(change.Key)
+		}
+	}
+	t.step()
+}
+
+// rowsLeft are those of the goal, as they are held: of a name, all say the same.
+func (t *transition) rowsLeft() model.Map[policy.Row, *policy.Ports] {
+	rows := t.next.rows
+	for change := range model.Diff(t.from.rows, t.goal.rows) {
+		if !change.Has {
+			rows = rows.Without(change.Key)
+		}
+	}
+	return rows
+}
+
+// uncovered are pieces of prefixes that others, which do not overlap, leave.
+func uncovered(prefixes, by []netip.Prefix) (left []netip.Prefix) {
+	slices.SortFunc(by, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	for _, prefix := range prefixes {
+		left = append(left, cut(prefix, by)...)
+	}
+	return left
+}
+
+// cut is for others that are sorted.
+func cut(prefix netip.Prefix, by []netip.Prefix) []netip.Prefix {
+	from, _ := slices.BinarySearchFunc(by, prefix, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	if from > 0 && by[from-1].Overlaps(prefix) || from < len(by) && by[from].Addr() == prefix.Addr() && by[from].Bits() <= prefix.Bits() {
+		return nil
+	}
+	if from == len(by) || !by[from].Overlaps(prefix) {
+		return []netip.Prefix{prefix}
+	}
+	low := netip.PrefixFrom(prefix.Addr(), prefix.Bits()+1)
+	high := netip.PrefixFrom(after(low), prefix.Bits()+1)
+	return append(cut(low, by), cut(high, by)...)
+}
