@@ -170,6 +170,7 @@ func findServices(ctx context.Context, options kube.Options, of model.ServiceKey
 	if err != nil {
 		return nil, err
 	}
+	serving.Snapshot.Network = overview.Config
 	for i := range overview.Nodes {
 		node := overview.Nodes[i].Node
 		serving.Snapshot.Nodes = serving.Snapshot.Nodes.With(node.Name, node)

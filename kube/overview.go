@@ -17,6 +17,7 @@ import (
 type Overview struct {
 	Installed bool              // the kinds of Fairlead exist
 	Network   *v1alpha1.Network // nil if there is none
+	Config    *model.Network    // as it is understood; the defaults without one
 	Nodes     []NodeOverview    // sorted by name
 	Leader    *Leader           // of the controllers; nil if that cannot be told
 }
@@ -68,8 +69,10 @@ func (c *Client) Overview(ctx context.Context) (*Overview, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listing Fairlead's status: %w", err)
 	}
+	overview.Config = model.DefaultNetwork()
 	if len(networks.Items) > 0 {
 		overview.Network = &networks.Items[0]
+		overview.Config = convertNetwork(overview.Network).value
 	}
 	overview.Leader = c.anyLeader(ctx)
 	byNode := map[string]*NodeOverview{}

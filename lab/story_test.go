@@ -150,6 +150,8 @@ func (s *stories) setup(env *testscript.Env) error {
 	if err := s.createNamespace(ctx, name); err != nil {
 		return err
 	}
+	// Likewise another configuration. A lab with the network of others has none.
+	_, _ = s.lab.Kubectl(ctx, "patch", "network", "default", "--type=merge", `--patch={"spec":null}`)
 	// Pods are refused until the controller has made the account they run as.
 	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=30s", "--namespace="+name, "serviceaccount/default"); err != nil {
 		return err

@@ -14,6 +14,7 @@ func TestOfServices(t *testing.T) {
 	for name, service := range map[string]*Service{
 		"web":  {ClusterIPs: []netip.Addr{addr("10.96.0.1"), addr("fd96::1")}, Ports: []ServicePort{{Port: 80, NodePort: 30080}}},
 		"late": {ClusterIPs: []netip.Addr{addr("10.96.0.2")}, ExternalIPs: []netip.Addr{addr("10.96.0.1")}},
+		"port": {ClusterIPs: []netip.Addr{addr("10.96.0.3")}, Ports: []ServicePort{{Port: 81, NodePort: 30080}}},
 		"lb":   {LoadBalancerIPs: []netip.Addr{addr("203.0.113.1")}, Ports: []ServicePort{{Port: 80}}},
 	} {
 		service.ServiceKey = ServiceKey{"shop", name}
@@ -22,8 +23,8 @@ func TestOfServices(t *testing.T) {
 		s.Slices = s.Slices.With(slice.SliceKey, slice)
 	}
 	for text, want := range map[string]string{
-		"shop/web": "web", "shop/nobody": "", "else/web": "", "": "", "web": "",
-		"10.96.0.1:80": "late web", "[fd96::1]:443": "web", "203.0.113.1:0": "lb", "192.0.2.1:30080": "web", "192.0.2.1:0": "",
+		"shop/web": "late port web", "shop/late": "late web", "shop/lb": "lb", "shop/port": "port web", "shop/nobody": "", "else/web": "", "": "", "web": "",
+		"10.96.0.1:80": "late port web", "[fd96::1]:443": "late port web", "203.0.113.1:0": "lb", "192.0.2.1:30080": "late port web", "192.0.2.1:0": "",
 	} {
 		narrow := s.OfServices(text)
 		var services, slicesOf []string
@@ -39,7 +40,7 @@ func TestOfServices(t *testing.T) {
 			t.Errorf("%q leaves %s, and slices of %v; want %s", text, got, slicesOf, want)
 		}
 	}
-	if s.Services.Len() != 3 {
+	if s.Services.Len() != 4 {
 		t.Error("the snapshot itself changed")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/policy"
 	"github.com/fairlead-net/fairlead/plan/route"
 	"github.com/fairlead-net/fairlead/plan/service"
 )
@@ -35,6 +36,9 @@ func Text(node *Node) string {
 	}
 	if node.Service != nil {
 		sections = append(sections, serviceText(node.Service)...)
+	}
+	if node.Policy != nil {
+		sections = append(sections, policyText(node.Policy)...)
 	}
 	if f := node.Firewall; f != nil {
 		sections = append(sections, lines(f.Accepts, func(accept firewall.Accept, _ struct{}) string {
@@ -105,6 +109,24 @@ func serviceText(p *service.Plan) []string {
 		lines(p.HealthChecks, func(port uint16, check *service.HealthCheck) string {
 			return fmt.Sprintf("service health at TCP %d of %s: endpoints here %d IPv4, %d IPv6",
 				port, check.Service, check.Local[model.IPv4], check.Local[model.IPv6])
+		}),
+	}
+}
+
+func policyText(p *policy.Plan) []string {
+	return []string{
+		lines(p.Pods, func(addr netip.Addr, group policy.Group) string {
+			return fmt.Sprintf("policy group of %s: %s", addr, group)
+		}),
+		lines(p.Ranges, func(prefix netip.Prefix, group policy.Group) string {
+			return fmt.Sprintf("policy group of %s: %s", prefix, group)
+		}),
+		lines(p.Cells, func(cell policy.Cell, row policy.Row) string {
+			who := map[policy.Group]string{policy.Others: "others", policy.Itself: "itself"}[cell.Group]
+			if who == "" {
+				who = "group " + string(cell.Group)
+			}
+			return fmt.Sprintf("policy %s of %s %s %s: %s", cell.Direction, cell.Address, [...]string{"from", "to"}[cell.Direction], who, row)
 		}),
 	}
 }

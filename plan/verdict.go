@@ -18,6 +18,7 @@ type Packet struct {
 	Protocol            model.Protocol
 	Port                uint16 // of the destination
 	Local               bool   // the destination is one of the node's own addresses
+	Established         bool   // it is a later one, or a reply: policies have let the connection in
 	// Backend is which of its Choices a Service takes; invalid: the first one.
 	Backend netip.AddrPort
 }
@@ -25,6 +26,7 @@ type Packet struct {
 // Hop is what becomes of a packet on one node.
 type Hop struct {
 	Spoofed    bool           // the pod may not send it: it is dropped, and the rest is zero
+	Denied     Denial         // a policy forbids it: it is dropped, and the rest is zero
 	Dropped    bool           // the node drops it without a word, and the rest is zero
 	Reachable  bool           // false: the node refuses it, and the rest is zero
 	Pod        netip.AddrPort // the node's port or the Service leads here, where the packet goes on to; invalid: nowhere else
@@ -57,12 +59,16 @@ func Verdict(node *Node, packet Packet) Hop {
 		hop.Pod = translated(node.HostPort, packet)
 	}
 	if hop.Pod.IsValid() {
-		packet.Destination = hop.Pod.Addr()
+		packet.Destination, packet.Port = hop.Pod.Addr(), hop.Pod.Port()
 	}
-	if found, ok := lookup(node.Route, packet.Destination); ok {
-		if found.Unreachable {
-			return Hop{}
-		}
+	found, routed := lookup(node.Route, packet.Destination)
+	if routed && found.Unreachable {
+		return Hop{}
+	}
+	if denial := denied(node, packet); denial.Pod.IsValid() {
+		return Hop{Denied: denial}
+	}
+	if routed {
 		hop.Device, hop.Via, hop.MTU = found.Device, found.Via, found.MTU
 		mac, _ := node.Route.Neighbors.Get(route.Neighbor{Device: found.Device, Address: found.Via})
 		hop.Remote, _ = node.Route.FDB.Get(route.Station{Device: found.Device, MAC: mac})

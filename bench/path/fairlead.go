@@ -51,8 +51,11 @@ func snapshot(backend model.Backend, direct bool, node int) *model.Snapshot {
 	s.Links = s.Links.With(uplink, &model.Link{
 		Name: uplink, MTU: 1500, Addresses: []netip.Prefix{netip.PrefixFrom(nodeAddress(node), 24)},
 	})
+	pod := &model.Pod{PodKey: model.PodKey{Namespace: "default", Name: "pod"}, Node: nodeName(node), Addresses: []netip.Addr{podAddress(node)}}
+	s.Pods = s.Pods.With(pod.PodKey, pod)
 	attachment := &model.Attachment{
 		AttachmentKey: model.AttachmentKey{ContainerID: "c", Interface: "eth0"},
+		Pod:           pod.PodKey,
 		Device:        deviceOf(node), MAC: model.MAC(hardware(node, 1)), Addresses: []netip.Addr{podAddress(node)},
 	}
 	s.Attachments = s.Attachments.With(attachment.AttachmentKey, attachment)

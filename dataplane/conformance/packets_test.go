@@ -108,9 +108,21 @@ func newNet(t testing.TB, families []model.Family) *network {
 		n.snapshot.Nodes = n.snapshot.Nodes.With(m.node.Name, m.node)
 	}
 	for _, m := range n.machines {
+		pod := &model.Pod{
+			PodKey: podOfNode(m.node.Name), Node: m.node.Name, Addresses: []netip.Addr{n.podOf(m, model.IPv4), n.podOf(m, model.IPv6)},
+			Labels: model.LabelsOf(map[string]string{"pod": m.node.Name}),
+		}
+		n.snapshot.Pods = n.snapshot.Pods.With(pod.PodKey, pod)
+	}
+	for _, m := range n.machines {
 		n.apply(m)
 	}
 	return n
+}
+
+// podOfNode is labelled with the name of its node.
+func podOfNode(node string) model.PodKey {
+	return model.PodKey{Namespace: "default", Name: "of-" + node}
 }
 
 // addMachine connects nodes 1 and 2 to the segment and 3 to the router.
@@ -171,7 +183,7 @@ func (n *network) apply(m *machine) {
 	own.Links = model.MapOf(map[string]*model.Link{"eth0": m.link})
 	key := model.AttachmentKey{ContainerID: "pod", Interface: "eth0"}
 	own.Attachments = model.MapOf(map[model.AttachmentKey]*model.Attachment{key: {
-		AttachmentKey: key, Device: "pod0", MAC: n.mac(m),
+		AttachmentKey: key, Pod: podOfNode(m.node.Name), Device: "pod0", MAC: n.mac(m),
 		Addresses: []netip.Addr{n.podOf(m, model.IPv4), n.podOf(m, model.IPv6)}, HostPorts: m.ports,
 	}})
 	m.plan = plan.Compute(nil, &own, m.node.Name)

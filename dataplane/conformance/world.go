@@ -123,7 +123,12 @@ func podAddress(of netip.Prefix, pod int) netip.Addr {
 
 func (w *cluster) plan() *plan.Node {
 	network := w.network
+	var pods model.Map[model.PodKey, *model.Pod]
+	for _, attachment := range w.attachments {
+		pods = pods.With(attachment.Pod, &model.Pod{PodKey: attachment.Pod, Node: self, Addresses: attachment.Addresses})
+	}
 	return plan.Compute(nil, &model.Snapshot{
+		Pods:    pods,
 		Network: &network,
 		Nodes:   model.MapOf(w.nodes),
 		Links: model.MapOf(map[string]*model.Link{

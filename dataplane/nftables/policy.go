@@ -59,10 +59,15 @@ const (
 	groupOthers = 0
 	groupItself = 1
 	rowAll      = 1 // all is accepted; no map has it
+	rowNone     = 2 // in the place of the row for others: nothing is restricted
 )
 
 // allowAll is the row that accepts all.
 var allowAll = (&policy.Ports{Default: policy.Decision{Accept: true}}).Row()
+
+// unrestricted is the row for others of a subject that nothing restricts any
+// more, until its cells are gone.
+const unrestricted policy.Row = "unrestricted"
 
 func (s *policies) init() {
 	row := nft.TypeClassID
@@ -222,7 +227,7 @@ func (s *policies) settle() {
 // one from table to table.
 func (s *policies) forget() {
 	s.groups = newNumbering(map[policy.Group]uint32{policy.Others: groupOthers, policy.Itself: groupItself})
-	s.rows = newNumbering(map[policy.Row]uint32{allowAll: rowAll})
+	s.rows = newNumbering(map[policy.Row]uint32{allowAll: rowAll, unrestricted: rowNone})
 	s.rules = newNumbering[policy.Rule](nil)
 	s.applied, s.held, s.steps = policyView{}, policyView{}, nil
 }

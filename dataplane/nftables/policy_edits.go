@@ -140,9 +140,7 @@ func (e *policyEdits) editRows() {
 		if change.Had {
 			ports, more, edit = change.Old, -1, e.remove
 		}
-		for _, rule := range denials(ports) {
-			rules[rule] += more
-		}
+		tally(rules, denials(ports), more)
 		if change.Key == allowAll {
 			continue
 		}

@@ -1,6 +1,9 @@
 package nftables
 
 import (
+	"iter"
+	"net/netip"
+
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/policy"
 )
@@ -51,54 +54,59 @@ func (n *numbering[T]) used(thing T) bool {
 	return fixed || n.uses[thing] > 0
 }
 
-// use says that so many more have the number.
-func (n *numbering[T]) use(thing T, more int) {
-	if _, fixed := n.fixed[thing]; fixed {
-		return
-	}
-	if n.uses[thing] += more; n.uses[thing] == 0 {
-		delete(n.uses, thing)
-		delete(n.taken, n.numbers[thing])
-		delete(n.numbers, thing)
+// use says how many more, or less, have the numbers of things, all at once: what
+// goes in one place and comes in another keeps its number.
+func (n *numbering[T]) use(more map[T]int) {
+	for thing, more := range more {
+		if _, fixed := n.fixed[thing]; fixed {
+			continue
+		}
+		if n.uses[thing] += more; n.uses[thing] == 0 {
+			delete(n.uses, thing)
+			delete(n.taken, n.numbers[thing])
+			delete(n.numbers, thing)
+		}
 	}
 }
 
 // recount follows a change of what the kernel holds.
 func (s *policies) recount(from, to policyView) {
-	count := func(had, has bool, old, next policy.Group) {
-		if has {
-			s.groups.use(next, 1)
-		}
-		if had {
-			s.groups.use(old, -1)
-		}
-	}
-	for change := range model.Diff(from.pods, to.pods) {
-		count(change.Had, change.Has, change.Old, change.New)
-	}
-	for change := range model.Diff(from.ranges, to.ranges) {
-		count(change.Had, change.Has, change.Old, change.New)
-	}
-	for change := range model.Diff(from.cells, to.cells) {
-		count(change.Had, change.Has, change.Key.Group, change.Key.Group)
-	}
+	groups, rows, rules := map[policy.Group]int{}, map[policy.Row]int{}, map[policy.Rule]int{}
+	count(groups, model.Diff(from.pods, to.pods), func(_ netip.Addr, group policy.Group) policy.Group { return group })
+	count(groups, model.Diff(from.ranges, to.ranges), func(_ netip.Prefix, group policy.Group) policy.Group { return group })
+	count(groups, model.Diff(from.cells, to.cells), func(cell policy.Cell, _ policy.Row) policy.Group { return cell.Group })
+	count(rows, model.Diff(from.rows, to.rows), func(row policy.Row, _ *policy.Ports) policy.Row { return row })
 	for change := range model.Diff(from.rows, to.rows) {
-		for _, rows := range []struct {
-			there bool
-			ports *policy.Ports
-			more  int
-		}{{change.Has, change.New, 1}, {change.Had, change.Old, -1}} {
-			if !rows.there {
-				continue
-			}
-			s.rows.use(change.Key, rows.more)
-			for _, rule := range denials(rows.ports) {
-				s.rules.use(rule, rows.more)
-			}
+		if change.Had {
+			tally(rules, denials(change.Old), -1)
+		}
+		if change.Has {
+			tally(rules, denials(change.New), 1)
 		}
 	}
+	s.groups.use(groups)
+	s.rows.use(rows)
+	s.rules.use(rules)
 	if from.rows != to.rows {
 		s.rename()
+	}
+}
+
+// count adds how many more have what an entry has a number of.
+func count[K, V comparable, T comparable](more map[T]int, changes iter.Seq[model.Change[K, V]], of func(K, V) T) {
+	for change := range changes {
+		if change.Had {
+			more[of(change.Key, change.Old)]--
+		}
+		if change.Has {
+			more[of(change.Key, change.New)]++
+		}
+	}
+}
+
+func tally[T comparable](more map[T]int, all []T, by int) {
+	for _, one := range all {
+		more[one] += by
 	}
 }
 

@@ -131,7 +131,7 @@ func (s *policies) addFamilyChains(b *batch, m *policyMaps, direction model.Dire
 	}
 	twice(first, ofCell, goTo(peer.Name))
 
-	b.rule(peer, "all is allowed", hasPriority(rowAll), noPriority(), then(expr.VerdictReturn, ""))
+	b.rule(peer, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
 	both := []expr.Any{pod(m.family, word0), other(m.family, word0+headers[m.family].words), in(m.itself)}
 	b.rule(peer, "pods that reach themselves by a Service", of(m.family), both,
 		[]expr.Any{&expr.Immediate{Register: word0, Data: native(groupItself)}, setPriority()}, goTo(cell.Name))
@@ -153,6 +153,7 @@ const unfound = "policy that was not found"
 // rule that denies it, or 0.
 func (s *policies) fillRow(b *batch, row *nft.Chain) {
 	b.rule(row, "all is allowed", hasPriority(rowAll), noPriority(), then(expr.VerdictReturn, ""))
+	b.rule(row, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
 	found := append([]expr.Any{setPriority()}, then(expr.VerdictReturn, "")...)
 	priority, protocol, port := meta(expr.MetaKeyPRIORITY, word0), meta(expr.MetaKeyL4PROTO, word1), destinationPort(word1+1)
 	b.rule(row, "", []expr.Any{priority, protocol, port, mapped(s.ports)}, found)

@@ -33,7 +33,7 @@ type transition struct {
 	from, goal policyView
 
 	// others is what is to become of the cells for Others that differ, of subjects
-	// that had one: allowAll of those that nothing restricts any more.
+	// that had one.
 	others map[policy.Subject]policy.Row
 	// unsettled are groups that may have members, and cells that differ.
 	unsettled map[policy.Group]bool
@@ -87,7 +87,7 @@ func (t *transition) compare() (cells []model.Change[policy.Cell, policy.Row]) {
 		cells = append(cells, change)
 		switch key := change.Key; {
 		case key.Group == policy.Others && change.Had:
-			t.others[key.Subject] = allowAll
+			t.others[key.Subject] = unrestricted
 			if change.Has {
 				t.others[key.Subject] = change.New
 			}
@@ -258,7 +258,7 @@ func (t *transition) settleCells(cells []model.Change[policy.Cell, policy.Row]) 
 		case change.Key.Group == policy.Others && change.Has:
 			t.next.cells = t.next.cells.With(change.Key, change.New)
 		case change.Key.Group == policy.Others:
-			t.next.cells = t.next.cells.With(change.Key, allowAll)
+			t.next.cells = t.next.cells.With(change.Key, unrestricted)
 		case !change.Has:
 			t.next.cells = t.next.cells.Without(change.Key)
 		}

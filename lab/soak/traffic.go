@@ -218,6 +218,7 @@ const (
 // outside.
 func (s *soak) runRequests(ctx context.Context, from string) {
 	var source *end
+	met, began := map[netip.AddrPort]bool{}, time.Now()
 	for ; ctx.Err() == nil; pause(ctx, 500*time.Millisecond) {
 		do := func(f func() error) error { return s.lab.World().Do(from, f) }
 		leave, nodes := func() {}, []string{from, nodeOf(fixedEndpoint)}
@@ -242,7 +243,11 @@ func (s *soak) runRequests(ctx context.Context, from string) {
 				continue
 			}
 		}
-		s.request(ctx, from, do, nodes)
+		// A node hears of the Service a moment after its pod is ready.
+		s.request(ctx, from, do, nodes, func(at netip.AddrPort, err error) bool {
+			met[at] = met[at] || err == nil || time.Since(began) > firstWithin
+			return met[at]
+		})
 		leave()
 	}
 	if source != nil {
@@ -250,8 +255,11 @@ func (s *soak) runRequests(ctx context.Context, from string) {
 	}
 }
 
-// request asks once at each address.
-func (s *soak) request(ctx context.Context, from string, do func(func() error) error, nodes []string) {
+// firstWithin is when the first request to an address has to be met.
+const firstWithin = 20 * time.Second
+
+// request asks once at each address. Those that do not count yet are left out.
+func (s *soak) request(ctx context.Context, from string, do func(func() error) error, nodes []string, counts func(at netip.AddrPort, err error) bool) {
 	var targets []netip.AddrPort
 	if from == "internet" {
 		for _, addr := range s.entry {
@@ -280,6 +288,9 @@ func (s *soak) request(ctx context.Context, from string, do func(func() error) e
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if !counts(target, err) {
+			continue
 		}
 		s.sent(what, 1)
 		if err != nil {

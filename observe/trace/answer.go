@@ -154,6 +154,7 @@ type Plan struct {
 	In         string            `json:"in,omitempty"`        // the device that it comes by; empty: nothing is said
 	InTunnel   *Device           `json:"inTunnel,omitempty"`  // what that is like
 	Spoofed    bool              `json:"spoofed,omitempty"`   // the pod may not send it
+	Denied     *Denied           `json:"denied,omitempty"`    // policies forbid the connection
 	PodMAC     model.MAC         `json:"podMAC,omitzero"`     // that the pod may send from
 	Refused    bool              `json:"refused,omitempty"`   // an unreachable route refuses it
 	Route      netip.Prefix      `json:"route,omitzero"`      // invalid: no route of ours

@@ -36,7 +36,9 @@ func Expect(snapshot *model.Snapshot, node string, q Question, mac model.MAC) *P
 	expected.enter(planned.Route, q.Enter)
 	if !q.Reply {
 		expected.Service, packet.Backend = expectService(planned, packet, q.Backend)
+		expected.Denied = expectDenied(snapshot, planned, packet)
 	}
+	packet.Established = true // the way of a packet that is let through
 	hop := plan.Verdict(planned, packet)
 	if s := expected.Service; s != nil && (s.Do != service.Forward || s.Unfit != "") {
 		hop = plan.Hop{Spoofed: hop.Spoofed, Reachable: true} // it goes nowhere

@@ -152,6 +152,9 @@ func (v *visit) run() (step, Outcome) {
 	if to := v.translated(); to.IsValid() {
 		v.q.To, v.q.Port, v.q.Backend = to.Addr(), to.Port(), netip.AddrPort{}
 	}
+	if !v.allowed() {
+		return step{}, Stops
+	}
 	v.path.Source = v.source()
 	if v.kernel.Local {
 		line := v.line(Line{Where: v.place.Name, Way: fmt.Sprintf("%s, the node itself", v.q.To)})

@@ -26,6 +26,8 @@ type state struct {
 	blocks   *blocks                // of peers
 	groups   model.Map[Group, *group]
 	rowUsers model.Map[Row, int]
+	ties     []model.Problem
+	suspects []suspect
 	problems []model.Problem
 }
 
@@ -95,6 +97,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.
 	c.planGroups()
 	c.planCells()
 	next := c.done()
+	c.planProblems(next)
 	return next, next.problems
 }
 

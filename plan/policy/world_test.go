@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/policyworld"
@@ -21,13 +22,14 @@ func worlds(n int) int {
 // TestRandomWorlds: of random connections in random clusters, a plan says what
 // the API's documentation does.
 func TestRandomWorlds(t *testing.T) {
-	judged := 0
+	judged := map[bool]int{}
 	for seed := range uint64(worlds(10_000)) {
 		w := policyworld.New(seed)
 		p, _ := policy.Compute(nil, &w.Snapshot, policyworld.Here)
 		for _, c := range w.Connections(100) {
 			if wrong(&w.Snapshot, p, c) == "" {
-				judged++
+				verdict, _ := policyworld.Judge(&w.Snapshot, c)
+				judged[verdict.Allowed]++
 				continue
 			}
 			least := policyworld.Shrink(w.Snapshot, func(s *model.Snapshot) bool {
@@ -38,7 +40,7 @@ func TestRandomWorlds(t *testing.T) {
 			t.Fatalf("seed %d: %s\n%s", seed, wrong(least, p, c), policyworld.Text(least))
 		}
 	}
-	t.Logf("%d connections", judged)
+	t.Logf("%d connections allowed, %d denied", judged[true], judged[false])
 }
 
 // wrong says in what a plan differs from the judge; empty: in nothing.
@@ -65,11 +67,15 @@ func TestRandomEdits(t *testing.T) {
 			for range 1 + w.IntN(3) {
 				w.Edit()
 			}
-			before, snapshot := p, w.Snapshot
-			p, _ = policy.Compute(p, &snapshot, policyworld.Here)
-			anew, _ := policy.Compute(nil, &snapshot, policyworld.Here)
-			if text := differs(p, anew); text != "" {
-				_ = before
+			snapshot := w.Snapshot
+			next, problems := policy.Compute(p, &snapshot, policyworld.Here)
+			anew, all := policy.Compute(nil, &snapshot, policyworld.Here)
+			p = next
+			text := differs(p, anew)
+			if !slices.Equal(problems, all) {
+				text += fmt.Sprintf("problems %v\nwant %v\n", problems, all)
+			}
+			if text != "" {
 				t.Fatalf("seed %d, step %d:\n%s\n%s", seed, step, text, policyworld.Text(&snapshot))
 			}
 		}
