@@ -1,0 +1,95 @@
+// Command differ makes random Services and compares what three make of packets
+// to them, from pods, from the node and from outside: the oracle of the plan,
+// Fairlead's data plane, and the kube-proxy of the Kubernetes that the lab builds,
+// in its mode nftables. docs/differ.md says more.
+//
+// It must be root. All of it is in network namespaces of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fairlead-net/fairlead/lab/build"
+)
+
+// options of one run.
+type options struct {
+	seed   uint64
+	states int
+	most   int // differences
+	out    string
+	stock  bool
+}
+
+func main() {
+	var o options
+	flag.Uint64Var(&o.seed, "seed", 0, "decides all states; 0 takes one from the clock")
+	flag.IntVar(&o.states, "states", 1000, "how many states to try, each some changes after the one before")
+	flag.IntVar(&o.most, "most", 10, "end after so many differences")
+	flag.StringVar(&o.out, "out", "bin/differ", "directory for what is written")
+	flag.BoolVar(&o.stock, "kube-proxy", true, "compare with kube-proxy, too; else only Fairlead with its oracle")
+	flag.Parse()
+	if o.seed == 0 {
+		o.seed = uint64(time.Now().Unix())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// errDiffers says that there are differences; the output has them.
+var errDiffers = errors.New("they differ")
+
+func run(ctx context.Context, o options) error {
+	program := ""
+	if o.stock {
+		programs, err := build.Request{Out: os.Stdout}.Run(ctx)
+		if err != nil {
+			return err
+		}
+		program = filepath.Join(programs.Kube, "kube-proxy")
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return fmt.Errorf("make the directory of the run: %w", err)
+	}
+	b, err := newBench(program, o.out)
+	if b != nil {
+		defer b.close()
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("seed %d; the same states again: go run ./lab/differ -seed %d\n", o.seed, o.seed)
+	start, found := time.Now(), 0
+	s := newState(o.seed)
+	for state := 1; state <= o.states && ctx.Err() == nil; state++ {
+		findings, err := b.try(ctx, s)
+		if err != nil {
+			return fmt.Errorf("seed %d, state %d: %w", o.seed, state, err)
+		}
+		for _, f := range findings {
+			fmt.Printf("seed %d, state %d: %s\n%s", o.seed, state, f, s.describe(f.call))
+		}
+		if found += len(findings); found >= o.most {
+			break
+		}
+		if state%50 == 0 || state == o.states {
+			fmt.Printf("%s: %d states, %s\n", time.Since(start).Round(time.Second), state, &b.tally)
+		}
+	}
+	if found > 0 {
+		return fmt.Errorf("seed %d: %d findings: %w", o.seed, found, errDiffers)
+	}
+	return nil
+}

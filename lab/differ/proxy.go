@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// proxy is a kube-proxy that serves the node of a world.
+type proxy struct {
+	*api
+	world   *world
+	command *exec.Cmd
+	log     string // path
+	ended   chan struct{}
+	changes chan struct{} // of the kernel's tables; one for any number
+	watch   *netlink.Conn
+	settled int // how often it was waited for
+}
+
+// startProxy starts one. What it writes goes into a directory.
+func startProxy(program, dir string, w *world) (p *proxy, err error) {
+	p = &proxy{world: w, log: filepath.Join(dir, "kube-proxy.log"), ended: make(chan struct{}), changes: make(chan struct{}, 1)}
+	var url string
+	if p.api, url, err = newAPI(w.spaces[atNode]); err != nil {
+		return nil, err
+	}
+	for _, node := range nodes() {
+		p.put(node)
+	}
+	p.put(serviceCIDR())
+	config, err := yaml.Marshal(configuration())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "kube-proxy.yaml"), config, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write kube-proxy's configuration: %w", err)
+	}
+	log, err := os.Create(p.log)
+	if err != nil {
+		return nil, fmt.Errorf("make kube-proxy's log: %w", err)
+	}
+	defer log.Close()
+	p.command = exec.Command(program, "--config="+filepath.Join(dir, "kube-proxy.yaml"), "--master="+url, "--v=2")
+	p.command.Stdout, p.command.Stderr = log, log
+	err = w.spaces[atNode].do(func() (err error) {
+		// NFNLGRP_NFTABLES tells of each change.
+		if p.watch, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
+			return err
+		}
+		return p.command.Start()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start kube-proxy: %w", err)
+	}
+	go func() { _ = p.command.Wait(); close(p.ended) }()
+	go p.hear()
+	return p, nil
+}
+
+// hear notes that tables changed, whatever it was. A queue that overflows means
+// that they did.
+func (p *proxy) hear() {
+	for {
+		if _, err := p.watch.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+		select {
+		case p.changes <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (p *proxy) close() {
+	_ = p.command.Process.Signal(unix.SIGTERM)
+	<-p.ended
+	_ = p.watch.Close()
+	p.api.close()
+}
+
+// configuration leaves the machine's own limits alone: they cannot be written
+// from a namespace.
+func configuration() map[string]any {
+	return map[string]any{
+		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
+		"mode":             "nftables",
+		"clusterCIDR":      "10.244.0.0/16,fd00:10:244::/60",
+		"detectLocalMode":  "ClusterCIDR",
+		"hostnameOverride": self,
+		"oomScoreAdj":      0,
+		"nftables":         map[string]any{"minSyncPeriod": "10ms"},
+		"conntrack": map[string]any{
+			"maxPerCore": 0, "min": 0,
+			"tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s", "udpTimeout": "0s", "udpStreamTimeout": "0s",
+		},
+	}
+}
+
+// errProxy says that kube-proxy does not follow.
+var errProxy = errors.New("kube-proxy does not follow")
+
+// settle waits until kube-proxy has carried out all that was put before. It puts
+// a Service and its endpoints last, whose port and whose endpoints' port are
+// others each time: when it answers by both, in both families, the objects of
+// both watches have arrived and are in the kernel.
+func (p *proxy) settle(ctx context.Context) error {
+	p.settled++
+	number := uint16(1 + p.settled%60000)
+	target := targetPorts()[p.settled%len(targetPorts())]
+	p.put(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "differ", Name: "settled"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: settledAt()[0].String(), ClusterIPs: []string{settledAt()[0].String(), settledAt()[1].String()},
+			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol},
+			Ports:      []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: int32(number)}},
+		},
+	})
+	for _, family := range model.Families {
+		p.put(&discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "differ", Name: "settled-" + family.String(), Labels: map[string]string{discoveryv1.LabelServiceName: "settled"},
+			},
+			AddressType: addressTypes[family],
+			Ports:       []discoveryv1.EndpointPort{{Name: new(string), Protocol: new(corev1.ProtocolTCP), Port: new(int32(target))}},
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{podAt(0, 0)[family].String()}}},
+		})
+	}
+	node := clients()[0]
+	var calls []call
+	for _, family := range model.Families {
+		calls = append(calls, call{&node, model.TCP, netip.AddrPortFrom(settledAt()[family], number)})
+	}
+	timeout := time.After(time.Minute)
+	for {
+		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
+		if err != nil {
+			return err
+		}
+		if answers[0].server.Port() == target && answers[1].server.Port() == target {
+			return nil
+		}
+		select {
+		case <-p.changes:
+		case <-p.ended:
+			return fmt.Errorf("%w: it has ended; see %s", errProxy, p.log)
+		case <-timeout:
+			return fmt.Errorf("%w: after a minute it has not carried out the state before; see %s", errProxy, p.log)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// settledAt are the addresses of that Service.
+func settledAt() pair { return both("10.96.255.250", "fd96::ffff") }
+
+var addressTypes = [...]discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
