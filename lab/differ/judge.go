@@ -11,7 +11,6 @@ import (
 type subject struct {
 	name  string
 	world *world
-	stock bool // it is kube-proxy's
 }
 
 // finding is an answer that the oracle does not have.
@@ -19,6 +18,7 @@ type finding struct {
 	subject string
 	call    call
 	got     string
+	stays   bool // what is wrong is that a client does not
 	want    []answer
 }
 
@@ -80,7 +80,7 @@ func (s *subject) judge(questions []question, t *tally) (findings []finding, err
 			}
 			if complaint != "" && !wrong[i] {
 				wrong[i] = true
-				findings = append(findings, finding{s.name, q.call, complaint, q.want})
+				findings = append(findings, finding{s.name, q.call, complaint, slices.Contains(q.want, got), q.want})
 			}
 		}
 		pending = slices.DeleteFunc(pending, func(i int) bool {
@@ -95,7 +95,7 @@ func (s *subject) judge(questions []question, t *tally) (findings []finding, err
 	for i, q := range questions {
 		if n := len(reached[key(q)]); n < len(q.want) && !q.sticky && !wrong[i] {
 			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), asked[key(q)], slices.Collect(mapKeys(reached[key(q)])))
-			findings = append(findings, finding{s.name, q.call, got, q.want})
+			findings = append(findings, finding{s.name, q.call, got, false, q.want})
 		}
 	}
 	return findings, nil

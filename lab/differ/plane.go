@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -160,15 +158,6 @@ func (p *plane) expect(c call) (all []answer) {
 
 // sticky tells whether a client stays with an endpoint.
 func (p *plane) sticky(c call) bool {
-	frontend, _ := plan.Served(p.oracle, plan.Packet{
-		Source: c.client.source[model.FamilyOf(c.to.Addr())], Destination: c.to.Addr(), Port: c.to.Port(), Protocol: c.protocol,
-	})
-	return frontend != nil && frontend.Sticky != 0
-}
-
-// contested tells whether several Services claim what is called.
-func (p *plane) contested(to netip.AddrPort) bool {
-	return slices.ContainsFunc(p.node.Problems, func(problem model.Problem) bool {
-		return problem.Reason == "AddressTaken" && bytes.Contains([]byte(problem.Message), []byte(to.String()+" "))
-	})
+	of, _ := p.served(c)
+	return of != nil && of.Affinity != 0
 }

@@ -115,7 +115,9 @@ func newWorld() (w *world, err error) {
 	steps := []func() error{
 		func() error { return w.connect() },
 		func() error { return w.spaces[atNode].do(w.arrangeNode) },
-		func() error { return w.spaces[atPeers].do(func() error { return arrangeOthers(uplinkCable, peerAddresses()) }) },
+		func() error {
+			return w.spaces[atPeers].do(func() error { return arrangeOthers(uplinkCable, peerAddresses()) })
+		},
 		func() error {
 			return w.spaces[atClients].do(func() error { return arrangeOthers(clientsCable, clientAddresses()) })
 		},
