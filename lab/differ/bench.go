@@ -26,19 +26,21 @@ const stock = "kube-proxy"
 
 // newBench starts what is to be compared; without a program, there is no
 // kube-proxy. What it returns is to be closed, with an error as well.
-func newBench(program, dir string) (b *bench, err error) {
+func newBench(ctx context.Context, program, dir string, c config) (b *bench, err error) {
 	b = &bench{clients: clients(), tally: tally{excused: map[string]int{}}}
 	own, err := newWorld()
 	b.subjects = append(b.subjects, &subject{name: "Fairlead", world: own})
+	b.plane = newPlane(own, c)
 	if err != nil || program == "" {
-		b.plane = newPlane(own)
 		return b, err
 	}
-	b.plane = newPlane(own)
 	other, err := newWorld()
 	b.subjects = append(b.subjects, &subject{name: stock, world: other})
 	if err == nil {
-		b.proxy, err = startProxy(program, dir, other)
+		b.proxy, err = startProxy(program, dir, other, c)
+	}
+	if err == nil {
+		err = b.proxy.locate(ctx)
 	}
 	return b, err
 }

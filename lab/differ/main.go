@@ -27,6 +27,7 @@ type options struct {
 	most   int // differences
 	out    string
 	stock  bool
+	config int
 }
 
 func main() {
@@ -36,7 +37,12 @@ func main() {
 	flag.IntVar(&o.most, "most", 10, "end after so many differences")
 	flag.StringVar(&o.out, "out", "bin/differ", "directory for what is written")
 	flag.BoolVar(&o.stock, "kube-proxy", true, "compare with kube-proxy, too; else only Fairlead with its oracle")
+	flag.IntVar(&o.config, "config", 0, "what both are configured to do: 0 the defaults, 1 to masquerade all, 2 node ports at two addresses")
 	flag.Parse()
+	if o.config < 0 || o.config >= len(configs()) {
+		fmt.Fprintf(os.Stderr, "-config is %d; it must be between 0 and %d\n", o.config, len(configs())-1)
+		os.Exit(2)
+	}
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().Unix())
 	}
@@ -54,16 +60,16 @@ var errDiffers = errors.New("they differ")
 func run(ctx context.Context, o options) error {
 	program := ""
 	if o.stock {
-		programs, err := build.Request{Out: os.Stdout}.Run(ctx)
+		programs, err := build.Request{Out: os.Stdout}.Kubernetes(ctx)
 		if err != nil {
 			return err
 		}
-		program = filepath.Join(programs.Kube, "kube-proxy")
+		program = filepath.Join(programs, "kube-proxy")
 	}
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the run: %w", err)
 	}
-	b, err := newBench(program, o.out)
+	b, err := newBench(ctx, program, o.out, configs()[o.config])
 	if b != nil {
 		defer b.close()
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -19,13 +20,16 @@ import (
 // plane is Fairlead's data plane, which serves the node of a world.
 type plane struct {
 	world    *world
+	config   config
 	tables   *nftables.Plane
 	snapshot *model.Snapshot // nil at first
 	node     *plan.Node
 	oracle   *plan.Node // the same, but that the world has routes of its own
 }
 
-func newPlane(w *world) *plane { return &plane{world: w, tables: nftables.New()} }
+func newPlane(w *world, c config) *plane {
+	return &plane{world: w, config: c, tables: nftables.New()}
+}
 
 // nodes are those of the cluster, this one first.
 func nodes() (all []*corev1.Node) {
@@ -64,6 +68,10 @@ func (p *plane) follow(ctx context.Context, objects []metav1.Object) error {
 	}
 	network := *model.DefaultNetwork()
 	network.Masquerade.On = [2]bool{} // by whom pods are seen outside is not about Services
+	network.Services.MasqueradeAll = p.config.masqueradeAll
+	for _, text := range p.config.nodePortAddresses {
+		network.Services.NodePortAddresses = append(network.Services.NodePortAddresses, netip.MustParsePrefix(text))
+	}
 	next.Network = &network
 	next.Links = model.MapOf(map[string]*model.Link{uplink: {Name: uplink, MTU: 1500, Addresses: nodeNetworks()}})
 	for pod := range localPods {
@@ -132,7 +140,7 @@ func (p *plane) expect(c call) (all []answer) {
 	family := model.FamilyOf(c.to.Addr())
 	packet := plan.Packet{
 		Device: c.client.device, MAC: c.client.mac, Source: c.client.source[family],
-		Destination: c.to.Addr(), Port: c.to.Port(), Protocol: c.protocol, Local: c.to.Addr() == nodeAt(0)[family],
+		Destination: c.to.Addr(), Port: c.to.Port(), Protocol: c.protocol, Local: isNode(c.to.Addr()),
 	}
 	hop, choices := plan.Verdict(p.oracle, packet), plan.Choices(p.oracle, packet)
 	switch {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -32,8 +33,19 @@ type proxy struct {
 	settled int // how often it was waited for
 }
 
+// config is what is configured of both alike.
+type config struct {
+	masqueradeAll     bool
+	nodePortAddresses []string
+}
+
+// configs are those that are compared.
+func configs() []config {
+	return []config{{}, {masqueradeAll: true}, {nodePortAddresses: []string{"192.0.2.0/24", "2001:db8:1::/64"}}}
+}
+
 // startProxy starts one. What it writes goes into a directory.
-func startProxy(program, dir string, w *world) (p *proxy, err error) {
+func startProxy(program, dir string, w *world, c config) (p *proxy, err error) {
 	p = &proxy{world: w, log: filepath.Join(dir, "kube-proxy.log"), ended: make(chan struct{}), changes: make(chan struct{}, 1)}
 	var url string
 	if p.api, url, err = newAPI(w.spaces[atNode]); err != nil {
@@ -43,7 +55,7 @@ func startProxy(program, dir string, w *world) (p *proxy, err error) {
 		p.put(node)
 	}
 	p.put(serviceCIDR())
-	config, err := yaml.Marshal(configuration())
+	config, err := yaml.Marshal(c.proxy())
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "kube-proxy.yaml"), config, 0o600)
 	}
@@ -93,9 +105,9 @@ func (p *proxy) close() {
 	p.api.close()
 }
 
-// configuration leaves the machine's own limits alone: they cannot be written
-// from a namespace.
-func configuration() map[string]any {
+// proxy is kube-proxy's configuration. It leaves the machine's own limits alone:
+// they cannot be written from a namespace.
+func (c config) proxy() map[string]any {
 	return map[string]any{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
 		"mode":             "nftables",
@@ -103,7 +115,9 @@ func configuration() map[string]any {
 		"detectLocalMode":  "ClusterCIDR",
 		"hostnameOverride": self,
 		"oomScoreAdj":      0,
-		"nftables":         map[string]any{"minSyncPeriod": "10ms"},
+		"nftables":         map[string]any{"minSyncPeriod": "10ms", "masqueradeAll": c.masqueradeAll},
+
+		"nodePortAddresses": c.nodePortAddresses,
 		"conntrack": map[string]any{
 			"maxPerCore": 0, "min": 0,
 			"tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s", "udpTimeout": "0s", "udpStreamTimeout": "0s",
@@ -145,25 +159,77 @@ func (p *proxy) settle(ctx context.Context) error {
 	for _, family := range model.Families {
 		calls = append(calls, call{&node, model.TCP, netip.AddrPortFrom(settledAt()[family], number)})
 	}
+	return p.until(ctx, "carried out the state before", func() (bool, error) {
+		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
+		return err == nil && answers[0].server.Port() == target && answers[1].server.Port() == target, err
+	})
+}
+
+// until waits until something is so, and looks whenever tables have changed.
+func (p *proxy) until(ctx context.Context, what string, is func() (bool, error)) error {
 	timeout := time.After(time.Minute)
 	for {
-		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
-		if err != nil {
+		if done, err := is(); done || err != nil {
 			return err
-		}
-		if answers[0].server.Port() == target && answers[1].server.Port() == target {
-			return nil
 		}
 		select {
 		case <-p.changes:
 		case <-p.ended:
 			return fmt.Errorf("%w: it has ended; see %s", errProxy, p.log)
 		case <-timeout:
-			return fmt.Errorf("%w: after a minute it has not carried out the state before; see %s", errProxy, p.log)
+			return fmt.Errorf("%w: after a minute it has not %s; see %s", errProxy, what, p.log)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// locate has kube-proxy learn the zone of its node, by changing it twice. What
+// the Node says when kube-proxy starts it may miss: it begins to watch, and only
+// then says who is to be told (NewNodeTopologyConfig and RegisterEventHandler in
+// cmd/kube-proxy/app/server.go). If the first event is faster, hints for zones are
+// ignored until the label changes.
+func (p *proxy) locate(ctx context.Context) error {
+	const other = "elsewhere"
+	at, node := clusterIPs(slots, 0)[0], clients()[0]
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "differ", Name: "located"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: at.String(), ClusterIPs: []string{at.String()},
+			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}, Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}},
+		},
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "differ", Name: "located", Labels: map[string]string{discoveryv1.LabelServiceName: s.Name}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: new(string), Protocol: new(corev1.ProtocolTCP), Port: new(int32(targetPorts()[0]))}},
+	}
+	self := nodes()[0]
+	zones := []string{self.Labels[corev1.LabelTopologyZone], other}
+	for pod, zone := range zones {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{podAt(0, pod)[0].String()}, Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: zone}}},
+		})
+	}
+	p.put(s)
+	p.put(slice)
+	calls := slices.Repeat([]call{{&node, model.TCP, netip.AddrPortFrom(at, 80)}}, 12)
+	for _, pod := range []int{1, 0} {
+		self = self.DeepCopy()
+		self.Labels[corev1.LabelTopologyZone] = zones[pod]
+		p.put(self)
+		err := p.until(ctx, "learned the zone of its node", func() (bool, error) {
+			answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
+			elsewhere := func(a answer) bool { return a.server.Addr() != podAt(0, pod)[0] }
+			return err == nil && !slices.ContainsFunc(answers, elsewhere), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	p.remove(slice)
+	p.remove(s)
+	return nil
 }
 
 // settledAt are the addresses of that Service.

@@ -115,6 +115,9 @@ func assign(device string, prefixes ...netip.Prefix) error {
 		addr := &netlink.Addr{IPNet: ipNet(prefix)}
 		if prefix.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
+			if prefix.Addr() == secondAddress()[1] {
+				addr.ValidLft = 1 << 20 // and preferred for 0 s: nothing leaves with it by itself
+			}
 		}
 		if err := netlink.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("give %s to %s: %w", prefix, device, err)

@@ -289,7 +289,7 @@ func (s *state) endpoints(slot int, service *corev1.Service) (objects []metav1.O
 				AddressType: addressTypes[family], Ports: s.endpointPorts(service), Endpoints: []discoveryv1.Endpoint{},
 			}
 			for n, i := range chosen {
-				if n%2 != part && !s.chance(10) {
+				if n%2 != part && !s.chance(5) {
 					continue
 				}
 				endpoint := discoveryv1.Endpoint{Addresses: []string{addresses[i][family].String()}, Conditions: s.conditions(mood)}

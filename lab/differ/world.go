@@ -151,9 +151,19 @@ func (w *world) connect() error {
 	return cable(w.spaces[atNode], "out0", w.spaces[atClients], "eth0", clientsCable)
 }
 
+// secondAddress is another of the node's own, at which there are node ports only
+// if that is configured, and from which it sends nothing by itself.
+func secondAddress() pair { return both("192.0.2.101", "2001:db8:1::101") }
+
 // nodeNetworks are what the node is in.
 func nodeNetworks() []netip.Prefix {
-	return []netip.Prefix{netip.PrefixFrom(nodeAt(0)[0], 24), netip.PrefixFrom(nodeAt(0)[1], 64)}
+	return []netip.Prefix{netip.PrefixFrom(nodeAt(0)[0], 24), netip.PrefixFrom(nodeAt(0)[1], 64), host(secondAddress()[0]), host(secondAddress()[1])}
+}
+
+// isNode tells whether an address is the node's own.
+func isNode(addr netip.Addr) bool {
+	family := model.FamilyOf(addr)
+	return addr == nodeAt(0)[family] || addr == secondAddress()[family]
 }
 
 func (w *world) arrangeNode() error {
