@@ -58,6 +58,20 @@ func serviceCIDR() *networkingv1.ServiceCIDR {
 // follow carries out what the objects say, as an agent would: it is the same
 // Plane each time, and what did not change is the same in the snapshot.
 func (p *plane) follow(ctx context.Context, objects []metav1.Object) error {
+	if err := p.plan(objects); err != nil {
+		return err
+	}
+	return p.world.spaces[atNode].do(func() error {
+		problems, err := p.tables.Apply(ctx, p.node)
+		if err == nil && len(problems) > 0 {
+			err = fmt.Errorf("the kernel took not all: %v", problems)
+		}
+		return err
+	})
+}
+
+// plan computes what follow carries out.
+func (p *plane) plan(objects []metav1.Object) error {
 	cluster := []metav1.Object{serviceCIDR()}
 	for _, node := range nodes() {
 		cluster = append(cluster, node)
@@ -93,13 +107,7 @@ func (p *plane) follow(ctx context.Context, objects []metav1.Object) error {
 	oracle := *p.node
 	oracle.Route = nil
 	p.oracle = &oracle
-	return p.world.spaces[atNode].do(func() error {
-		problems, err := p.tables.Apply(ctx, p.node)
-		if err == nil && len(problems) > 0 {
-			err = fmt.Errorf("the kernel took not all: %v", problems)
-		}
-		return err
-	})
+	return nil
 }
 
 // read converts objects as kubectl get prints them.
