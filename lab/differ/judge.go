@@ -35,70 +35,124 @@ type tally struct {
 // question is a call with all that may come of it.
 type question struct {
 	call
-	want   []answer
-	sticky bool
+	want []answer
+	// A client that stays does so by all addresses of one port of a Service; empty:
+	// it does not.
+	sticky string
+}
+
+// turns are when questions are asked: those of one client that stays one after the
+// other, as two at once may find two endpoints.
+func turns(questions []question) (turn, of []int) {
+	count := map[string]int{}
+	for _, q := range questions {
+		turn = append(turn, count[q.sticky])
+		if q.sticky != "" {
+			count[q.sticky]++
+		}
+	}
+	for _, q := range questions {
+		of = append(of, max(1, count[q.sticky]))
+	}
+	return turn, of
+}
+
+// servers are who may answer, whatever they see.
+func servers(answers []answer) (all []netip.AddrPort) {
+	for _, a := range answers {
+		all = append(all, a.server)
+	}
+	return all
 }
 
 // judge asks all questions in the world of one subject, and returns what the
 // oracle does not have. Each is asked until every endpoint of its answers was
 // reached, or it is past chance.
 func (s *subject) judge(questions []question, t *tally) (findings []finding, err error) {
-	reached := map[string]map[answer]bool{} // by what is called and what may come of it
-	first := map[string]answer{}            // of clients that stay
-	asked := map[string]int{}
-	wrong := map[int]bool{}
-	key := func(q question) string { return fmt.Sprint(q.protocol, q.to, q.want) }
+	j := &judgement{subject: s, questions: questions, reached: map[string]map[answer]bool{}, asked: map[string]int{}, stay: map[string]netip.AddrPort{}, wrong: map[int]bool{}}
+	turn, of := turns(questions)
 	pending := make([]int, len(questions))
 	for i := range pending {
 		pending[i] = i
 	}
 	for round := 0; len(pending) > 0; round++ {
-		answers, err := s.askAll(questions, pending)
+		due := slices.DeleteFunc(slices.Clone(pending), func(i int) bool { return round%of[i] != turn[i] })
+		answers, err := s.askAll(questions, due)
 		if err != nil {
 			return nil, err
 		}
-		t.calls += len(pending)
-		for n, i := range pending {
-			q, got := questions[i], answers[n]
-			asked[key(q)]++
-			if got == (answer{}) && q.want[0] != got && round < 3 {
-				t.again++ // it is asked once more below
+		t.calls += len(due)
+		for n, i := range due {
+			if q := questions[i]; answers[n] == (answer{}) && q.want[0] != answers[n] && j.lost < 3 {
+				t.again++ // it stays pending
+				j.lost++
 				continue
 			}
-			if reached[key(q)] == nil {
-				reached[key(q)] = map[answer]bool{}
-			}
-			reached[key(q)][got] = true
-			complaint := ""
-			if !slices.Contains(q.want, got) {
-				complaint = got.String()
-			} else if stay := q.call.String(); q.sticky {
-				if before, ok := first[stay]; ok && before != got {
-					complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before)
-				}
-				first[stay] = got
-			}
-			if complaint != "" && !wrong[i] {
-				wrong[i] = true
-				findings = append(findings, finding{s.name, q.call, complaint, slices.Contains(q.want, got), q.want})
-			}
+			j.note(i, answers[n])
 		}
 		pending = slices.DeleteFunc(pending, func(i int) bool {
-			q := questions[i]
-			done := len(reached[key(q)]) >= len(q.want) || asked[key(q)] > 30*len(q.want)
-			if q.sticky {
-				done = round >= 2
+			if questions[i].sticky != "" {
+				return j.wrong[i] || round+1 >= 3*of[i]
 			}
-			return wrong[i] || done
+			return j.wrong[i] || j.done(questions[i])
 		})
 	}
-	for i, q := range questions {
-		if n := len(reached[key(q)]); n < len(q.want) && !q.sticky && !wrong[i] {
-			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), asked[key(q)], slices.Collect(mapKeys(reached[key(q)])))
-			findings = append(findings, finding{s.name, q.call, got, false, q.want})
+	j.count()
+	return j.findings, nil
+}
+
+// judgement is what was found so far.
+type judgement struct {
+	*subject
+	questions []question
+	reached   map[string]map[answer]bool // by what is called and what may come of it
+	asked     map[string]int             // likewise
+	stay      map[string]netip.AddrPort  // where clients stay
+	wrong     map[int]bool
+	lost      int // calls that nobody answered though somebody should
+	findings  []finding
+}
+
+func (q question) key() string { return fmt.Sprint(q.protocol, q.to, q.want) }
+
+// note judges one answer.
+func (j *judgement) note(i int, got answer) {
+	q := j.questions[i]
+	j.asked[q.key()]++
+	if j.reached[q.key()] == nil {
+		j.reached[q.key()] = map[answer]bool{}
+	}
+	j.reached[q.key()][got] = true
+	complaint := ""
+	if !slices.Contains(q.want, got) {
+		complaint = got.String()
+	} else if q.sticky != "" {
+		among := fmt.Sprint(q.sticky, servers(q.want))
+		if before, ok := j.stay[among]; ok && before != got.server {
+			complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before)
+		}
+		j.stay[among] = got.server
+	}
+	if complaint != "" && !j.wrong[i] {
+		j.wrong[i] = true
+		j.findings = append(j.findings, finding{j.name, q.call, complaint, slices.Contains(q.want, got), q.want})
+	}
+}
+
+// done tells whether all endpoints were reached, or those that were not are past
+// chance.
+func (j *judgement) done(q question) bool {
+	return len(j.reached[q.key()]) >= len(q.want) || j.asked[q.key()] > 30*len(q.want)
+}
+
+// count complains of endpoints that nobody reached.
+func (j *judgement) count() {
+	for i, q := range j.questions {
+		if n := len(j.reached[q.key()]); n < len(q.want) && q.sticky == "" && !j.wrong[i] {
+			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(mapKeys(j.reached[q.key()])))
+			j.findings = append(j.findings, finding{j.name, q.call, got, false, q.want})
 		}
 	}
-	return findings, nil
 }
 
 // askAll asks from all namespaces at once.

@@ -84,9 +84,9 @@ func toldTwice(p *plane, f finding) bool {
 }
 
 // torn: a client that stays calls by a ClusterIP and by another address, of which
-// one leads to local endpoints alone. kube-proxy notes with each endpoint who has
-// called it, whichever way, and takes the first endpoint that has the client.
+// one leads him to local endpoints alone. kube-proxy notes with each endpoint who
+// has called it, whichever way, and takes the first endpoint that has the client.
 func (p *plane) torn(f finding) bool {
 	of, _ := p.served(f.call)
-	return f.stays && of != nil && of.InternalLocal != of.ExternalLocal
+	return f.stays && of != nil && of.InternalLocal != (of.ExternalLocal && !f.call.client.inside)
 }

@@ -172,8 +172,11 @@ func (p *plane) expect(c call) (all []answer) {
 	return all
 }
 
-// sticky tells whether a client stays with an endpoint.
-func (p *plane) sticky(c call) bool {
-	of, _ := p.served(c)
-	return of != nil && of.Affinity != 0
+// sticky names the client and the port that he stays with; empty: he does not.
+func (p *plane) sticky(c call) string {
+	of, port := p.served(c)
+	if of == nil || of.Affinity == 0 {
+		return ""
+	}
+	return c.client.name + " at " + port.String()
 }

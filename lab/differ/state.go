@@ -73,13 +73,13 @@ func (s *state) alter(slot int) (changes []change) {
 	before := s.of(slot)
 	service, _ := s.objects[servicesPath+serviceName(slot)].(*corev1.Service)
 	var after []metav1.Object
-	switch act := s.random.IntN(10); {
+	switch act := s.random.IntN(20); {
 	case act == 0: // all of it goes
 	case act == 1 && service != nil: // the endpoints go
 		after = append(after, service)
 	case act == 2: // the endpoints stay without a Service
 		after = slices.DeleteFunc(slices.Clone(before), func(o metav1.Object) bool { return o == metav1.Object(service) && service != nil })
-	case act < 7 && service != nil: // other endpoints
+	case act < 13 && service != nil: // other endpoints
 		after = append([]metav1.Object{service}, s.endpoints(slot, service)...)
 	default:
 		service = s.service(slot)
@@ -133,6 +133,19 @@ func outerIPs(slot, variant int) pair {
 	return both(fmt.Sprintf("203.0.%d.%d", 113+variant, slot), fmt.Sprintf("2001:db8:%d::%d", 113+variant, slot))
 }
 
+// ownPort is the first of three that no other slot has, at which it may share an
+// address with others.
+func ownPort(slot int) int32 { return int32(1000 + 4*slot) }
+
+// shared are addresses that all slots may have: one of load balancers, and the
+// node's own.
+func (s *state) shared(spec *corev1.ServiceSpec) pair {
+	if spec.Ports[0].Port < 1000 && !s.chance(5) {
+		return pair{}
+	}
+	return pick(s, both("203.0.116.1", "2001:db8:116::1"), nodeAt(0), pair{}, pair{})
+}
+
 func nodePort(slot, port, variant int) int32 { return int32(30000 + 16*slot + 2*port + variant) }
 
 // service is one of any kind, as the API server would take it.
@@ -169,6 +182,9 @@ func (s *state) service(slot int) *corev1.Service {
 	}
 	if spec.ClusterIP != corev1.ClusterIPNone && s.chance(25) {
 		addr := outerIPs(slot, 2)
+		if shared := s.shared(spec); shared[0].IsValid() {
+			addr = shared
+		}
 		spec.ExternalIPs = []string{addr[0].String(), addr[1].String()}[:1+s.random.IntN(2)]
 	}
 	if (spec.Type != corev1.ServiceTypeClusterIP || len(spec.ExternalIPs) > 0) && s.chance(45) {
@@ -191,8 +207,12 @@ func familyOf(family corev1.IPFamily) model.Family {
 // addPorts gives a Service ports, of which one may be both TCP and UDP.
 func (s *state) addPorts(slot int, spec *corev1.ServiceSpec) {
 	variant := s.random.IntN(2)
+	first := int32(80)
+	if s.chance(25) {
+		first = ownPort(slot)
+	}
 	for i := range 1 + s.random.IntN(3) {
-		port := corev1.ServicePort{Name: string(rune('a' + i)), Protocol: pick(s, corev1.ProtocolTCP, corev1.ProtocolUDP), Port: int32(80 + i)}
+		port := corev1.ServicePort{Name: string(rune('a' + i)), Protocol: pick(s, corev1.ProtocolTCP, corev1.ProtocolUDP), Port: first + int32(i)}
 		if i > 0 && s.chance(50) {
 			last := spec.Ports[i-1]
 			if i == 1 || spec.Ports[i-2].Port != last.Port {
@@ -227,7 +247,11 @@ func (s *state) addLoadBalancer(slot int, object *corev1.Service) {
 		spec.HealthCheckNodePort = int32(32000 + slot)
 	}
 	for variant := range s.random.IntN(3) {
-		for _, addr := range outerIPs(slot, variant) {
+		addresses := outerIPs(slot, variant)
+		if shared := s.shared(spec); variant == 0 && shared[0].IsValid() {
+			addresses = shared
+		}
+		for _, addr := range addresses {
 			ingress := corev1.LoadBalancerIngress{IP: addr.String()}
 			switch s.random.IntN(5) {
 			case 0:
@@ -268,13 +292,13 @@ func candidates() (addresses []pair, nodeNames []string) {
 // ports may be at other numbers.
 func (s *state) endpoints(slot int, service *corev1.Service) (objects []metav1.Object) {
 	addresses, nodeNames := candidates()
-	count := pick(s, 0, 1, 1, 2, 2, 3, 4, 5, 6)
+	count := pick(s, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6)
 	chosen := s.random.Perm(len(addresses))[:count]
 	if s.chance(25) { // of one place alone
 		here := s.chance(50)
 		chosen = slices.DeleteFunc(chosen, func(i int) bool { return (nodeNames[i] == self) != here })
 	}
-	mood, hinted := s.random.IntN(5), s.random.IntN(4)
+	mood, hinted := s.random.IntN(7), s.random.IntN(4)
 	for _, family := range model.Families {
 		if s.chance(5) {
 			continue
@@ -324,9 +348,9 @@ func (s *state) conditions(mood int) discoveryv1.EndpointConditions {
 		return discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}
 	}
 	switch {
-	case mood < 2 || mood == 2 && s.chance(50):
+	case mood < 4 || mood == 4 && s.chance(50):
 		return pick(s, of(true, true, false), of(true, true, false), discoveryv1.EndpointConditions{})
-	case mood == 3:
+	case mood == 5:
 		return pick(s, of(false, true, true), of(false, false, true), of(false, false, false))
 	}
 	return pick(s,
@@ -353,40 +377,38 @@ func (s *state) hints(hinted int) *discoveryv1.EndpointHints {
 
 // aim chooses what is called of a slot: mostly what its Service has, else what it
 // might have.
-func (s *state) aim(slot int) (protocol model.Protocol, to netip.AddrPort) {
-	protocol = pick(s, model.TCP, model.UDP)
-	family := s.random.IntN(2)
-	addrs := []netip.Addr{nodeAt(0)[family]}
-	for variant := range 3 {
-		addrs = append(addrs, clusterIPs(slot, variant)[family], outerIPs(slot, variant)[family])
-	}
-	addr, port := pick(s, addrs...), uint16(pick(s, 80, 80, 81, 82, 99))
+func (s *state) aim(slot int) (model.Protocol, netip.AddrPort) {
 	service, _ := s.objects[servicesPath+serviceName(slot)].(*corev1.Service)
 	if service != nil && len(service.Spec.Ports) > 0 && s.chance(90) {
 		of := pick(s, service.Spec.Ports...)
-		protocol, port = model.TCP, uint16(of.Port)
+		protocol := model.TCP
 		if of.Protocol == corev1.ProtocolUDP {
 			protocol = model.UDP
 		}
-		var own []netip.Addr
-		for _, text := range append(append(slices.Clone(service.Spec.ClusterIPs), service.Spec.ExternalIPs...), ingresses(service)...) {
-			if parsed, err := netip.ParseAddr(text); err == nil {
-				own = append(own, parsed)
+		var own []netip.AddrPort
+		for _, text := range slices.Concat(service.Spec.ClusterIPs, service.Spec.ExternalIPs, ingresses(service)) {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				own = append(own, netip.AddrPortFrom(addr, uint16(of.Port)))
 			}
 		}
-		if of.NodePort != 0 {
-			own = append(own, nodeAt(0)[0], nodeAt(0)[1])
+		for _, addr := range nodeAt(0) {
+			if of.NodePort != 0 {
+				own = append(own, netip.AddrPortFrom(addr, uint16(of.NodePort)))
+			}
 		}
 		if len(own) > 0 {
-			addr = pick(s, own...)
+			return protocol, pick(s, own...)
 		}
-		if addr == nodeAt(0)[0] || addr == nodeAt(0)[1] {
-			port = uint16(of.NodePort)
-		}
-	} else if addr == nodeAt(0)[family] {
-		port = uint16(nodePort(slot, s.random.IntN(3), s.random.IntN(2)))
 	}
-	return protocol, netip.AddrPortFrom(addr, max(port, 1))
+	family, port := s.random.IntN(2), uint16(pick(s, 80, 80, 81, 82, 99, ownPort(slot)))
+	var all []netip.AddrPort
+	for variant := range 3 {
+		all = append(all, netip.AddrPortFrom(clusterIPs(slot, variant)[family], port), netip.AddrPortFrom(outerIPs(slot, variant)[family], port))
+	}
+	all = append(all,
+		netip.AddrPortFrom(nodeAt(0)[family], uint16(nodePort(slot, s.random.IntN(3), s.random.IntN(2)))),
+		netip.AddrPortFrom(secondAddress()[family], uint16(nodePort(slot, s.random.IntN(3), s.random.IntN(2)))))
+	return pick(s, model.TCP, model.UDP), pick(s, all...)
 }
 
 func ingresses(service *corev1.Service) (addresses []string) {

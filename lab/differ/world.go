@@ -73,6 +73,7 @@ type client struct {
 	name   string
 	source pair
 	device string // of the pod; empty: it is none of this node
+	inside bool   // it is a pod of the cluster or this node
 	mac    model.MAC
 	where  int // in world.spaces
 }
@@ -86,12 +87,12 @@ const (
 )
 
 func clients() []client {
-	all := []client{{name: "the node", source: nodeAt(0), where: atNode}}
+	all := []client{{name: "the node", source: nodeAt(0), where: atNode, inside: true}}
 	for pod := range 2 {
-		all = append(all, client{fmt.Sprintf("pod %d", pod), podAt(0, pod), podDevice(pod), model.MAC(hardware(byte(pod), 1)), pod})
+		all = append(all, client{fmt.Sprintf("pod %d", pod), podAt(0, pod), podDevice(pod), true, model.MAC(hardware(byte(pod), 1)), pod})
 	}
 	for i, name := range []string{"a stranger", "another stranger", "a pod of another node", "another node"} {
-		all = append(all, client{name: name, source: clientAddresses()[i], where: atClients})
+		all = append(all, client{name: name, source: clientAddresses()[i], where: atClients, inside: i == 2})
 	}
 	return all
 }
