@@ -101,6 +101,9 @@ func (b *bench) try(ctx context.Context, s *state) ([]finding, error) {
 		c := call{&b.clients[s.random.IntN(len(b.clients))], protocol, to}
 		if !asked[c] {
 			asked[c] = true
+			if b.plane.contested(c) {
+				b.tally.contested++
+			}
 			questions = append(questions, b.plane.question(c))
 		}
 	}
@@ -155,8 +158,8 @@ func cmpOr(a, b error) error {
 }
 
 func (t *tally) String() string {
-	text := fmt.Sprintf("%d questions (%d to endpoints, %d refused, %d dropped), %d calls, %d asked again after silence",
-		t.forwarded+t.refused+t.dropped, t.forwarded, t.refused, t.dropped, t.calls, t.again)
+	text := fmt.Sprintf("%d questions (%d to endpoints, %d refused, %d dropped; %d of contested addresses), %d calls, %d asked again after silence",
+		t.forwarded+t.refused+t.dropped, t.forwarded, t.refused, t.dropped, t.contested, t.calls, t.again)
 	for _, name := range slices.Sorted(mapKeys(t.excused)) {
 		text += fmt.Sprintf("; known: %d × %s", t.excused[name], name)
 	}

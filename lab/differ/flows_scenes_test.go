@@ -5,13 +5,41 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 )
 
 func scenes() []scene {
-	return slicesOf(general(), policies(), terminating(), balancers())
+	all := slicesOf(general(), policies(), terminating(), balancers())
+	return append(all, rivals(len(all))...)
+}
+
+// rivals claim what others have, those of the same slot by Services that are older
+// than them. Who has an address keeps it.
+func rivals(first int) []scene {
+	created := func(s *corev1.Service, n int) { s.CreationTimestamp = metav1.Unix(1_700_000_000+int64(n), 0) }
+	return []scene{
+		{"the oldest", func(s *corev1.Service) { created(s, 1) }, "pod2", []flow{
+			{"a stranger", "ClusterIP", "pod2 see the node"},
+			{"a stranger", "balancer", "pod2 see the node"},
+			{"a stranger", "node port", "pod2 see the node"},
+			{"a stranger", "external IP", "pod2 see the node"},
+		}},
+		{"one that claims its ClusterIP and its load balancer", func(s *corev1.Service) {
+			created(s, 2)
+			own, outer := clusterIPs(first, 0), outerIPs(first, 0)
+			for i := range 2 {
+				s.Spec.ExternalIPs[i], s.Status.LoadBalancer.Ingress[i].IP = own[i].String(), outer[i].String()
+			}
+		}, "pod3", []flow{{"pod 1", "ClusterIP", "pod3 see the client"}, {"pod 1", "balancer 2", "pod3 see the node"}}},
+		{"one that claims its node port", func(s *corev1.Service) {
+			created(s, 0)
+			s.Spec.Ports[0].Port = nodePort(first, 0, 0)
+			s.Spec.ExternalIPs = []string{nodeAt(0)[0].String(), nodeAt(0)[1].String()}
+		}, "far0", []flow{{"pod 1", "node port", "far0 see the node"}, {"pod 1", "ClusterIP", "refused"}}},
+	}
 }
 
 func slicesOf(all ...[]scene) (scenes []scene) {

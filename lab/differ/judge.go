@@ -28,17 +28,16 @@ func (f finding) String() string {
 
 // tally counts what was tried.
 type tally struct {
-	calls, again, forwarded, refused, dropped int
-	excused                                   map[string]int // by the name of the exception
+	calls, again, forwarded, refused, dropped, contested int
+
+	excused map[string]int // by the name of the exception
 }
 
 // question is a call with all that may come of it.
 type question struct {
 	call
 	want []answer
-	// A client that stays does so by all addresses of one port of a Service; empty:
-	// it does not.
-	sticky string
+	sticky string // see plane.sticky
 }
 
 // turns are when questions are asked: those of one client that stays one after the
@@ -55,14 +54,6 @@ func turns(questions []question) (turn, of []int) {
 		of = append(of, max(1, count[q.sticky]))
 	}
 	return turn, of
-}
-
-// servers are who may answer, whatever they see.
-func servers(answers []answer) (all []netip.AddrPort) {
-	for _, a := range answers {
-		all = append(all, a.server)
-	}
-	return all
 }
 
 // judge asks all questions in the world of one subject, and returns what the
@@ -127,11 +118,10 @@ func (j *judgement) note(i int, got answer) {
 	if !slices.Contains(q.want, got) {
 		complaint = got.String()
 	} else if q.sticky != "" {
-		among := fmt.Sprint(q.sticky, servers(q.want))
-		if before, ok := j.stay[among]; ok && before != got.server {
+		if before, ok := j.stay[q.sticky]; ok && before != got.server {
 			complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before)
 		}
-		j.stay[among] = got.server
+		j.stay[q.sticky] = got.server
 	}
 	if complaint != "" && !j.wrong[i] {
 		j.wrong[i] = true

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
-	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/service"
 )
 
@@ -20,6 +19,7 @@ type exception struct {
 func exceptions() []exception {
 	return []exception{
 		{"one endpoint in two slices that differ about it: kube-proxy takes either", toldTwice},
+		{"an address and port that several Services claim: kube-proxy has no order among them (kubernetes#69599)", contested},
 		{"a client that stays, by two addresses with different policies: kube-proxy has it change", (*plane).torn},
 	}
 }
@@ -36,15 +36,17 @@ func (p *plane) excuse(f finding) string {
 
 // served is the Service that a call is about, and its port; nil: it is none's.
 func (p *plane) served(c call) (*model.Service, service.Port) {
-	frontend, _ := plan.Served(p.oracle, plan.Packet{
-		Source: c.client.source[model.FamilyOf(c.to.Addr())], Destination: c.to.Addr(), Port: c.to.Port(), Protocol: c.protocol,
-	})
+	frontend, _ := p.serve(c)
 	if frontend == nil {
 		return nil, service.Port{}
 	}
 	s, _ := p.snapshot.Services.Get(frontend.Port.Service)
 	return s, frontend.Port
 }
+
+// contested: Fairlead gives what is claimed to one of them, always the same, and
+// lets nobody take a ClusterIP. Of kube-proxy, whoever is written last has it.
+func contested(p *plane, f finding) bool { return p.contested(f.call) }
 
 // toldTwice: an endpoint is in two slices for one port, and of those that say
 // that it stays there are two that differ, or none at all. kube-proxy keeps its

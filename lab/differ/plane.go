@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -15,6 +17,7 @@ import (
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // plane is Fairlead's data plane, which serves the node of a world.
@@ -172,11 +175,28 @@ func (p *plane) expect(c call) (all []answer) {
 	return all
 }
 
-// sticky names the client and the port that he stays with; empty: he does not.
+// sticky names the client, the port that he stays with, and which of its pools;
+// empty: he does not. Where the policies of two addresses differ, he may stay with
+// an endpoint at each.
 func (p *plane) sticky(c call) string {
-	of, port := p.served(c)
-	if of == nil || of.Affinity == 0 {
+	frontend, answer := p.serve(c)
+	if frontend == nil || frontend.Sticky == 0 {
 		return ""
 	}
-	return c.client.name + " at " + port.String()
+	return fmt.Sprint(c.client.name, " at ", frontend.Pool(answer))
+}
+
+// serve is what Services make of a call; a frontend is nil if it is none's.
+func (p *plane) serve(c call) (*service.Frontend, service.Answer) {
+	return plan.Served(p.oracle, plan.Packet{
+		Source: c.client.source[model.FamilyOf(c.to.Addr())], Destination: c.to.Addr(), Port: c.to.Port(), Protocol: c.protocol,
+	})
+}
+
+// contested tells whether several Services claim what is called.
+func (p *plane) contested(c call) bool {
+	claimed := fmt.Sprintf("%s %s is that of", c.protocol, c.to)
+	return slices.ContainsFunc(p.node.Problems, func(problem model.Problem) bool {
+		return problem.Reason == "AddressTaken" && strings.HasPrefix(problem.Message, claimed)
+	})
 }

@@ -137,13 +137,14 @@ func outerIPs(slot, variant int) pair {
 // address with others.
 func ownPort(slot int) int32 { return int32(1000 + 4*slot) }
 
-// shared are addresses that all slots may have: one of load balancers, and the
-// node's own.
-func (s *state) shared(spec *corev1.ServiceSpec) pair {
-	if spec.Ports[0].Port < 1000 && !s.chance(5) {
+// shared are addresses that others may have, too: one of load balancers, the
+// node's own, and those of the next slot. They may be contested then.
+func (s *state) shared(slot int, spec *corev1.ServiceSpec) pair {
+	if spec.Ports[0].Port < 1000 && !s.chance(10) {
 		return pair{}
 	}
-	return pick(s, both("203.0.116.1", "2001:db8:116::1"), nodeAt(0), pair{}, pair{})
+	neighbor := (slot + 1) % slots
+	return pick(s, both("203.0.116.1", "2001:db8:116::1"), nodeAt(0), outerIPs(neighbor, 0), clusterIPs(neighbor, 0), pair{}, pair{})
 }
 
 func nodePort(slot, port, variant int) int32 { return int32(30000 + 16*slot + 2*port + variant) }
@@ -182,7 +183,7 @@ func (s *state) service(slot int) *corev1.Service {
 	}
 	if spec.ClusterIP != corev1.ClusterIPNone && s.chance(25) {
 		addr := outerIPs(slot, 2)
-		if shared := s.shared(spec); shared[0].IsValid() {
+		if shared := s.shared(slot, spec); shared[0].IsValid() {
 			addr = shared
 		}
 		spec.ExternalIPs = []string{addr[0].String(), addr[1].String()}[:1+s.random.IntN(2)]
@@ -248,7 +249,7 @@ func (s *state) addLoadBalancer(slot int, object *corev1.Service) {
 	}
 	for variant := range s.random.IntN(3) {
 		addresses := outerIPs(slot, variant)
-		if shared := s.shared(spec); variant == 0 && shared[0].IsValid() {
+		if shared := s.shared(slot, spec); variant == 0 && shared[0].IsValid() {
 			addresses = shared
 		}
 		for _, addr := range addresses {
