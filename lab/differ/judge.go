@@ -36,7 +36,7 @@ type tally struct {
 // question is a call with all that may come of it.
 type question struct {
 	call
-	want []answer
+	want   []answer
 	sticky string // see plane.sticky
 }
 

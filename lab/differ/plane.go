@@ -180,7 +180,7 @@ func (p *plane) expect(c call) (all []answer) {
 // an endpoint at each.
 func (p *plane) sticky(c call) string {
 	frontend, answer := p.serve(c)
-	if frontend == nil || frontend.Sticky == 0 {
+	if frontend == nil || frontend.Sticky == 0 || answer.Do != service.Forward {
 		return ""
 	}
 	return fmt.Sprint(c.client.name, " at ", frontend.Pool(answer))
