@@ -36,7 +36,7 @@ func startBench(t *testing.T, c config) *bench {
 // TestStates tries some states of one seed: make differ tries many.
 func TestStates(t *testing.T) {
 	b := startBench(t, config{})
-	s := newState(1)
+	s := newState(1, 0)
 	for state := range 8 {
 		findings, err := b.try(t.Context(), s)
 		if err != nil {

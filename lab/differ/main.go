@@ -37,10 +37,10 @@ func main() {
 	flag.IntVar(&o.most, "most", 10, "end after so many differences")
 	flag.StringVar(&o.out, "out", "bin/differ", "directory for what is written")
 	flag.BoolVar(&o.stock, "kube-proxy", true, "compare with kube-proxy, too; else only Fairlead with its oracle")
-	flag.IntVar(&o.config, "config", 0, "what both are configured to do: 0 the defaults, 1 to masquerade all, 2 node ports at two addresses")
+	flag.IntVar(&o.config, "config", -1, "what both are configured to do: 0 the defaults, 1 to masquerade all, 2 node ports at two addresses; -1 most states with the defaults, and some with each")
 	flag.Parse()
-	if o.config < 0 || o.config >= len(configs()) {
-		fmt.Fprintf(os.Stderr, "-config is %d; it must be between 0 and %d\n", o.config, len(configs())-1)
+	if o.config >= len(configs()) {
+		fmt.Fprintf(os.Stderr, "-config is %d; it must be at most %d\n", o.config, len(configs())-1)
 		os.Exit(2)
 	}
 	if o.seed == 0 {
@@ -69,33 +69,55 @@ func run(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the run: %w", err)
 	}
-	b, err := newBench(ctx, program, o.out, configs()[o.config])
-	if b != nil {
-		defer b.close()
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Printf("seed %d; the same states again: go run ./lab/differ -seed %d\n", o.seed, o.seed)
-	start, found := time.Now(), 0
-	s := newState(o.seed)
-	for state := 1; state <= o.states && ctx.Err() == nil; state++ {
-		findings, err := b.try(ctx, s)
+	fmt.Printf("seed %d; the same states again: go run ./lab/differ -seed %d -states %d -config %d\n", o.seed, o.seed, o.states, o.config)
+	found := 0
+	for number := range configs() {
+		states := o.states / 10
+		if number == 0 {
+			states = o.states - states*(len(configs())-1)
+		}
+		if o.config >= 0 {
+			states = o.states
+		}
+		if o.config >= 0 && o.config != number || found >= o.most || ctx.Err() != nil {
+			continue
+		}
+		more, err := o.try(ctx, program, number, states, o.most-found)
 		if err != nil {
-			return fmt.Errorf("seed %d, state %d: %w", o.seed, state, err)
+			return fmt.Errorf("seed %d, config %d: %w", o.seed, number, err)
 		}
-		for _, f := range findings {
-			fmt.Printf("seed %d, state %d: %s\n%s", o.seed, state, f, s.describe(f.call))
-		}
-		if found += len(findings); found >= o.most {
-			break
-		}
-		if state%50 == 0 || state == o.states {
-			fmt.Printf("%s: %d states, %s\n", time.Since(start).Round(time.Second), state, &b.tally)
-		}
+		found += more
 	}
 	if found > 0 {
 		return fmt.Errorf("seed %d: %d findings: %w", o.seed, found, errDiffers)
 	}
 	return nil
+}
+
+// try tries states with one configuration and returns how many findings there
+// are.
+func (o options) try(ctx context.Context, program string, number, states, most int) (found int, err error) {
+	b, err := newBench(ctx, program, o.out, configs()[number])
+	defer b.close()
+	if err != nil {
+		return 0, err
+	}
+	start, s := time.Now(), newState(o.seed, number)
+	for state := 1; state <= states && found < most; state++ {
+		findings, err := b.try(ctx, s)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return found, fmt.Errorf("state %d: %w", state, err)
+		}
+		for _, f := range findings {
+			fmt.Printf("seed %d, config %d, state %d: %s\n%s", o.seed, number, state, f, s.describe(f.call))
+		}
+		found += len(findings)
+		if state%50 == 0 || state == states {
+			fmt.Printf("%s: config %d, %d states, %s\n", time.Since(start).Round(time.Second), number, state, &b.tally)
+		}
+	}
+	return found, nil
 }

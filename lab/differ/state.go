@@ -24,8 +24,8 @@ type state struct {
 // slots is how many Services there may be at a time.
 const slots = 40
 
-func newState(seed uint64) *state {
-	return &state{random: rand.New(rand.NewPCG(seed, 5)), objects: map[string]metav1.Object{}}
+func newState(seed uint64, config int) *state {
+	return &state{random: rand.New(rand.NewPCG(seed, uint64(config))), objects: map[string]metav1.Object{}}
 }
 
 // change is an object as it is from now on, or that is gone.
