@@ -29,6 +29,7 @@ type proxy struct {
 	log     string // path
 	ended   chan struct{}
 	changes chan struct{} // of the kernel's tables; one for any number
+	deaf    chan error    // why no more changes are told of
 	watch   *netlink.Conn
 	settled int // how often it was waited for
 }
@@ -46,7 +47,7 @@ func configs() []config {
 
 // startProxy starts one. What it writes goes into a directory.
 func startProxy(program, dir string, w *world, c config) (p *proxy, err error) {
-	p = &proxy{world: w, log: filepath.Join(dir, "kube-proxy.log"), ended: make(chan struct{}), changes: make(chan struct{}, 1)}
+	p = &proxy{world: w, log: filepath.Join(dir, "kube-proxy.log"), ended: make(chan struct{}), changes: make(chan struct{}, 1), deaf: make(chan error, 1)}
 	var url string
 	if p.api, url, err = newAPI(w.spaces[atNode]); err != nil {
 		return nil, err
@@ -89,6 +90,7 @@ func startProxy(program, dir string, w *world, c config) (p *proxy, err error) {
 func (p *proxy) hear() {
 	for {
 		if _, err := p.watch.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			p.deaf <- err
 			return
 		}
 		select {
@@ -159,21 +161,32 @@ func (p *proxy) settle(ctx context.Context) error {
 	for _, family := range model.Families {
 		calls = append(calls, call{&node, model.TCP, netip.AddrPortFrom(settledAt()[family], number)})
 	}
-	return p.until(ctx, "carried out the state before", func() (bool, error) {
-		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
-		return err == nil && answers[0].server.Port() == target && answers[1].server.Port() == target, err
-	})
+	return p.until(ctx, "carried out the state before", calls, func(a answer) bool { return a.server.Port() == target })
 }
 
-// until waits until something is so, and looks whenever tables have changed.
-func (p *proxy) until(ctx context.Context, what string, is func() (bool, error)) error {
+// until calls from the node until each answer is as it should be, whenever tables
+// have changed, and at once where there was none: on a machine that is busy it may
+// have been late.
+func (p *proxy) until(ctx context.Context, what string, calls []call, good func(answer) bool) error {
 	timeout := time.After(time.Minute)
 	for {
-		if done, err := is(); done || err != nil {
+		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
+		if err != nil {
 			return err
+		}
+		bad := slices.DeleteFunc(answers, good)
+		if len(bad) == 0 {
+			return nil
+		}
+		again := make(chan struct{})
+		if slices.Contains(bad, answer{}) {
+			close(again)
 		}
 		select {
 		case <-p.changes:
+		case <-again:
+		case err := <-p.deaf:
+			return fmt.Errorf("listen to changes of tables: %w", err)
 		case <-p.ended:
 			return fmt.Errorf("%w: it has ended; see %s", errProxy, p.log)
 		case <-timeout:
@@ -218,11 +231,7 @@ func (p *proxy) locate(ctx context.Context) error {
 		self = self.DeepCopy()
 		self.Labels[corev1.LabelTopologyZone] = zones[pod]
 		p.put(self)
-		err := p.until(ctx, "learned the zone of its node", func() (bool, error) {
-			answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
-			elsewhere := func(a answer) bool { return a.server.Addr() != podAt(0, pod)[0] }
-			return err == nil && !slices.ContainsFunc(answers, elsewhere), err
-		})
+		err := p.until(ctx, "learned the zone of its node", calls, func(a answer) bool { return a.server.Addr() == podAt(0, pod)[0] })
 		if err != nil {
 			return err
 		}
