@@ -17,6 +17,7 @@ type subject struct {
 type finding struct {
 	subject string
 	call    call
+	answer  answer // zero if what is wrong is that some never answered
 	got     string
 	stays   bool // what is wrong is that a client does not
 	want    []answer
@@ -125,7 +126,7 @@ func (j *judgement) note(i int, got answer) {
 	}
 	if complaint != "" && !j.wrong[i] {
 		j.wrong[i] = true
-		j.findings = append(j.findings, finding{j.name, q.call, complaint, slices.Contains(q.want, got), q.want})
+		j.findings = append(j.findings, finding{j.name, q.call, got, complaint, slices.Contains(q.want, got), q.want})
 	}
 }
 
@@ -140,7 +141,7 @@ func (j *judgement) count() {
 	for i, q := range j.questions {
 		if n := len(j.reached[q.key()]); n < len(q.want) && q.sticky == "" && !j.wrong[i] {
 			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(mapKeys(j.reached[q.key()])))
-			j.findings = append(j.findings, finding{j.name, q.call, got, false, q.want})
+			j.findings = append(j.findings, finding{j.name, q.call, answer{}, got, false, q.want})
 		}
 	}
 }

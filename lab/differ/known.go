@@ -20,6 +20,7 @@ func exceptions() []exception {
 	return []exception{
 		{"one endpoint in two slices that differ about it: kube-proxy takes either", toldTwice},
 		{"an address and port that several Services claim: kube-proxy has no order among them (kubernetes#69599)", contested},
+		{"an outer address that is another Service's ClusterIP: kube-proxy masquerades whoever calls it", (*plane).borrowed},
 		{"a client that stays, by two addresses with different policies: kube-proxy has it change", (*plane).torn},
 	}
 }
@@ -47,6 +48,18 @@ func (p *plane) served(c call) (*model.Service, service.Port) {
 // contested: Fairlead gives what is claimed to one of them, always the same, and
 // lets nobody take a ClusterIP. Of kube-proxy, whoever is written last has it.
 func contested(p *plane, f finding) bool { return p.contested(f.call) }
+
+// borrowed: a load balancer's address or an external IP is a ClusterIP of another
+// Service, which does not have the port. kube-proxy masquerades all who call a
+// ClusterIP from outside, whatever the port, and so hides them from local
+// endpoints that should see them.
+func (p *plane) borrowed(f finding) bool {
+	frontend, _ := p.serve(f.call)
+	_, clusterIP := p.oracle.Service.ClusterIPs.Get(f.call.to.Addr())
+	hidden := f.answer.server.IsValid() && f.answer.seen == nodeAt(0)[model.FamilyOf(f.answer.seen)]
+	right := slices.ContainsFunc(f.want, func(a answer) bool { return a.server == f.answer.server })
+	return clusterIP && hidden && right && frontend != nil && frontend.Kind != service.ClusterIP
+}
 
 // toldTwice: an endpoint is in two slices for one port, and of those that say
 // that it stays there are two that differ, or none at all. kube-proxy keeps its

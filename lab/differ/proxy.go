@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -70,19 +71,41 @@ func startProxy(program, dir string, w *world, c config) (p *proxy, err error) {
 	defer log.Close()
 	p.command = exec.Command(program, "--config="+filepath.Join(dir, "kube-proxy.yaml"), "--master="+url, "--v=2")
 	p.command.Stdout, p.command.Stderr = log, log
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	err = w.spaces[atNode].do(func() (err error) {
 		// NFNLGRP_NFTABLES tells of each change.
-		if p.watch, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
-			return err
-		}
-		return p.command.Start()
+		p.watch, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+		return err
 	})
+	if err == nil {
+		err = p.start()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start kube-proxy: %w", err)
 	}
-	go func() { _ = p.command.Wait(); close(p.ended) }()
 	go p.hear()
 	return p, nil
+}
+
+// start keeps the thread that starts kube-proxy until that has ended: it would be
+// killed with it.
+func (p *proxy) start() error {
+	started := make(chan error, 1)
+	go func() {
+		defer close(p.ended)
+		err := p.world.spaces[atNode].do(func() error {
+			if err := p.command.Start(); err != nil {
+				return err
+			}
+			started <- nil
+			_ = p.command.Wait()
+			return nil
+		})
+		if err != nil {
+			started <- err
+		}
+	}()
+	return <-started
 }
 
 // hear notes that tables changed, whatever it was. A queue that overflows means
