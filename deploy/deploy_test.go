@@ -110,7 +110,9 @@ var needed = map[string]map[string]string{
 		"namespaces watch":                                      "the same",
 		"policy.networking.k8s.io/clusternetworkpolicies list":  "what is forbidden, if the cluster has the kind",
 		"policy.networking.k8s.io/clusternetworkpolicies watch": "the same",
-		"events create":                                         "pods that get no address",
+		"apiextensions.k8s.io/customresourcedefinitions list clusternetworkpolicies.policy.networking.k8s.io":  "whether the cluster has that kind",
+		"apiextensions.k8s.io/customresourcedefinitions watch clusternetworkpolicies.policy.networking.k8s.io": "the same",
+		"events create": "pods that get no address",
 	},
 	"ClusterRole fairlead-controller": {
 		"nodes list":                         "which nodes should report",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -56,7 +57,7 @@ type Client struct {
 	fairlead     rest.Interface
 
 	nodes, pods, services, slices, policies sparseClient
-	clusterPolicies                         rest.Interface
+	clusterPolicies, kinds                  rest.Interface
 
 	servers *servers     // nil with a kubeconfig
 	config  *rest.Config // as it was connected
@@ -169,10 +170,17 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	if c.clusterPolicies, err = customClient(schema.GroupVersion(v1alpha2.GroupVersion), config, transport); err != nil {
 		return nil, wrap(err)
 	}
+	if c.kinds, err = customClient(kindsVersion, config, transport); err != nil {
+		return nil, wrap(err)
+	}
 	return c, nil
 }
 
-// customClient is for kinds that a CustomResourceDefinition has brought.
+// kindsVersion is that of CustomResourceDefinitions, of which the names are read.
+var kindsVersion = schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}
+
+// customClient is for kinds that a CustomResourceDefinition has brought, and for
+// those definitions.
 func customClient(version schema.GroupVersion, config *rest.Config, transport *http.Client) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	config.APIPath, config.GroupVersion = "/apis", &version
@@ -202,6 +210,9 @@ func newScheme() *runtime.Scheme {
 	// These return nil always.
 	_ = v1alpha1.AddToScheme(scheme)
 	_ = v1alpha2.Install(scheme)
+	scheme.AddKnownTypeWithName(kindsVersion.WithKind("CustomResourceDefinition"), &metav1.PartialObjectMetadata{})
+	scheme.AddKnownTypeWithName(kindsVersion.WithKind("CustomResourceDefinitionList"), &metav1.PartialObjectMetadataList{})
+	metav1.AddToGroupVersion(scheme, kindsVersion)
 	return scheme
 }
 

@@ -70,43 +70,43 @@ func TestConvertPolicy(t *testing.T) {
 		name, spec, want string
 		wrong            []string // fields with a Problem
 	}{
-		{"nothing said", `{}`, "all; ingress", nil},
-		{"egress rules alone", `{podSelector: {}, egress: [{}]}`, "all; ingress; egress [anyone: any]", nil},
-		{"types", `{policyTypes: [Egress], ingress: [{}], egress: []}`, "all; egress", nil},
-		{"both types, no rules", `{policyTypes: [Ingress, Egress]}`, "all; ingress; egress", nil},
-		{"null and empty lists", `{ingress: [{from: [], ports: null}]}`, "all; ingress [anyone: any]", nil},
+		{"nothing said", `{}`, "*; ingress", nil},
+		{"egress rules alone", `{podSelector: {}, egress: [{}]}`, "*; ingress; egress [anyone: any]", nil},
+		{"types", `{policyTypes: [Egress], ingress: [{}], egress: []}`, "*; egress", nil},
+		{"both types, no rules", `{policyTypes: [Ingress, Egress]}`, "*; ingress; egress", nil},
+		{"null and empty lists", `{ingress: [{from: [], ports: null}]}`, "*; ingress [anyone: any]", nil},
 		{"subject", `{podSelector: {matchLabels: {b: "2", a: "1"}, matchExpressions: [{key: c, operator: NotIn, values: [z, x, z]}]}}`,
 			"a=1,b=2,c notin (x,z); ingress", nil},
 		{"peers", `{ingress: [{from: [{podSelector: {}}, {namespaceSelector: {}}, {podSelector: {matchLabels: {a: b}}, namespaceSelector: {matchLabels: {c: d}}},
 			{namespaceSelector: {matchExpressions: [{key: e, operator: Exists}, {key: f, operator: DoesNotExist}]}}]}]}`,
-			"all; ingress [{" + own + "}/{all} {all}/{all} {c=d}/{a=b} {e,!f}/{all}: any]", nil},
+			"*; ingress [{" + own + "}/{*} {*}/{*} {c=d}/{a=b} {e,!f}/{*}: any]", nil},
 		{"blocks", `{egress: [{to: [{ipBlock: {cidr: 10.1.2.3/8, except: [10.1.0.0/16, 10.2.3.4/32]}}, {ipBlock: {cidr: "fd00::/8"}}, {ipBlock: {cidr: "::ffff:10.0.0.0/104"}}]}]}`,
-			"all; ingress; egress [10.0.0.0/8-10.1.0.0/16-10.2.3.4/32 fd00::/8 10.0.0.0/8: any]", nil},
+			"*; ingress; egress [10.0.0.0/8-10.1.0.0/16-10.2.3.4/32 fd00::/8 10.0.0.0/8: any]", nil},
 		{"ports", `{ingress: [{ports: [{}, {port: 80}, {protocol: UDP, port: dns}, {protocol: SCTP, port: 7, endPort: 9}, {protocol: UDP}]}]}`,
-			"all; ingress [anyone: TCP 0-65535 TCP 80-80 UDP dns SCTP 7-9 UDP 0-65535]", nil},
+			"*; ingress [anyone: TCP 0-65535 TCP 80-80 UDP dns SCTP 7-9 UDP 0-65535]", nil},
 
 		{"a block that is none", `{ingress: [{from: [{ipBlock: {cidr: x}}]}, {from: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}`,
-			"all; ingress [: any] [10.0.0.0/8: any]", []string{"spec.ingress[0].from[0].ipBlock.cidr"}},
+			"*; ingress [: any] [10.0.0.0/8: any]", []string{"spec.ingress[0].from[0].ipBlock.cidr"}},
 		{"exceptions", `{ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [x]}}, {ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/16, "fd00::/16"]}},
 			{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/8]}}, {ipBlock: {cidr: 10.0.0.0/8, except: [0.0.0.0/0]}}]}]}`,
-			"all; ingress [10.0.0.0/8: any]",
+			"*; ingress [10.0.0.0/8: any]",
 			[]string{"spec.ingress[0].from[0].ipBlock.except[0]", "spec.ingress[0].from[1].ipBlock.except[0]", "spec.ingress[0].from[1].ipBlock.except[1]",
 				"spec.ingress[0].from[2].ipBlock.except[0]", "spec.ingress[0].from[3].ipBlock.except[0]"}},
-		{"a peer of a newer API", `{ingress: [{from: [{serviceSelector: {}}]}]}`, "all; ingress [: any]", []string{"spec.ingress[0].from[0]"}},
-		{"a peer that is two", `{egress: [{to: [{podSelector: {}, ipBlock: {cidr: 10.0.0.0/8}}]}]}`, "all; ingress; egress [: any]", []string{"spec.egress[0].to[0]"}},
+		{"a peer of a newer API", `{ingress: [{from: [{serviceSelector: {}}]}]}`, "*; ingress [: any]", []string{"spec.ingress[0].from[0]"}},
+		{"a peer that is two", `{egress: [{to: [{podSelector: {}, ipBlock: {cidr: 10.0.0.0/8}}]}]}`, "*; ingress; egress [: any]", []string{"spec.egress[0].to[0]"}},
 		{"ports that are none", `{ingress: [{ports: [{endPort: 9}, {port: 9, endPort: 8}, {port: web, endPort: 9}, {port: 0}, {port: 65536}, {port: 1, endPort: 65536}, {protocol: x, port: 1}, {port: ""}]}]}`,
-			"all; ingress [anyone: ]", func() (all []string) {
+			"*; ingress [anyone: ]", func() (all []string) {
 				for i := range 8 {
 					all = append(all, fmt.Sprintf("spec.ingress[0].ports[%d]", i))
 				}
 				return all
 			}()},
 		{"an operator of a newer API", `{ingress: [{from: [{podSelector: {matchExpressions: [{key: a, operator: Gt, values: ["1"]}]}}, {namespaceSelector: {matchExpressions: [{key: a, operator: In}]}}]}]}`,
-			"all; ingress [{" + own + "}/{never a} {never a}/{all}: any]",
+			"*; ingress [{" + own + "}/{never a} {never a}/{*}: any]",
 			[]string{"spec.ingress[0].from[0].podSelector.matchExpressions[0]", "spec.ingress[0].from[1].namespaceSelector.matchExpressions[0]"}},
 		{"a subject of a newer API", `{podSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: Gt}]}, ingress: [{}]}`,
 			"a=b; ingress", []string{"spec.podSelector.matchExpressions[0]"}},
-		{"a type of a newer API", `{policyTypes: [Forward], ingress: [{}]}`, "all; ingress [anyone: any]", []string{"spec.policyTypes[0]"}},
+		{"a type of a newer API", `{policyTypes: [Forward], ingress: [{}]}`, "*; ingress [anyone: any]", []string{"spec.policyTypes[0]"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			object := &networkingv1.NetworkPolicy{}
@@ -159,37 +159,37 @@ func TestConvertClusterPolicy(t *testing.T) {
 		name, spec, want string
 		wrong            []string
 	}{
-		{"nothing", `{tier: Admin, priority: 7, ` + all + `}`, "Admin 7 {all}/{all}", nil},
+		{"nothing", `{tier: Admin, priority: 7, ` + all + `}`, "Admin 7 {*}/{*}", nil},
 		{"all that there is", `{tier: Baseline, priority: 0, subject: {pods: {namespaceSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}}},
 			ingress: [{name: x, action: Pass, from: [{namespaces: {}}, {pods: {podSelector: {matchLabels: {e: f}}}}]}],
 			egress: [{action: Accept, to: [{networks: [10.0.0.0/8, "fd00::/8"]}], protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 1, end: 9}}}}, {sctp: {}}]},
 				{action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: web}]}]}`,
-			"Baseline 0 {a=b}/{c=d}; ingress Passx [{all}/{all} {all}/{e=f}: any]; egress Accept [10.0.0.0/8 fd00::/8: TCP 80-80 UDP 1-9 SCTP 0-65535]; " +
-				"egress Deny [{all}/{all}: TCP web UDP web SCTP web]", nil},
+			"Baseline 0 {a=b}/{c=d}; ingress Passx [{*}/{*} {*}/{e=f}: any]; egress Accept [10.0.0.0/8 fd00::/8: TCP 80-80 UDP 1-9 SCTP 0-65535]; " +
+				"egress Deny [{*}/{*}: TCP web UDP web SCTP web]", nil},
 
 		{"a peer of a newer API", `{tier: Admin, priority: 1, ` + all + `, ingress: [{action: Accept, from: [{namespaces: {}}, {services: {}}]},
 			{action: Deny, from: [{services: {}}]}, {action: Pass, from: [{services: {}}], protocols: [{tcp: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}`,
-			"Admin 1 {all}/{all}; ingress Accept " + fitsNothing + "; ingress Deny " + deniesAll + "; ingress Deny " + deniesAll + "; ingress Deny [{all}/{all}: any]",
+			"Admin 1 {*}/{*}; ingress Accept " + fitsNothing + "; ingress Deny " + deniesAll + "; ingress Deny " + deniesAll + "; ingress Deny [{*}/{*}: any]",
 			[]string{"spec.ingress[0].from[1]", "spec.ingress[1].from[0]", "spec.ingress[2].from[0]"}},
 		{"peers of the experimental channel", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{nodes: {}}]}, {action: Accept, to: [{domainNames: [example.org]}]}]}`,
-			"Admin 1 {all}/{all}; egress Accept " + fitsNothing + "; egress Accept " + fitsNothing,
+			"Admin 1 {*}/{*}; egress Accept " + fitsNothing + "; egress Accept " + fitsNothing,
 			[]string{"spec.egress[0].to[0].nodes", "spec.egress[1].to[0].domainNames"}},
 		{"no peers", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Deny, to: []}, {action: Accept}]}`,
-			"Admin 1 {all}/{all}; egress Deny " + deniesAll + "; egress Accept " + fitsNothing, []string{"spec.egress[0]", "spec.egress[1]"}},
+			"Admin 1 {*}/{*}; egress Deny " + deniesAll + "; egress Accept " + fitsNothing, []string{"spec.egress[0]", "spec.egress[1]"}},
 		{"networks that are none", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{networks: [x, 10.0.0.0/8]}]}]}`,
-			"Admin 1 {all}/{all}; egress Accept " + fitsNothing, []string{"spec.egress[0].to[0].networks[0]"}},
+			"Admin 1 {*}/{*}; egress Accept " + fitsNothing, []string{"spec.egress[0].to[0].networks[0]"}},
 		{"protocols that are none", `{tier: Admin, priority: 1, ` + all + `, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{icmp: {}}]},
 			{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 9, end: 1}}}}]}]}`,
-			"Admin 1 {all}/{all}; ingress Accept " + fitsNothing + "; ingress Deny " + deniesAll + "; ingress Deny " + deniesAll,
+			"Admin 1 {*}/{*}; ingress Accept " + fitsNothing + "; ingress Deny " + deniesAll + "; ingress Deny " + deniesAll,
 			[]string{"spec.ingress[0].protocols[0]", "spec.ingress[1].protocols[0]", "spec.ingress[2].protocols[0]"}},
 		{"an operator of a newer API", `{tier: Admin, priority: 1, ` + all + `, ingress: [{action: Deny, from: [{namespaces: {matchExpressions: [{key: a, operator: Gt}]}}]}]}`,
-			"Admin 1 {all}/{all}; ingress Deny " + deniesAll, []string{"spec.ingress[0].from[0].namespaces.matchExpressions[0]"}},
+			"Admin 1 {*}/{*}; ingress Deny " + deniesAll, []string{"spec.ingress[0].from[0].namespaces.matchExpressions[0]"}},
 		{"an action of a newer API", `{tier: Admin, priority: 1, ` + all + `, ingress: [{action: Log, from: [{namespaces: {}}]}]}`,
-			"Admin 1 {all}/{all}; ingress Deny [{all}/{all}: any]", []string{"spec.ingress[0].action"}},
+			"Admin 1 {*}/{*}; ingress Deny [{*}/{*}: any]", []string{"spec.ingress[0].action"}},
 		{"a subject of a newer API", `{tier: Baseline, priority: 1, subject: {nodes: {}}, ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Pass, from: [{namespaces: {}}]}]}`,
-			"Baseline 1 {all}/{all}; ingress Accept " + fitsNothing + "; ingress Deny [{all}/{all}: any]", []string{"spec.subject"}},
+			"Baseline 1 {*}/{*}; ingress Accept " + fitsNothing + "; ingress Deny [{*}/{*}: any]", []string{"spec.subject"}},
 		{"a tier of a newer API", `{tier: Last, priority: 1, ` + all + `, ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}`,
-			"Admin 1 {all}/{all}; ingress Accept " + fitsNothing + "; ingress Deny [{all}/{all}: any]", []string{"spec.tier"}},
+			"Admin 1 {*}/{*}; ingress Accept " + fitsNothing + "; ingress Deny [{*}/{*}: any]", []string{"spec.tier"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			object := &v1alpha2.ClusterNetworkPolicy{}

@@ -22,6 +22,7 @@ type reflection[K, V comparable] struct {
 	client    cache.Getter
 	resource  string
 	namespace string                                  // empty: all
+	name      string                                  // empty: all
 	label     string                                  // selector, empty: all
 	object    runtime.Object                          // of the type that is expected
 	list      func(io.Reader) (runtime.Object, error) // reads a list in the place of client-go; may be nil
@@ -34,6 +35,9 @@ type reflection[K, V comparable] struct {
 func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 	inner := cache.NewFilteredListWatchFromClient(r.client, r.resource, r.namespace, func(options *metav1.ListOptions) {
 		options.LabelSelector = r.label
+		if r.name != "" {
+			options.FieldSelector = "metadata.name=" + r.name
+		}
 	})
 	watched := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {

@@ -2,8 +2,10 @@ package kube
 
 import (
 	"context"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -41,13 +43,81 @@ func (s *Source) policies(feed *model.Feed, known func()) func(context.Context) 
 	})
 }
 
-// clusterPolicies are of a kind that few clusters have. It is looked for again as
-// any watch that failed: it is noticed within two minutes when it comes, and what
-// was known of it stays in force when it goes.
+// clusterPolicyKind is the name of the CustomResourceDefinition of
+// ClusterNetworkPolicies.
+const clusterPolicyKind = "clusternetworkpolicies." + v1alpha2.GroupName
+
+// clusterPolicies are of a kind that few clusters have. Whether this one does is
+// watched, so that it costs nothing while it does not, and is noticed when it
+// comes.
 func (s *Source) clusterPolicies(feed *model.Feed, known func()) func(context.Context) {
+	kinds := make(chan string, 1) // of one element: the UID of the kind, empty if there is none
+	var all model.Map[string, string]
+	follow := watch(&reflection[string, string]{
+		client: s.client.kinds, resource: "customresourcedefinitions", name: clusterPolicyKind, object: &metav1.PartialObjectMetadata{},
+		store: &store[string, string]{
+			convert: convertFrom(func(kind *metav1.PartialObjectMetadata) converted[string, string] {
+				return converted[string, string]{key: kind.Name, value: string(kind.UID)}
+			}),
+			equal: func(a, b string) bool { return a == b },
+			edit: func(edit func(model.Map[string, string]) model.Map[string, string]) {
+				all = edit(all)
+				select {
+				case <-kinds:
+				default:
+				}
+				uid, _ := all.Get(clusterPolicyKind)
+				kinds <- uid
+			},
+			synced: func() {}, problems: s.problems, kind: "CustomResourceDefinition",
+		},
+		turns: s.turns(feed),
+	})
+	return func(ctx context.Context) {
+		var running sync.WaitGroup
+		defer running.Wait()
+		running.Go(func() { follow(ctx) })
+		s.clusterPoliciesOf(ctx, feed, kinds, known)
+	}
+}
+
+// clusterPoliciesOf watches them while there is their kind. They go with it: what
+// there was of them, the API server has deleted.
+func (s *Source) clusterPoliciesOf(ctx context.Context, feed *model.Feed, kinds <-chan string, known func()) {
+	watched, stop := "", func() {}
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case kind := <-kinds:
+			if kind != watched {
+				stop()
+				stop = func() {}
+			}
+			switch {
+			case kind == "":
+				feed.Edit(func(snapshot *model.Snapshot) { snapshot.ClusterPolicies = model.Map[string, *model.ClusterPolicy]{} })
+				s.problems.set("Watch", clusterPoliciesResource, nil)
+				s.problems.replace("ClusterNetworkPolicy", nil)
+				known()
+			case kind != watched:
+				watching, cancel := context.WithCancel(ctx)
+				run, ended := s.watchClusterPolicies(feed, known), make(chan struct{})
+				go func() { defer close(ended); run(watching) }()
+				stop = func() { cancel(); <-ended }
+			}
+			watched = kind
+		}
+	}
+}
+
+const clusterPoliciesResource = "clusternetworkpolicies"
+
+func (s *Source) watchClusterPolicies(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[string, *model.ClusterPolicy]{
-		client: s.client.clusterPolicies, resource: "clusternetworkpolicies", object: &v1alpha2.ClusterNetworkPolicy{},
-		missing: known,
+		client: s.client.clusterPolicies, resource: clusterPoliciesResource, object: &v1alpha2.ClusterNetworkPolicy{},
+		missing: known, // a kind that is of another version, or not served yet
 		store: &store[string, *model.ClusterPolicy]{
 			convert: convertFrom(convertClusterPolicy),
 			key:     func(policy *model.ClusterPolicy) string { return policy.Name },

@@ -236,18 +236,18 @@ func TestSourceOfPolicies(t *testing.T) {
 				t.Errorf("the namespace is %+v", shop)
 			case web == nil || web.Labels.String() != "app=web" || len(web.Ports) != 1 || web.Ports[0].Port != 8080:
 				t.Errorf("the pod is %+v", web)
-			case p == nil || policyText(p) != "all; ingress [10.0.0.0/8: any]":
+			case p == nil || policyText(p) != "*; ingress [10.0.0.0/8: any]":
 				t.Errorf("the policy is %+v", p)
 			}
 			s.put(policiesPath, policy("11.0.0.0/8"))
 			until(t, feed, "the new policy", func(s *model.Snapshot) bool {
 				p, _ := s.Policies.Get(key)
-				return p != nil && policyText(p) == "all; ingress [11.0.0.0/8: any]"
+				return p != nil && policyText(p) == "*; ingress [11.0.0.0/8: any]"
 			})
 			s.put(policiesPath, policy("oops"))
 			until(t, feed, "the policy with a mistake", func(s *model.Snapshot) bool {
 				p, _ := s.Policies.Get(key)
-				return p != nil && policyText(p) == "all; ingress [: any]"
+				return p != nil && policyText(p) == "*; ingress [: any]"
 			})
 			if problems := source.Problems(); len(problems) != 1 || problems[0].Field != "spec.ingress[0].from[0].ipBlock.cidr" {
 				t.Errorf("problems %v", problems)
@@ -265,8 +265,10 @@ func TestSourceOfPolicies(t *testing.T) {
 // policies is followed, it is said what to do, and it is not said that there are
 // none.
 func TestSourceMayNotReadPolicies(t *testing.T) {
-	for _, path := range []string{policiesPath, namespacesPath, clusterPoliciesPath} {
+	for _, path := range []string{policiesPath, namespacesPath, kindsPath, clusterPoliciesPath} {
 		s := newStub(t)
+		s.put(kindsPath, stubKind)
+		s.missing = map[string]bool{}
 		s.forbidden[path] = true
 		s.put(nodesPath, stubNode("a", `"spec": {}`))
 		source := s.client(Options{}).Source()
@@ -300,23 +302,62 @@ func TestSourceMayNotReadPolicies(t *testing.T) {
 	}
 }
 
-// TestSourceOfClusterPolicies: without their kind nothing is wrong, and they are
-// noticed when it comes.
+const stubKind = `{"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", "metadata": {"name": "clusternetworkpolicies.policy.networking.k8s.io", "uid": "u1"},
+	"spec": {"group": "policy.networking.k8s.io"}}`
+
+// TestSourceOfClusterPolicies: a cluster without their kind is not asked for them,
+// and nothing is wrong with it; they are noticed when it comes, and go with it.
 func TestSourceOfClusterPolicies(t *testing.T) {
+	for _, noStreams := range []bool{false, true} {
+		s := newStub(t)
+		s.noStreams = noStreams
+		source := s.client(Options{}).Source()
+		feed := start(t, source)
+		until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+		if problems := source.Problems(); len(problems) > 0 {
+			t.Errorf("problems %v", problems)
+		}
+		if asked := s.count("GET " + clusterPoliciesPath); asked > 0 {
+			t.Errorf("they were asked for %d times", asked)
+		}
+		for range 2 {
+			s.mu.Lock()
+			delete(s.missing, clusterPoliciesPath)
+			s.mu.Unlock()
+			s.put(kindsPath, stubKind)
+			policy := func(action string) string {
+				return `{"kind": "ClusterNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha2", "metadata": {"name": "c"},
+					"spec": {"tier": "Admin", "priority": 5, "subject": {"namespaces": {}}, "ingress": [{"action": "` + action + `", "from": [{"namespaces": {}}]}]}}`
+			}
+			for _, action := range []string{"Deny", "Pass"} {
+				s.put(clusterPoliciesPath, policy(action))
+				until(t, feed, "the policy", func(s *model.Snapshot) bool {
+					c, _ := s.ClusterPolicies.Get("c")
+					return c != nil && clusterPolicyText(c) == "Admin 5 {*}/{*}; ingress "+action+" [{*}/{*}: any]"
+				})
+			}
+			s.mu.Lock()
+			s.missing[clusterPoliciesPath] = true
+			delete(s.objects, clusterPoliciesPath+"/c") // of which nobody tells
+			s.mu.Unlock()
+			s.remove(kindsPath + "/" + clusterPolicyKind)
+			until(t, feed, "no policy", func(s *model.Snapshot) bool { return s.ClusterPolicies.Len() == 0 })
+			if problems := source.Problems(); len(problems) > 0 {
+				t.Errorf("problems %v", problems)
+			}
+		}
+	}
+}
+
+// TestClusterPoliciesOfAnotherVersion: a kind that has not the version which is
+// understood has no policies.
+func TestClusterPoliciesOfAnotherVersion(t *testing.T) {
 	s := newStub(t)
+	s.put(kindsPath, stubKind)
 	source := s.client(Options{}).Source()
 	feed := start(t, source)
 	until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
 	if problems := source.Problems(); len(problems) > 0 {
 		t.Errorf("problems %v", problems)
 	}
-	s.mu.Lock()
-	delete(s.missing, clusterPoliciesPath)
-	s.mu.Unlock()
-	s.put(clusterPoliciesPath, `{"kind": "ClusterNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha2", "metadata": {"name": "c"},
-		"spec": {"tier": "Admin", "priority": 5, "subject": {"namespaces": {}}, "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}}`)
-	until(t, feed, "the policy", func(s *model.Snapshot) bool {
-		c, _ := s.ClusterPolicies.Get("c")
-		return c != nil && clusterPolicyText(c) == "Admin 5 {all}/{all}; ingress Deny [{all}/{all}: any]"
-	})
 }

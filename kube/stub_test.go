@@ -115,6 +115,7 @@ const (
 
 	namespacesPath      = "/api/v1/namespaces"
 	policiesPath        = "/apis/networking.k8s.io/v1/networkpolicies"
+	kindsPath           = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 	clusterPoliciesPath = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 )
 
@@ -177,7 +178,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 	_, isObject := s.objects[collection]
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") && collection != clusterPoliciesPath {
+	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") && collection != clusterPoliciesPath && collection != kindsPath {
 		w.Header().Set("Content-Type", runtime.ContentTypeProtobuf)
 		w = protobufWriter{w, s.t}
 	}
@@ -212,7 +213,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 func isCollection(path string) bool {
 	switch path[strings.LastIndex(path, "/")+1:] {
 	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs",
-		"namespaces", "networkpolicies", "clusternetworkpolicies":
+		"namespaces", "networkpolicies", "clusternetworkpolicies", "customresourcedefinitions":
 		return true
 	}
 	return false
@@ -337,6 +338,8 @@ func kindOf(collection string) (kind, version string) {
 		return "Namespace", "v1"
 	case policiesPath:
 		return "NetworkPolicy", "networking.k8s.io/v1"
+	case kindsPath:
+		return "CustomResourceDefinition", "apiextensions.k8s.io/v1"
 	case clusterPoliciesPath:
 		return "ClusterNetworkPolicy", "policy.networking.k8s.io/v1alpha2"
 	default:

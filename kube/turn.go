@@ -14,7 +14,7 @@ import (
 // nobody waits for them.
 const (
 	// A watch that goes on where it was costs the API server a few reads of its
-	// cache, and an agent has six. With 5,000 agents they take 10 s.
+	// cache, and an agent has nine. With 5,000 agents they take 10 s.
 	resumesPerSecond = 500
 	// A list sends all objects: 50 s for 5,000 agents, and ten for 1,000.
 	relistsPerSecond = 100

@@ -93,6 +93,9 @@ func (c *cluster) populate() error {
 	for i := 0; i < c.Nodes && err == nil; i++ {
 		err = c.server.put(nodesPath, nodeObject(i))
 	}
+	for i := 0; i < namespaces && err == nil; i++ {
+		err = c.server.put(spacesPath, namespaceObject(i))
+	}
 	for i := 0; i < c.Pods && err == nil; i++ {
 		err = c.server.put(podsPath, podObject(i, c.Nodes))
 	}

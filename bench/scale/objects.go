@@ -103,7 +103,7 @@ func podObject(i, nodes int) *corev1.Pod {
 	pod := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: fmt.Sprintf("namespace-%d", i/10%500), Name: fmt.Sprintf("%s-5d8f6c7b9-%05d", app, i),
+			Namespace: namespaceName(i / 10 % namespaces), Name: fmt.Sprintf("%s-5d8f6c7b9-%05d", app, i),
 			GenerateName: app + "-5d8f6c7b9-", UID: types.UID(fmt.Sprintf("0b9a3c1e-7f64-4c8e-9d0c-%012d", i)),
 			CreationTimestamp: metav1.NewTime(time.Unix(1_750_000_000, 0)),
 			Labels: map[string]string{
@@ -195,3 +195,16 @@ func serverSlice(at netip.AddrPort) *discoveryv1.EndpointSlice {
 }
 
 func objectMeta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+
+// namespaces are those that the pods are in.
+const namespaces = 500
+
+func namespaceName(i int) string { return fmt.Sprintf("namespace-%d", i) }
+
+func namespaceObject(i int) *corev1.Namespace {
+	name := namespaceName(i)
+	return &corev1.Namespace{
+		TypeMeta:   metav1.TypeMeta{Kind: "Namespace", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelMetadataName: name, "team": fmt.Sprintf("team-%d", i%50)}},
+	}
+}

@@ -81,6 +81,9 @@ const (
 	servicesPath = "/api/v1/services"
 	slicesPath   = "/apis/discovery.k8s.io/v1/endpointslices"
 	cidrsPath    = "/apis/networking.k8s.io/v1/servicecidrs"
+	spacesPath   = "/api/v1/namespaces"
+	policiesPath = "/apis/networking.k8s.io/v1/networkpolicies"
+	kindsPath    = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 	networksPath = "/apis/fairlead.io/v1alpha1/networks"
 	reportsPath  = "/apis/fairlead.io/v1alpha1/nodenetworks"
 )
@@ -94,11 +97,17 @@ func newServer() (*server, error) {
 		servicesPath: {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
 		slicesPath:   {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
 		cidrsPath:    {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
+		spacesPath:   {resource: "namespaces", version: corev1.SchemeGroupVersion, empty: &corev1.Namespace{}, list: &corev1.NamespaceList{}},
+		policiesPath: {resource: "networkpolicies", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.NetworkPolicy{}, list: &networkingv1.NetworkPolicyList{}},
+		// That of ClusterNetworkPolicies is not there.
+		kindsPath: {resource: "customresourcedefinitions", version: schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}, empty: &metav1.PartialObjectMetadata{
+			TypeMeta: metav1.TypeMeta{Kind: "CustomResourceDefinition", APIVersion: "apiextensions.k8s.io/v1"},
+		}},
 		networksPath: {resource: "networks", version: fairlead, empty: &v1alpha1.Network{TypeMeta: typeOf("Network")}},
 		reportsPath:  {resource: "nodenetworks", version: fairlead, empty: &v1alpha1.NodeNetwork{TypeMeta: typeOf("NodeNetwork")}},
 	} {
 		var err error
-		if c.wire, err = newWire(c.version == fairlead); err != nil {
+		if c.wire, err = newWire(c.version == fairlead || path == kindsPath); err != nil {
 			return nil, err
 		}
 		c.items = map[string]*item{}

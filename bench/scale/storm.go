@@ -25,7 +25,7 @@ type storm struct {
 }
 
 // watchesOfAgent is how many an agent has.
-const watchesOfAgent = 6
+const watchesOfAgent = 9
 
 // storms simulates agents: to each belongs a client and all that it watches, of
 // the code that the agent has, but no kernel. There are as many nodes as agents,
