@@ -20,7 +20,7 @@ func TestLabelsChange(t *testing.T) {
 	c.namespace("db", "team=c")
 	p = c.compute(p)
 	expect(t, p, "10.0.1.1 ingress from 10.0.2.3 TCP 80: "+no, "10.0.1.1 ingress from 10.0.2.2 TCP 80: "+no)
-	c.remote("web/back", "app=front")
+	c.remote("web/back", "app=front").Node = "a"
 	expect(t, c.compute(p), "10.0.1.2 ingress from 10.0.2.3 TCP 80: "+no)
 }
 
