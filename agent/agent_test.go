@@ -102,6 +102,7 @@ type testCluster struct {
 	pods   []*model.Pod
 
 	policiesUnknown bool
+	ahead           dataplane.Dataplane                                     // before that of routes; nil: none
 	read            func(context.Context, model.PodKey) (*model.Pod, error) // nil: there is any pod
 
 	mu        sync.Mutex
@@ -267,6 +268,9 @@ func startIn(t testing.TB, cluster *testCluster, runDir, confDir string) *testAg
 			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		},
 		cni: libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), nil),
+	}
+	if cluster.ahead != nil {
+		a.config.Dataplanes = []dataplane.Dataplane{cluster.ahead, routes}
 	}
 	if testing.Verbose() {
 		a.config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

@@ -9,6 +9,12 @@ import (
 //go:generate sh -c "cat crd/*.yaml base.yaml >fairlead.yaml"
 //go:generate sh -c "sed -f helm/chart.sed fairlead.yaml >helm/fairlead/templates/fairlead.yaml"
 
+// The kind ClusterNetworkPolicy is Kubernetes', and optional. It is made of its Go
+// types.
+//
+//go:generate sh -c "go tool controller-gen crd:maxDescLen=0 paths=sigs.k8s.io/network-policy-api/apis/v1alpha2 output:stdout | sed -f clusterpolicy.sed >clusternetworkpolicy.yaml"
+//go:generate sh -c "sed -f helm/clusterpolicy.sed clusternetworkpolicy.yaml >helm/fairlead/templates/clusternetworkpolicy.yaml"
+
 // Manifest is fairlead.yaml, for kubectl apply --server-side: the kinds of
 // api/v1alpha1 as generated, and base.yaml.
 //

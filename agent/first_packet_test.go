@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// TestFirstPacket: of a pod that no one may call, another one sends to the address
+// from before it exists, and not a packet comes in.
+func TestFirstPacket(t *testing.T) {
+	needNode(t)
+	cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
+	cluster.ahead = nftables.New()
+	cluster.read = func(_ context.Context, key model.PodKey) (*model.Pod, error) {
+		return &model.Pod{PodKey: key, Node: testNode, Labels: model.LabelsOf(map[string]string{"app": strings.TrimRight(key.Name, "0123456789")})}, nil
+	}
+	a := start(t, cluster, t.TempDir())
+	add := func(name string) *pod {
+		p := newPod(t, name)
+		if reply := a.ask(t, request("ADD", name), p.netns); reply.Error != nil {
+			t.Fatal(reply.Error)
+		}
+		return p
+	}
+	hammer(t, add("prober"))
+	open := add("open")
+	eventually(t, "packets to a pod that may be called", func() bool { v4, v6 := open.datagrams(t); return v4 > 0 && v6 > 0 })
+
+	policy := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "default", Name: "closed"}}
+	policy.Pods.Requirements = []model.Requirement{{Key: "app", Operator: model.In, Values: []string{"closed"}}}
+	policy.Isolates[model.Ingress] = true
+	cluster.feed.Edit(func(s *model.Snapshot) { s.Policies = s.Policies.With(policy.PolicyKey, policy) })
+	// A change of policies is not waited for: the first of the pods is what shows that
+	// ADD waits for them.
+	var all []*pod
+	for i := range 40 {
+		all = append(all, add(fmt.Sprint("closed", i)))
+	}
+	before4, before6 := open.datagrams(t)
+	eventually(t, "more packets to that pod", func() bool { v4, v6 := open.datagrams(t); return v4 > before4+100 && v6 > before6+100 })
+	for i, p := range all {
+		if v4, v6 := p.datagrams(t); v4+v6 > 0 {
+			t.Errorf("closed%d got %d packets over IPv4 and %d over IPv6", i, v4, v6)
+		}
+	}
+}
+
+// hammer sends from a pod to all addresses of the node's range, until the test
+// ends.
+func hammer(t *testing.T, from *pod) {
+	var sockets [2]*net.UDPConn
+	must(t, inside(from.netns, func() (err error) {
+		if sockets[0], err = net.ListenUDP("udp4", nil); err == nil {
+			sockets[1], err = net.ListenUDP("udp6", nil)
+		}
+		return err
+	}))
+	done := make(chan struct{})
+	var sending sync.WaitGroup
+	t.Cleanup(func() {
+		close(done)
+		sending.Wait()
+		sockets[0].Close()
+		sockets[1].Close()
+	})
+	for i, first := range []string{"10.244.1.1", "fd00:10:244:1::1"} {
+		sending.Go(func() {
+			for addr, n := netip.MustParseAddr(first), 0; ; addr, n = addr.Next(), n+1 {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if n == 61 {
+					addr, n = netip.MustParseAddr(first), 0
+				}
+				// Nobody has most of the addresses, which the kernel says at times.
+				_, _ = sockets[i].WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(addr, 9))
+			}
+		})
+	}
+}
+
+// datagrams are those of UDP that have come into the pod.
+func (p *pod) datagrams(t *testing.T) (v4, v6 int) {
+	t.Helper()
+	must(t, inside(p.netns, func() error {
+		old, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		// A line of names, and one of values: Udp: InDatagrams NoPorts …
+		for _, line := range strings.Split(string(old), "\n") {
+			if fields := strings.Fields(line); len(fields) > 2 && fields[0] == "Udp:" && fields[1] != "InDatagrams" {
+				v4 = number(fields[1]) + number(fields[2])
+			}
+		}
+		lines, err := os.ReadFile("/proc/thread-self/net/snmp6")
+		for _, line := range strings.Split(string(lines), "\n") {
+			if name, value, _ := strings.Cut(line, " "); name == "Udp6InDatagrams" || name == "Udp6NoPorts" {
+				v6 += number(strings.TrimSpace(value))
+			}
+		}
+		return err
+	}))
+	return v4, v6
+}
+
+func number(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
