@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -136,7 +138,7 @@ func (b *bench) compare(questions []question) (findings []finding, err error) {
 	}
 	for range b.subjects {
 		r := <-results
-		err = cmpOr(err, r.err)
+		err = cmp.Or(err, r.err)
 		b.tally.calls += r.tally.calls
 		b.tally.again += r.tally.again
 		for _, f := range r.findings {
@@ -150,17 +152,10 @@ func (b *bench) compare(questions []question) (findings []finding, err error) {
 	return findings, err
 }
 
-func cmpOr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 func (t *tally) String() string {
 	text := fmt.Sprintf("%d questions (%d to endpoints, %d refused, %d dropped; %d of contested addresses), %d calls, %d asked again after silence",
 		t.forwarded+t.refused+t.dropped, t.forwarded, t.refused, t.dropped, t.contested, t.calls, t.again)
-	for _, name := range slices.Sorted(mapKeys(t.excused)) {
+	for _, name := range slices.Sorted(maps.Keys(t.excused)) {
 		text += fmt.Sprintf("; known: %d × %s", t.excused[name], name)
 	}
 	return text

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -140,7 +141,7 @@ func (j *judgement) done(q question) bool {
 func (j *judgement) count() {
 	for i, q := range j.questions {
 		if n := len(j.reached[q.key()]); n < len(q.want) && q.sticky == "" && !j.wrong[i] {
-			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(mapKeys(j.reached[q.key()])))
+			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(maps.Keys(j.reached[q.key()])))
 			j.findings = append(j.findings, finding{j.name, q.call, answer{}, got, false, q.want})
 		}
 	}
