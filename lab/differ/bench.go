@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -27,9 +30,9 @@ const stock = "kube-proxy"
 // newBench starts what is to be compared; without a program, there is no
 // kube-proxy. What it returns is to be closed, with an error as well.
 func newBench(ctx context.Context, program, dir string, c config) (b *bench, err error) {
-	b = &bench{clients: clients(), tally: tally{excused: map[string]int{}}}
+	b = &bench{clients: clients(), tally: tally{excused: map[string]int{}, again: map[string]int{}}}
 	own, err := newWorld()
-	b.subjects = append(b.subjects, &subject{name: "Fairlead", world: own})
+	b.subjects = append(b.subjects, &subject{name: "Fairlead", world: own, stays: map[stay]netip.AddrPort{}})
 	b.plane = newPlane(own, c)
 	if err != nil || program == "" {
 		return b, err
@@ -74,6 +77,7 @@ func (b *bench) carry(ctx context.Context, changes []change, objects []metav1.Ob
 		}
 	}
 	for _, s := range b.subjects {
+		b.plane.forgetStays(s.stays)
 		if err := s.world.forget(); err != nil {
 			return err
 		}
@@ -129,16 +133,18 @@ func (b *bench) compare(questions []question) (findings []finding, err error) {
 	results := make(chan result)
 	for _, s := range b.subjects {
 		go func() {
-			var r result
+			r := result{tally: tally{again: map[string]int{}}}
 			r.findings, r.err = s.judge(questions, &r.tally)
 			results <- r
 		}()
 	}
 	for range b.subjects {
 		r := <-results
-		err = cmpOr(err, r.err)
+		err = cmp.Or(err, r.err)
 		b.tally.calls += r.tally.calls
-		b.tally.again += r.tally.again
+		for name, count := range r.tally.again {
+			b.tally.again[name] += count
+		}
 		for _, f := range r.findings {
 			if name := b.plane.excuse(f); name != "" && f.subject == stock {
 				b.tally.excused[name]++
@@ -150,17 +156,13 @@ func (b *bench) compare(questions []question) (findings []finding, err error) {
 	return findings, err
 }
 
-func cmpOr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 func (t *tally) String() string {
-	text := fmt.Sprintf("%d questions (%d to endpoints, %d refused, %d dropped; %d of contested addresses), %d calls, %d asked again after silence",
-		t.forwarded+t.refused+t.dropped, t.forwarded, t.refused, t.dropped, t.contested, t.calls, t.again)
-	for _, name := range slices.Sorted(mapKeys(t.excused)) {
+	text := fmt.Sprintf("%d questions (%d to endpoints, %d refused, %d dropped; %d of contested addresses), %d calls",
+		t.forwarded+t.refused+t.dropped, t.forwarded, t.refused, t.dropped, t.contested, t.calls)
+	for _, name := range slices.Sorted(maps.Keys(t.again)) {
+		text += fmt.Sprintf("; asked %s again after silence %d ×", name, t.again[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.excused)) {
 		text += fmt.Sprintf("; known: %d × %s", t.excused[name], name)
 	}
 	return text

@@ -2,15 +2,19 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // subject is a world whose answers are judged.
 type subject struct {
 	name  string
 	world *world
+	stays map[stay]netip.AddrPort // since former states; nil: it is not remembered
 }
 
 // finding is an answer that the oracle does not have.
@@ -29,8 +33,9 @@ func (f finding) String() string {
 
 // tally counts what was tried.
 type tally struct {
-	calls, again, forwarded, refused, dropped, contested int
+	calls, forwarded, refused, dropped, contested int
 
+	again   map[string]int // after silence, by subject and protocol
 	excused map[string]int // by the name of the exception
 }
 
@@ -38,16 +43,22 @@ type tally struct {
 type question struct {
 	call
 	want   []answer
-	sticky string // see plane.sticky
+	sticky stay // see plane.sticky
+}
+
+// stay is what a client stays at; zero: he does not.
+type stay struct {
+	client string
+	pool   service.Pool
 }
 
 // turns are when questions are asked: those of one client that stays one after the
 // other, as two at once may find two endpoints.
 func turns(questions []question) (turn, of []int) {
-	count := map[string]int{}
+	count := map[stay]int{}
 	for _, q := range questions {
 		turn = append(turn, count[q.sticky])
-		if q.sticky != "" {
+		if q.sticky != (stay{}) {
 			count[q.sticky]++
 		}
 	}
@@ -61,7 +72,10 @@ func turns(questions []question) (turn, of []int) {
 // oracle does not have. Each is asked until every endpoint of its answers was
 // reached, or it is past chance.
 func (s *subject) judge(questions []question, t *tally) (findings []finding, err error) {
-	j := &judgement{subject: s, questions: questions, reached: map[string]map[answer]bool{}, asked: map[string]int{}, stay: map[string]netip.AddrPort{}, wrong: map[int]bool{}}
+	j := &judgement{subject: s, questions: questions, reached: map[string]map[answer]bool{}, asked: map[string]int{}, stay: map[stay]netip.AddrPort{}, wrong: map[int]bool{}}
+	if s.stays != nil {
+		j.stay = s.stays
+	}
 	turn, of := turns(questions)
 	pending := make([]int, len(questions))
 	for i := range pending {
@@ -76,14 +90,14 @@ func (s *subject) judge(questions []question, t *tally) (findings []finding, err
 		t.calls += len(due)
 		for n, i := range due {
 			if q := questions[i]; answers[n] == (answer{}) && q.want[0] != answers[n] && j.lost < 3 {
-				t.again++ // it stays pending
+				t.again[j.name+" over "+q.protocol.String()]++ // it stays pending
 				j.lost++
 				continue
 			}
 			j.note(i, answers[n])
 		}
 		pending = slices.DeleteFunc(pending, func(i int) bool {
-			if questions[i].sticky != "" {
+			if questions[i].sticky != (stay{}) {
 				return j.wrong[i] || round+1 >= 3*of[i]
 			}
 			return j.wrong[i] || j.done(questions[i])
@@ -99,7 +113,7 @@ type judgement struct {
 	questions []question
 	reached   map[string]map[answer]bool // by what is called and what may come of it
 	asked     map[string]int             // likewise
-	stay      map[string]netip.AddrPort  // where clients stay
+	stay      map[stay]netip.AddrPort    // where clients stay
 	wrong     map[int]bool
 	lost      int // calls that nobody answered though somebody should
 	findings  []finding
@@ -118,7 +132,7 @@ func (j *judgement) note(i int, got answer) {
 	complaint := ""
 	if !slices.Contains(q.want, got) {
 		complaint = got.String()
-	} else if q.sticky != "" {
+	} else if q.sticky != (stay{}) {
 		if before, ok := j.stay[q.sticky]; ok && before != got.server {
 			complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before)
 		}
@@ -139,8 +153,8 @@ func (j *judgement) done(q question) bool {
 // count complains of endpoints that nobody reached.
 func (j *judgement) count() {
 	for i, q := range j.questions {
-		if n := len(j.reached[q.key()]); n < len(q.want) && q.sticky == "" && !j.wrong[i] {
-			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(mapKeys(j.reached[q.key()])))
+		if n := len(j.reached[q.key()]); n < len(q.want) && q.sticky == (stay{}) && !j.wrong[i] {
+			got := fmt.Sprintf("only %d of %d after %d calls: %v", n, len(q.want), j.asked[q.key()], slices.Collect(maps.Keys(j.reached[q.key()])))
 			j.findings = append(j.findings, finding{j.name, q.call, answer{}, got, false, q.want})
 		}
 	}

@@ -175,15 +175,25 @@ func (p *plane) expect(c call) (all []answer) {
 	return all
 }
 
-// sticky names the client, the port that he stays with, and which of its pools;
-// empty: he does not. Where the policies of two addresses differ, he may stay with
-// an endpoint at each.
-func (p *plane) sticky(c call) string {
+// sticky tells what a client stays at: one pool of a port. Where the policies of
+// two addresses differ, he may stay with an endpoint at each.
+func (p *plane) sticky(c call) stay {
 	frontend, answer := p.serve(c)
 	if frontend == nil || frontend.Sticky == 0 || answer.Do != service.Forward {
-		return ""
+		return stay{}
 	}
-	return fmt.Sprint(c.client.name, " at ", frontend.Pool(answer))
+	return stay{c.client.name, frontend.Pool(answer)}
+}
+
+// forgetStays leaves out who need not stay any more, because his endpoint has
+// gone.
+func (p *plane) forgetStays(stays map[stay]netip.AddrPort) {
+	for key, server := range stays {
+		backends, ok := p.node.Service.Backends.Get(key.pool)
+		if !ok || backends.Sticky == 0 || !slices.Contains(backends.Targets, server) {
+			delete(stays, key)
+		}
+	}
 }
 
 // serve is what Services make of a call; a frontend is nil if it is none's.

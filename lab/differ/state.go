@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -36,20 +37,10 @@ type change struct {
 
 // all are the objects, sorted.
 func (s *state) all() (objects []metav1.Object) {
-	for _, key := range slices.Sorted(mapKeys(s.objects)) {
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
 		objects = append(objects, s.objects[key])
 	}
 	return objects
-}
-
-func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
-	return func(yield func(K) bool) {
-		for key := range m {
-			if !yield(key) {
-				return
-			}
-		}
-	}
 }
 
 // step changes some Services, all at first, and tells which and how.
