@@ -73,6 +73,7 @@ type computation struct {
 	formed   map[Group][]member      // of groups that somebody is in
 	every    map[Group]*group        // of the next plan, once somebody asked for all
 	made     map[Row]*Ports
+	said     map[said]Row
 }
 
 // Compute plans a node, from the plan that was computed last for it or nil: what
@@ -111,7 +112,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
 		matcher: b.matcher, blocks: b.blocks,
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
-		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{},
+		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{}, said: map[said]Row{},
 	}
 }
 
