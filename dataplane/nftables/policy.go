@@ -30,7 +30,7 @@ type policies struct {
 	rules  numbering[policy.Rule]
 
 	closed map[policy.Subject]error // what the kernel has refused during this Apply: these deny all
-	left   map[any]error            // the same of addresses and prefixes, which are left out
+	left   map[any]error            // the same of addresses, prefixes and rows, which are left out
 	broken error                    // it refuses what must be there
 
 	mu            sync.Mutex
@@ -192,6 +192,8 @@ func (s *policies) goal() policyView {
 			goal.pods = goal.pods.Without(at)
 		case netip.Prefix:
 			goal.ranges = goal.ranges.Without(at)
+		case policy.Row:
+			goal.rows = goal.rows.Without(at)
 		}
 	}
 	if len(s.closed) == 0 {

@@ -101,14 +101,19 @@ func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Directi
 		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
 	})
-	b.rule(main, "", []expr.Any{
+	b.rule(main, "", logged(direction))
+	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+}
+
+// logged logs packets, unless they are too many.
+func logged(direction model.Direction) []expr.Any {
+	return []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: deniedPerSecond, Unit: expr.LimitTimeSecond, Burst: deniedAtOnce},
 		&expr.Log{
 			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX,
 			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + direction.String()),
 		},
-	})
-	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+	}
 }
 
 func (m *policyMaps) chain(direction model.Direction) string {
