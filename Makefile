@@ -8,6 +8,7 @@
 #   make image      bin/fairlead-image.tar, an OCI image for amd64 and arm64, without Docker
 #   make bench      the benchmarks
 #   make e2e        upstream's own tests of the network, in a cluster of six nodes
+#   make differ     random Services, compared with those of kube-proxy
 #   make soak       two hours of churn and faults, and what they leave behind
 #   make generate   the CRDs, deepcopy functions and deploy/fairlead.yaml
 
@@ -22,7 +23,7 @@ PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 
-.PHONY: demo demo-down test test-kernels build image bench e2e soak generate deps
+.PHONY: demo demo-down test test-kernels build image bench e2e differ soak generate deps
 
 demo: deps build
 	@bin/fairlead demo
@@ -66,6 +67,11 @@ bench:
 e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd
 e2e: deps
 	go run ./lab/e2e $(E2E)
+
+# Of one seed, or some more states: make differ DIFFER="-seed 7 -states 5000". More
+# flags: docs/differ.md.
+differ: deps
+	go run ./lab/differ $(DIFFER)
 
 # For a shorter time, or the order of another run: make soak SOAK=20m SEED=7.
 soak: deps

@@ -155,6 +155,22 @@ func (w policyWorld) port() uint16 {
 	return uint16(1 + w.IntN(20))
 }
 
+// between is a plan of what one pod may send and another receive.
+func (w policyWorld) between(one, two netip.Addr, egress, ingress bool) *policy.Plan {
+	p := &policy.Plan{}
+	for subject, allowed := range map[policy.Subject]bool{
+		{Direction: model.Egress, Address: one}: egress, {Direction: model.Ingress, Address: two}: ingress,
+	} {
+		ports := &policy.Ports{Default: policy.Decision{Accept: allowed}}
+		if !allowed {
+			ports.Default.By.Policy.Name = "one"
+		}
+		p.Rows = p.Rows.With(ports.Row(), ports)
+		p.Cells = p.Cells.With(policy.Cell{Subject: subject}, ports.Row())
+	}
+	return p
+}
+
 // plan is a random one, or another one with some changes.
 func (w policyWorld) plan(n *policyNode, from *policy.Plan) *policy.Plan {
 	p := *from

@@ -208,7 +208,9 @@ func (w *wires) send(p wired) uint32 {
 }
 
 // receive notes what has come out by now.
-func (w *wires) receive() {
+func (w *wires) receive() { w.gather(w.arrived) }
+
+func (w *wires) gather(arrived map[uint32]bool) {
 	buffer := make([]byte, 4096)
 	for _, fd := range w.receivers {
 		for {
@@ -220,7 +222,7 @@ func (w *wires) receive() {
 				continue
 			}
 			if at := bytes.Index(buffer[:n], numbered); at >= 0 {
-				w.arrived[binary.BigEndian.Uint32(buffer[at+len(numbered):])] = true
+				arrived[binary.BigEndian.Uint32(buffer[at+len(numbered):])] = true
 			}
 		}
 	}

@@ -60,7 +60,7 @@ func newWorld(t *testing.T, network *model.Network) *world {
 	}
 	for number, name := range []string{"node1", "node2", "node3"} {
 		w.snapshots[name] = &model.Snapshot{
-			Revision: 1, Network: network, Nodes: model.MapOf(nodes),
+			Revision: 1, Network: network, Nodes: model.MapOf(nodes), PoliciesKnown: true,
 			Links: model.MapOf(map[string]*model.Link{"eth0": {
 				Name: "eth0", MTU: mtu,
 				Addresses: []netip.Prefix{netip.PrefixFrom(nodes[name].Addresses[0], 24), netip.PrefixFrom(nodes[name].Addresses[1], 64)},
@@ -150,6 +150,7 @@ func (w *world) addPod(node, pod string, number int) {
 	}
 	s := w.snapshots[node]
 	s.Attachments = s.Attachments.With(attachment.AttachmentKey, attachment)
+	s.Pods = s.Pods.With(attachment.Pod, &model.Pod{PodKey: attachment.Pod, Node: node, Addresses: attachment.Addresses})
 }
 
 func (w *world) apply(node string) {

@@ -30,6 +30,7 @@ func large(t *testing.T) *cluster {
 			}
 			allPods[pod.PodKey] = pod
 			if n < 40 && i < 5 {
+				pod.Node = "a"
 				a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: fmt.Sprint(n, i)}, Pod: pod.PodKey, Addresses: pod.Addresses}
 				attachments[a.AttachmentKey] = a
 			}
@@ -52,10 +53,53 @@ func large(t *testing.T) *cluster {
 	return c
 }
 
-// BenchmarkCompute: what changes cost in a cluster of 50,000 pods and 10,000
+// BenchmarkCompute is what changes cost in a cluster of 50,000 pods and 10,000
 // policies, of which 200 pods are here.
-func BenchmarkCompute(b *testing.B) {
+func BenchmarkCompute(b *testing.B) { benchmark(b, large(nil)) }
+
+// BenchmarkDense: the same with ClusterNetworkPolicies that tell apart the pods
+// of 50 teams, so that each pod of the cluster is in a group, and each pod here
+// has a cell for all of them.
+func BenchmarkDense(b *testing.B) {
 	c := large(nil)
+	for i := range 25 {
+		c.judge(fmt.Sprint("teams", i), model.AdminTier, int32(i), model.Ingress,
+			act(model.Deny, allow(tcp(uint16(10+i)), pods(fmt.Sprintf("team=t%d", 2*i), ""))),
+			act(model.Accept, allow(tcp(uint16(20+i)), pods(fmt.Sprintf("team=t%d", 2*i+1), ""))))
+	}
+	benchmark(b, c)
+}
+
+// BenchmarkBlocks: a pod comes whose policy has 20,000 blocks, and one that has
+// nothing to do with them, while those are there.
+func BenchmarkBlocks(b *testing.B) {
+	c := newCluster(nil)
+	var peers []model.Peer
+	for i := range 20_000 {
+		peers = append(peers, addresses(fmt.Sprintf("%d.%d.%d.0/24", 20+i>>12, i>>4&255, i<<4&255)))
+	}
+	c.isolate("web/p", "app=front", model.Egress, allow(nil, peers...))
+	c.isolate("web/q", "app=back", model.Egress, allow(tcp(80), addresses("8.8.8.8/32")))
+	with := c.Snapshot
+	without := with
+	without.Attachments = with.Attachments.Without(model.AttachmentKey{ContainerID: "web/front", Interface: "eth0"})
+	other := with
+	other.Attachments = with.Attachments.Without(model.AttachmentKey{ContainerID: "web/back", Interface: "eth0"})
+	for _, test := range []struct {
+		name     string
+		from, to *model.Snapshot
+	}{{"its-pod", &without, &with}, {"other-pod", &other, &with}} {
+		b.Run(test.name, func(b *testing.B) {
+			p, _ := Compute(nil, test.from, "a")
+			b.ReportAllocs()
+			for b.Loop() {
+				Compute(p, test.to, "a")
+			}
+		})
+	}
+}
+
+func benchmark(b *testing.B, c *cluster) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

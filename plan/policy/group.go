@@ -160,7 +160,7 @@ func (c *computation) planGroups() {
 		var members []member
 		if pod, ok := c.owners.get(addr); ok {
 			var own bool
-			if members, own = c.sign(pod, addr); own {
+			if members, own = sign(c.blocks, c.signer, pod, addr); own {
 				next = groupOf(members)
 			}
 		}
@@ -194,9 +194,9 @@ func (c *computation) planGroups() {
 
 // sign tells what a pod is a member of, sorted by name; own is whether others
 // with addresses in the same range are not.
-func (c *computation) sign(pod *model.Pod, addr netip.Addr) (members []member, own bool) {
-	ranged := c.blocks.of(addr)
-	all := sorted(append(c.signer.choosing(pod, nil), ranged...))
+func sign(b *blocks, by *search, pod *model.Pod, addr netip.Addr) (members []member, own bool) {
+	ranged := b.of(addr)
+	all := sorted(append(by.choosing(pod, nil), ranged...))
 	own = len(all) != len(ranged)
 	members = make([]member, len(all))
 	for i, p := range all {
@@ -211,6 +211,6 @@ func (c *computation) membersOf(pod *model.Pod, addr netip.Addr) []member {
 	if !isPeer(pod) {
 		return bareMembers(c.blocks.of(addr))
 	}
-	members, _ := c.sign(pod, addr)
+	members, _ := sign(c.blocks, c.signer, pod, addr)
 	return members
 }

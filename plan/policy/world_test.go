@@ -51,6 +51,10 @@ func wrong(s *model.Snapshot, p *policy.Plan, c policyworld.Connection) string {
 	}
 	decision := p.Decide(policy.Subject{Direction: c.Direction, Address: c.Pod}, c.Peer, c.Protocol, c.Port)
 	got := policyworld.Verdict{Allowed: decision.Accept, Tier: decision.By.Tier, Policy: decision.By.Policy, Rule: decision.By.Rule}
+	why := p.Explain(policy.Subject{Direction: c.Direction, Address: c.Pod}, c.Peer, c.Protocol, c.Port)
+	if why.Decision != decision || why.Accepted != nil && !decision.Accept || why.Nearest != nil && decision.Accept {
+		return fmt.Sprintf("%+v: %s is explained by %s", c, decision, why)
+	}
 	if got == want {
 		return ""
 	}

@@ -35,13 +35,13 @@ const (
 // knows no plan. What is not defined, because two pods have one address, is
 // not ok.
 func Judge(s *model.Snapshot, c Connection) (v Verdict, ok bool) {
-	at, found, ok := subject(s, c.Pod)
-	if !found || !ok {
+	at, ok := subject(s, c.Pod)
+	if at == nil || !ok {
 		return Verdict{Allowed: true}, ok
 	}
-	pod, known := s.Pods.Get(at)
-	if !known {
-		return Verdict{Policy: model.PolicyKey(at), Rule: Unknown}, true
+	pod := podOf(s, at)
+	if pod == nil {
+		return Verdict{Policy: model.PolicyKey(at.Pod), Rule: Unknown}, true
 	}
 	if pod.HostNetwork {
 		return Verdict{Allowed: true}, true
@@ -60,30 +60,42 @@ func Judge(s *model.Snapshot, c Connection) (v Verdict, ok bool) {
 	return q.judge(), true
 }
 
-// subject is the pod of this node that has an address. Of several, one that
-// runs has it, and one that may be running goes before one that has ended.
-func subject(s *model.Snapshot, addr netip.Addr) (pod model.PodKey, found, ok bool) {
-	rank := func(key model.PodKey) int {
-		of, known := s.Pods.Get(key)
-		switch {
-		case known && !of.Finished:
-			return 0
-		case !known:
+// subject is the attachment of this node that has an address. Of several, one
+// whose pod runs has it, and one whose pod may be running goes before one whose
+// pod has ended.
+func subject(s *model.Snapshot, addr netip.Addr) (at *model.Attachment, ok bool) {
+	rank := func(a *model.Attachment) int {
+		switch of := podOf(s, a); {
+		case of == nil:
 			return 1
+		case of.Finished:
+			return 2
 		}
-		return 2
+		return 0
 	}
-	var all []model.PodKey
+	var all []*model.Attachment
 	for _, a := range s.Attachments.All() {
 		if slices.Contains(a.Addresses, addr) {
-			all = append(all, a.Pod)
+			all = append(all, a)
 		}
 	}
-	slices.SortFunc(all, func(a, b model.PodKey) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a.String(), b.String())) })
+	slices.SortFunc(all, func(a, b *model.Attachment) int {
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Pod.String(), b.Pod.String()))
+	})
 	if len(all) == 0 {
-		return pod, false, true
+		return nil, true
 	}
-	return all[0], true, len(all) == 1 || all[0] == all[1] || rank(all[0]) != rank(all[1])
+	return all[0], len(all) == 1 || all[0].Pod == all[1].Pod || rank(all[0]) != rank(all[1])
+}
+
+// podOf is the pod of an attachment; nil if it is not known, though another of
+// its name may be.
+func podOf(s *model.Snapshot, a *model.Attachment) *model.Pod {
+	pod, ok := s.Pods.Get(a.Pod)
+	if !ok || pod.Node != "" && pod.Node != Here || a.UID != pod.UID && a.UID != (model.UID{}) && pod.UID != (model.UID{}) {
+		return nil
+	}
+	return pod
 }
 
 // podsAt are the pods that an address means, as a peer.
@@ -102,7 +114,7 @@ func isPeer(pod *model.Pod) bool { return !pod.HostNetwork && !pod.Finished }
 // status.
 func Addresses(s *model.Snapshot, pod *model.Pod) (all []netip.Addr) {
 	for _, a := range s.Attachments.All() {
-		if a.Pod == pod.PodKey {
+		if podOf(s, a) == pod {
 			all = append(all, a.Addresses...)
 		}
 	}

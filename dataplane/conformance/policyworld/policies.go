@@ -118,7 +118,7 @@ func (w *World) Edit() {
 	case 6:
 		if pod, ok := w.Pods.Get(anyKey(w, w.Pods)); ok && !pod.HostNetwork {
 			number := w.IntN(podNumbers)
-			w.attach(pod.PodKey, []netip.Addr{podAddress(0, number, model.IPv4), podAddress(0, number, model.IPv6)})
+			w.attach(pod, []netip.Addr{podAddress(0, number, model.IPv4), podAddress(0, number, model.IPv6)})
 		}
 	case 7:
 		w.addNamespace(pick(w, names))
@@ -139,9 +139,11 @@ func (w *World) changePod() {
 		return
 	}
 	pod := *old
-	switch w.IntN(4) {
+	switch w.IntN(5) {
 	case 0:
 		pod.Finished = !pod.Finished
+	case 3: // another one of its name
+		pod.UID, pod.Node = model.UIDOf(w.name()), pick(w, []string{Here, "n2"})
 	case 1:
 		pod.Addresses = []netip.Addr{podAddress(1, w.IntN(podNumbers), model.IPv4)}
 	case 2:

@@ -126,6 +126,7 @@ func (w *World) addPod() {
 		node = 0
 	}
 	pod := &model.Pod{PodKey: model.PodKey{Namespace: pick(w, names), Name: w.name()}, Node: fmt.Sprintf("n%d", node+1), Labels: w.labels()}
+	pod.UID = model.UIDOf(pod.Name)
 	pod.Finished, pod.HostNetwork = w.rarely(), w.rarely()
 	for range w.IntN(3) {
 		pod.Ports = append(pod.Ports, model.ContainerPort{Name: pick(w, portNames), Protocol: pick(w, protocols), Port: pick(w, ports[1:])})
@@ -143,18 +144,23 @@ func (w *World) addPod() {
 		pod.Addresses = append(pod.Addresses, all...)
 	}
 	if node == 0 && !pod.HostNetwork && !w.rarely() {
-		w.attach(pod.PodKey, all)
+		w.attach(pod, all)
 	}
 	if node > 0 || !w.rarely() {
 		w.Pods = w.Pods.With(pod.PodKey, pod)
 	}
 }
 
-func (w *World) attach(pod model.PodKey, all []netip.Addr) {
-	a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: w.name(), Interface: "eth0"}, Pod: pod, Addresses: all}
+func (w *World) attach(pod *model.Pod, all []netip.Addr) {
+	a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: w.name(), Interface: "eth0"}, Pod: pod.PodKey, UID: pod.UID, Addresses: all}
 	a.Device = "fl" + a.ContainerID
-	if w.rarely() {
-		a.Pod = model.PodKey{}
+	switch w.IntN(16) {
+	case 0:
+		a.Pod, a.UID = model.PodKey{}, model.UID{}
+	case 1:
+		a.UID = model.UID{}
+	case 2:
+		a.UID = model.UIDOf("before")
 	}
 	w.Attachments = w.Attachments.With(a.AttachmentKey, a)
 }
