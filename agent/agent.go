@@ -135,8 +135,7 @@ func Run(ctx context.Context, c Config) error {
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
-		newServiceHealth(&c, state),
-		state.drops,
+		newServiceHealth(&c, state), state.drops,
 	})
 }
 
