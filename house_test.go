@@ -44,6 +44,8 @@ var rules = []rule{
 	{"observe/service", []string{"model", "plan"}, "saying what a plan makes of a Service is pure: the nodes are asked by others"},
 	{"observe/trace", []string{"model", "plan", "observe/service"}, "following a packet is pure: the nodes are asked by others"},
 	{"observe/hop", []string{"model", "plan/service", "observe/trace", "observe/service", "dataplane/nftables", "github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys"}, "it reads the kernel, and never sees Kubernetes"},
+	{"observe/drop", []string{"model", "plan"}, "saying why a packet was dropped is pure: the kernel is read by observe/nflog"},
+	{"observe/nflog", []string{"github.com/mdlayher/netlink", "golang.org/x/sys"}, "it reads what the kernel logs, and knows neither pods nor policies"},
 	{"observe/dump", []string{"github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys"}, "it reads the kernel, and nothing that could be a secret"},
 	{"cni", []string{"github.com/containernetworking/cni", "golang.org/x/sys"}, "it runs once for each pod and starts in milliseconds"},
 	{"cmd/fairlead-cni", []string{"cni", "github.com/containernetworking/cni", "golang.org/x/sys"}, "it runs once for each pod and starts in milliseconds"},
