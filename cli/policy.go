@@ -30,7 +30,7 @@ func policyCommand() *cobra.Command {
 		Short: "Explain network policies: why, who reaches whom, and what a change would do",
 		Args:  cobra.NoArgs,
 	}
-	command.AddCommand(policyExplainCommand())
+	command.AddCommand(policyExplainCommand(), policyMatrixCommand(), policyPreviewCommand(), policyShowCommand())
 	return command
 }
 
