@@ -22,6 +22,7 @@ type policies struct {
 
 	desired, applied policyView   // what plans say
 	held             policyView   // what the kernel holds
+	cut              bool         // connections that are forbidden end: see addMidstream
 	steps            []policyView // what it is to hold next, up to desired
 	moves            int          // how many groups were made to get there; see transition
 
@@ -126,7 +127,7 @@ func (s *policies) kernel() []*nft.Set {
 
 // Desire says what should be.
 func (s *policies) Desire(plan *policy.Plan) {
-	s.desired = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows}
+	s.desired, s.cut = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows}, plan.CutEstablished
 }
 
 // Pending is 0 if nothing differs.

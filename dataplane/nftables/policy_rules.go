@@ -48,13 +48,16 @@ func (s *policies) addChains(b *batch) error {
 		Hooknum: nft.ChainHookForward, Priority: nft.ChainPriorityFilter,
 	})
 	b.rule(forward, "", established(), then(expr.VerdictAccept, ""))
-	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
-	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	input := b.AddChain(&nft.Chain{
 		Name: "input", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookInput, Priority: nft.ChainPriorityFilter,
 	})
 	b.rule(input, "", established(), then(expr.VerdictAccept, ""))
+	if s.cut {
+		b.addMidstream(forward, input)
+	}
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
@@ -80,12 +83,14 @@ func (b *batch) discoveryTypes() ([]expr.Any, error) {
 
 // established matches packets of connections that are there, and errors of them.
 func established() []expr.Any {
+	return inState(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+}
+
+// inState matches packets of connections in one of some states.
+func inState(states uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: word0},
-		&expr.Bitwise{
-			SourceRegister: word0, DestRegister: word0, Len: 4,
-			Mask: native(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED), Xor: native(0),
-		},
+		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: 4, Mask: native(states), Xor: native(0)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: word0, Data: native(0)},
 	}
 }

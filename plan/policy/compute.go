@@ -123,6 +123,7 @@ func (c *computation) done() *Plan {
 	}
 	return &Plan{
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(),
+		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
 			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks,
 			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),

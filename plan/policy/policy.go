@@ -35,6 +35,8 @@ type Plan struct {
 	Cells model.Map[Cell, Row]
 	// Rows are all that Cells lead to.
 	Rows model.Map[Row, *Ports]
+	// CutEstablished ends connections that this plan forbids.
+	CutEstablished bool
 
 	state
 }
