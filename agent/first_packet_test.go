@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -20,7 +23,7 @@ import (
 func TestFirstPacket(t *testing.T) {
 	needNode(t)
 	cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
-	cluster.ahead = nftables.New()
+	cluster.ahead = filter(t)
 	cluster.read = func(_ context.Context, key model.PodKey) (*model.Pod, error) {
 		return &model.Pod{PodKey: key, Node: testNode, Labels: model.LabelsOf(map[string]string{"app": strings.TrimRight(key.Name, "0123456789")})}, nil
 	}
@@ -36,10 +39,7 @@ func TestFirstPacket(t *testing.T) {
 	open := add("open")
 	eventually(t, "packets to a pod that may be called", func() bool { v4, v6 := open.datagrams(t); return v4 > 0 && v6 > 0 })
 
-	policy := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "default", Name: "closed"}}
-	policy.Pods.Requirements = []model.Requirement{{Key: "app", Operator: model.In, Values: []string{"closed"}}}
-	policy.Isolates[model.Ingress] = true
-	cluster.feed.Edit(func(s *model.Snapshot) { s.Policies = s.Policies.With(policy.PolicyKey, policy) })
+	cluster.feed.Edit(closed)
 	// A change of policies is not waited for: the first of the pods is what shows that
 	// ADD waits for them.
 	var all []*pod
@@ -53,6 +53,74 @@ func TestFirstPacket(t *testing.T) {
 			t.Errorf("closed%d got %d packets over IPv4 and %d over IPv6", i, v4, v6)
 		}
 	}
+}
+
+// filter is a data plane whose table goes with the test: the next one has no such
+// plane, and is in the same namespace.
+func filter(t *testing.T) dataplane.Dataplane {
+	t.Cleanup(func() { must(t, nftables.New().Remove()) })
+	return nftables.New()
+}
+
+// closed adds a policy that lets nobody call the pods closed.
+func closed(s *model.Snapshot) {
+	policy := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "default", Name: "closed"}}
+	policy.Pods.Requirements = []model.Requirement{{Key: "app", Operator: model.In, Values: []string{"closed"}}}
+	policy.Isolates[model.Ingress] = true
+	s.Policies = s.Policies.With(policy.PolicyKey, policy)
+}
+
+// TestPoliciesOutliveTheAgent: an agent that starts and may not read policies, as
+// with the role of an older release, forbids what was forbidden. What nobody
+// forbids any more it allows once it may read them.
+func TestPoliciesOutliveTheAgent(t *testing.T) {
+	needNode(t)
+	newOne := func() *testCluster {
+		cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
+		cluster.ahead = filter(t)
+		cluster.pods = []*model.Pod{
+			{PodKey: model.PodKey{Namespace: "default", Name: "prober"}, Node: testNode},
+			{PodKey: model.PodKey{Namespace: "default", Name: "open"}, Node: testNode},
+			{PodKey: model.PodKey{Namespace: "default", Name: "closed"}, Node: testNode, Labels: model.LabelsOf(map[string]string{"app": "closed"})},
+		}
+		return cluster
+	}
+	run, cluster := t.TempDir(), newOne()
+	a := start(t, cluster, run)
+	cluster.feed.Edit(closed)
+	made := map[string]*pod{}
+	for _, name := range []string{"prober", "open", "closed"} {
+		made[name] = newPod(t, name)
+		if reply := a.ask(t, request("ADD", name), made[name].netns); reply.Error != nil {
+			t.Fatal(reply.Error)
+		}
+	}
+	hammer(t, made["prober"])
+	more := func(what string) {
+		before4, before6 := made["open"].datagrams(t)
+		eventually(t, what, func() bool { v4, v6 := made["open"].datagrams(t); return v4 > before4+100 && v6 > before6+100 })
+	}
+	more("packets to a pod that may be called")
+	a.stop()
+
+	cluster = newOne()
+	cluster.policiesUnknown = true
+	a = start(t, cluster, run)
+	eventually(t, "the plan to be applied", func() bool {
+		answer, err := http.Get("http://" + a.config.HealthAddress + "/readyz?verbose")
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		text, _ := io.ReadAll(answer.Body)
+		return strings.Contains(string(text), "ok       kernel")
+	})
+	more("packets after the restart")
+	if v4, v6 := made["closed"].datagrams(t); v4+v6 > 0 {
+		t.Errorf("the pod got %d packets over IPv4 and %d over IPv6", v4, v6)
+	}
+	cluster.feed.Edit(func(s *model.Snapshot) { s.PoliciesKnown = true })
+	eventually(t, "packets to the pod that nobody forbids", func() bool { v4, v6 := made["closed"].datagrams(t); return v4 > 0 && v6 > 0 })
 }
 
 // hammer sends from a pod to all addresses of the node's range, until the test

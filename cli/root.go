@@ -73,7 +73,7 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"See how the network does:", []string{"status", "check", "route", "service", "drops", "debug"}},
+	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
 	{"Run in the cluster:", []string{"agent", "controller"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
@@ -100,6 +100,7 @@ func root() *cobra.Command {
 		imageCommand(),
 		labCommand(),
 		planCommand(),
+		policyCommand(),
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),

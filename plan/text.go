@@ -126,7 +126,8 @@ func policyText(p *policy.Plan) []string {
 			if who == "" {
 				who = "group " + string(cell.Group)
 			}
-			return fmt.Sprintf("policy %s of %s %s %s: %s", cell.Direction, cell.Address, [...]string{"from", "to"}[cell.Direction], who, row)
+			ports, _ := p.Rows.Get(row)
+			return fmt.Sprintf("policy %s of %s %s %s: %s", cell.Direction, cell.Address, [...]string{"from", "to"}[cell.Direction], who, ports)
 		}),
 	}
 }

@@ -41,6 +41,7 @@ func missingFeature() string {
 		Table: table, ID: 5, Name: "clients", IsMap: true, Dynamic: true, HasTimeout: true, Size: 1,
 		KeyType: nft.TypeIPAddr, DataType: nft.TypeClassID,
 	}
+	denied := &nft.Set{Table: table, ID: 6, Name: "denied", IsMap: true, Counter: true, KeyType: nft.TypeClassID, DataType: nft.TypeMark}
 	filter := &nft.Chain{
 		Name: "filter", Table: table, Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
@@ -67,6 +68,9 @@ func missingFeature() string {
 		{"random numbers in nftables (Linux 4.9)", rule(filter, slot(2)...)},
 		{"the priority of packets in nftables (Linux 3.14)", rule(filter, noPriority()...)},
 		{"addresses of connections in nftables (Linux 4.17)", rule(nat, originalDestination(model.IPv4))},
+		{"counters of elements in nftables (Linux 5.7)", func(b *batch) error { return b.AddSet(denied, nil) }},
+		{"states of connections in nftables (Linux 3.14)", rule(filter, established()...)},
+		{"logs of nftables, with nfnetlink_log (Linux 3.17)", rule(filter, logged(model.Ingress)...)},
 		{"refusing before routing in nftables (Linux 5.9)", rule(filter, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})},
 	}
 	for most := range features {

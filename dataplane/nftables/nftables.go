@@ -5,9 +5,10 @@
 // What is ours: the table "inet fairlead", whole. No other table is touched,
 // but for the marked rules of a Firewall.
 // The table is written for administrators to read with nft list ruleset, and
-// what nft 1.0.6 lists of it can be loaded again. Besides, connections over UDP
-// are forgotten: those to host ports that now lead elsewhere, and pods' that
-// look like those of a tunnel.
+// what nft 1.0.6 lists of it can be loaded again. Besides, connections are
+// forgotten: those over UDP to host ports that now lead elsewhere, and pods' that
+// look like those of a tunnel; and those that policies came to forbid, if they
+// are to end.
 //
 // A Plane is for one goroutine at a time, but for its Run.
 package nftables
@@ -50,6 +51,7 @@ type Plane struct {
 	services                services
 	policies                policies
 	stale                   stale
+	cutter                  cutter
 	link                    *link
 
 	lost      atomic.Bool // someone has changed the table: see Run
@@ -62,6 +64,7 @@ func New() *Plane {
 	p := &Plane{
 		disturbed: make(chan struct{}, 1),
 		link:      newLink(),
+		cutter:    cutter{wake: make(chan struct{}, 1)},
 
 		pods:     newPrefixes("pods", fmt.Sprintf("pods of this node (schema %d)", Schema), "masquerade from"),
 		cluster:  newPrefixes("cluster", "pods of all nodes", "masquerade not to"),
@@ -141,7 +144,8 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 			return nil, fmt.Errorf("apply table inet %s: %w", TableName, err)
 		}
 	}
-	return append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports, node.Service)...), nil
+	problems := append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports, node.Service)...)
+	return append(problems, p.cutter.follow(node)...), nil
 }
 
 // desire tells whether the rules stay the same.
@@ -156,6 +160,9 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 	p.serviceCIDRs.Desire(node.Service.CIDRs)
 	p.serviceHairpins.Desire(node.Service.Hairpins)
 	p.services.Desire(node.Service)
+	if p.policies.cut != node.Policy.CutEstablished {
+		p.known = false // its chains come and go with a new table
+	}
 	p.policies.Desire(node.Policy)
 	before := p.rules
 	p.rules = rulesOf(node)

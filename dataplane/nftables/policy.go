@@ -22,6 +22,7 @@ type policies struct {
 
 	desired, applied policyView   // what plans say
 	held             policyView   // what the kernel holds
+	cut              bool         // connections that are forbidden end: see addMidstream
 	steps            []policyView // what it is to hold next, up to desired
 	moves            int          // how many groups were made to get there; see transition
 
@@ -30,7 +31,7 @@ type policies struct {
 	rules  numbering[policy.Rule]
 
 	closed map[policy.Subject]error // what the kernel has refused during this Apply: these deny all
-	left   map[any]error            // the same of addresses and prefixes, which are left out
+	left   map[any]error            // the same of addresses, prefixes and rows, which are left out
 	broken error                    // it refuses what must be there
 
 	mu            sync.Mutex
@@ -126,7 +127,7 @@ func (s *policies) kernel() []*nft.Set {
 
 // Desire says what should be.
 func (s *policies) Desire(plan *policy.Plan) {
-	s.desired = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows}
+	s.desired, s.cut = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows}, plan.CutEstablished
 }
 
 // Pending is 0 if nothing differs.
@@ -192,6 +193,8 @@ func (s *policies) goal() policyView {
 			goal.pods = goal.pods.Without(at)
 		case netip.Prefix:
 			goal.ranges = goal.ranges.Without(at)
+		case policy.Row:
+			goal.rows = goal.rows.Without(at)
 		}
 	}
 	if len(s.closed) == 0 {

@@ -194,7 +194,7 @@ func (s *policies) rowElements(row uint32, ports *policy.Ports) []element {
 func (s *policies) close(subject policy.Subject) func(error) {
 	return func(err error) {
 		if s.closed[subject] != nil {
-			s.fail(err) // it was to be denied
+			s.stuck(err)
 			return
 		}
 		if s.closed == nil {
@@ -206,26 +206,23 @@ func (s *policies) close(subject policy.Subject) func(error) {
 
 func (s *policies) closeRow(row policy.Row) func(error) {
 	return func(err error) {
-		closed := false
+		if s.left[row] != nil {
+			s.stuck(err)
+		}
+		s.leaveOut(row, err)
 		for cell, leads := range s.desired.cells.All() {
 			if leads == row && s.closed[cell.Subject] == nil {
 				s.close(cell.Subject)(err)
-				closed = true
 			}
 		}
-		if !closed {
-			s.fail(err)
-		}
+		s.steps = nil
 	}
 }
 
 // leave says the same of an address or a prefix: it is in no group.
 func (s *policies) leave(member any) func(error) {
 	return func(err error) {
-		if s.left == nil {
-			s.left = map[any]error{}
-		}
-		s.left[member], s.steps = err, nil
+		s.leaveOut(member, err)
 		var group policy.Group
 		switch at := member.(type) {
 		case netip.Addr:
@@ -234,6 +231,22 @@ func (s *policies) leave(member any) func(error) {
 			group, _ = s.desired.ranges.Get(at)
 		}
 		s.closeLooser(group, err)
+		s.steps = nil
+	}
+}
+
+func (s *policies) leaveOut(what any, err error) {
+	if s.left == nil {
+		s.left = map[any]error{}
+	}
+	s.left[what] = err
+}
+
+// stuck says that the kernel refuses what was to deny, unless something else of
+// the same step was refused, which is made anew.
+func (s *policies) stuck(err error) {
+	if len(s.steps) > 0 {
+		s.fail(err)
 	}
 }
 
@@ -249,6 +262,9 @@ func (s *policies) refused(node string) (problems []model.Problem) {
 		})
 	}
 	for member, err := range s.left {
+		if _, ok := member.(policy.Row); ok {
+			continue // its pods are named
+		}
 		problems = append(problems, model.Problem{
 			Kind: "Node", Name: node, Field: fmt.Sprintf("policy %s", member), Reason: "KernelRefused",
 			Message: fmt.Sprintf("the kernel refused it as an element of its nftables maps, so policies do not know these addresses; pods that would allow them too much are denied all: %v", err),

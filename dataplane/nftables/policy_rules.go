@@ -48,13 +48,16 @@ func (s *policies) addChains(b *batch) error {
 		Hooknum: nft.ChainHookForward, Priority: nft.ChainPriorityFilter,
 	})
 	b.rule(forward, "", established(), then(expr.VerdictAccept, ""))
-	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
-	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	input := b.AddChain(&nft.Chain{
 		Name: "input", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookInput, Priority: nft.ChainPriorityFilter,
 	})
 	b.rule(input, "", established(), then(expr.VerdictAccept, ""))
+	if s.cut {
+		b.addMidstream(forward, input)
+	}
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
@@ -80,12 +83,14 @@ func (b *batch) discoveryTypes() ([]expr.Any, error) {
 
 // established matches packets of connections that are there, and errors of them.
 func established() []expr.Any {
+	return inState(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+}
+
+// inState matches packets of connections in one of some states.
+func inState(states uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: word0},
-		&expr.Bitwise{
-			SourceRegister: word0, DestRegister: word0, Len: 4,
-			Mask: native(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED), Xor: native(0),
-		},
+		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: 4, Mask: native(states), Xor: native(0)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: word0, Data: native(0)},
 	}
 }
@@ -101,14 +106,19 @@ func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Directi
 		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
 	})
-	b.rule(main, "", []expr.Any{
+	b.rule(main, "", logged(direction))
+	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+}
+
+// logged logs packets, unless they are too many.
+func logged(direction model.Direction) []expr.Any {
+	return []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: deniedPerSecond, Unit: expr.LimitTimeSecond, Burst: deniedAtOnce},
 		&expr.Log{
 			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX,
 			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + direction.String()),
 		},
-	})
-	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+	}
 }
 
 func (m *policyMaps) chain(direction model.Direction) string {

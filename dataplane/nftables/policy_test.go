@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/policy"
 )
 
@@ -80,4 +81,53 @@ func TestPolicyListing(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, list)
 		}
 	}
+}
+
+// TestPolicyRefused: a pod with something that the kernel refuses is denied all,
+// and named; others stay as they are, and it is mended once it can be. The kernel
+// refuses ranges that overlap.
+func TestPolicyRefused(t *testing.T) {
+	netnstest.Enter(t)
+	good := example()
+	bad := *good
+	p := policyPlan{*good.Policy}
+	p.say(model.Ingress, "10.244.1.3", policy.Others, policy.Ports{Default: accept})
+	p.say(model.Ingress, "10.244.1.3", "role=web", policy.Ports{Default: accept, Ranges: []policy.PortRange{
+		{Protocol: model.TCP, From: 10, To: 20, Decision: denyBy("overlaps")},
+		{Protocol: model.TCP, From: 15, To: 30, Decision: denyBy("deny-all")},
+	}})
+	bad.Policy = &p.Plan
+	for _, before := range []*plan.Node{nil, good} {
+		plane := New()
+		if before != nil {
+			apply(t, plane, before)
+		}
+		for range 2 {
+			problems, err := plane.Apply(t.Context(), &bad)
+			if err != nil || len(problems) != 1 || problems[0].Field != "policy 10.244.1.3 ingress" || problems[0].Remedy == "" {
+				t.Fatalf("problems %v, error %v", problems, err)
+			}
+			cells := inSet(t, "policy-ingress4")
+			if n := strings.Count(strings.Join(cells, ";"), "10.244.1.3"); n != 1 || len(cells) != 4 {
+				t.Fatalf("policy-ingress4 has %q", cells)
+			}
+		}
+		apply(t, plane, good)
+		if cells := inSet(t, "policy-ingress4"); len(cells) != 3 {
+			t.Fatalf("policy-ingress4 has %q", cells)
+		}
+	}
+	ranges := *good
+	p = policyPlan{*good.Policy}
+	p.block("198.51.100.0/25", "enemies")
+	ranges.Policy = &p.Plan
+	plane := New()
+	problems, err := plane.Apply(t.Context(), &ranges)
+	if err != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].Field, "policy 198.51.100.0/2") {
+		t.Fatalf("problems %v, error %v", problems, err)
+	}
+	if cells := inSet(t, "policy-egress4"); len(cells) != 2 {
+		t.Fatalf("who says no less to that group than to others is denied: policy-egress4 has %q", cells)
+	}
+	apply(t, plane, good)
 }

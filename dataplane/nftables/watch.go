@@ -17,13 +17,18 @@ import (
 // Run runs.
 func (p *Plane) Disturbed() <-chan struct{} { return p.disturbed }
 
-// Run watches the table until the context ends. Unlike all else, it may run
-// beside Apply. The network namespace is that of the calling thread.
+// Run watches the table until the context ends, and cuts connections that
+// policies came to forbid. Unlike all else, it may run beside Apply. The network namespace is that of the calling thread.
 func (p *Plane) Run(ctx context.Context) error {
 	self, err := os.ReadFile("/proc/thread-self/comm")
 	if err != nil {
 		return fmt.Errorf("watch table inet %s: look up the name of this process: %w", TableName, err)
 	}
+	stop, err := p.runCutter()
+	if err != nil {
+		return fmt.Errorf("watch connections: %w", err)
+	}
+	defer stop()
 	touched, gone := false, false
 	err = listen(ctx, func(e event) {
 		switch {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,7 +31,7 @@ const stock = "kube-proxy"
 func newBench(ctx context.Context, program, dir string, c config) (b *bench, err error) {
 	b = &bench{clients: clients(), tally: tally{excused: map[string]int{}, again: map[string]int{}}}
 	own, err := newWorld()
-	b.subjects = append(b.subjects, &subject{name: "Fairlead", world: own, stays: map[stay]netip.AddrPort{}})
+	b.subjects = append(b.subjects, &subject{name: "Fairlead", world: own, stays: map[stay]stayed{}})
 	b.plane = newPlane(own, c)
 	if err != nil || program == "" {
 		return b, err
@@ -100,15 +99,23 @@ func (b *bench) try(ctx context.Context, s *state) ([]finding, error) {
 	}
 	var questions []question
 	asked := map[call]bool{}
+	ask := func(c call) {
+		if asked[c] {
+			return
+		}
+		asked[c] = true
+		if b.plane.contested(c) {
+			b.tally.contested++
+		}
+		questions = append(questions, b.plane.question(c))
+	}
 	add := func(slot int) {
 		protocol, to := s.aim(slot)
-		c := call{&b.clients[s.random.IntN(len(b.clients))], protocol, to}
-		if !asked[c] {
-			asked[c] = true
-			if b.plane.contested(c) {
-				b.tally.contested++
-			}
-			questions = append(questions, b.plane.question(c))
+		ask(call{&b.clients[s.random.IntN(len(b.clients))], protocol, to})
+	}
+	for key, last := range b.subjects[0].stays { // who stays is to stay
+		if slices.ContainsFunc(changed, func(slot int) bool { return serviceName(slot) == key.pool.Service.String() }) {
+			ask(last.call)
 		}
 	}
 	for _, slot := range changed {

@@ -14,7 +14,7 @@ import (
 type subject struct {
 	name  string
 	world *world
-	stays map[stay]netip.AddrPort // since former states; nil: it is not remembered
+	stays map[stay]stayed // since former states; nil: it is not remembered
 }
 
 // finding is an answer that the oracle does not have.
@@ -52,6 +52,12 @@ type stay struct {
 	pool   service.Pool
 }
 
+// stayed is by which call a client was seen to stay, and with whom.
+type stayed struct {
+	call
+	server netip.AddrPort
+}
+
 // turns are when questions are asked: those of one client that stays one after the
 // other, as two at once may find two endpoints.
 func turns(questions []question) (turn, of []int) {
@@ -72,7 +78,7 @@ func turns(questions []question) (turn, of []int) {
 // oracle does not have. Each is asked until every endpoint of its answers was
 // reached, or it is past chance.
 func (s *subject) judge(questions []question, t *tally) (findings []finding, err error) {
-	j := &judgement{subject: s, questions: questions, reached: map[string]map[answer]bool{}, asked: map[string]int{}, stay: map[stay]netip.AddrPort{}, wrong: map[int]bool{}}
+	j := &judgement{subject: s, questions: questions, reached: map[string]map[answer]bool{}, asked: map[string]int{}, stay: map[stay]stayed{}, wrong: map[int]bool{}}
 	if s.stays != nil {
 		j.stay = s.stays
 	}
@@ -113,7 +119,7 @@ type judgement struct {
 	questions []question
 	reached   map[string]map[answer]bool // by what is called and what may come of it
 	asked     map[string]int             // likewise
-	stay      map[stay]netip.AddrPort    // where clients stay
+	stay      map[stay]stayed            // where clients stay
 	wrong     map[int]bool
 	lost      int // calls that nobody answered though somebody should
 	findings  []finding
@@ -133,10 +139,10 @@ func (j *judgement) note(i int, got answer) {
 	if !slices.Contains(q.want, got) {
 		complaint = got.String()
 	} else if q.sticky != (stay{}) {
-		if before, ok := j.stay[q.sticky]; ok && before != got.server {
-			complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before)
+		if before, ok := j.stay[q.sticky]; ok && before.server != got.server {
+			complaint = fmt.Sprintf("%s, and before %s, though a client stays", got, before.server)
 		}
-		j.stay[q.sticky] = got.server
+		j.stay[q.sticky] = stayed{q.call, got.server}
 	}
 	if complaint != "" && !j.wrong[i] {
 		j.wrong[i] = true

@@ -187,10 +187,10 @@ func (p *plane) sticky(c call) stay {
 
 // forgetStays leaves out who need not stay any more, because his endpoint has
 // gone.
-func (p *plane) forgetStays(stays map[stay]netip.AddrPort) {
-	for key, server := range stays {
+func (p *plane) forgetStays(stays map[stay]stayed) {
+	for key, last := range stays {
 		backends, ok := p.node.Service.Backends.Get(key.pool)
-		if !ok || backends.Sticky == 0 || !slices.Contains(backends.Targets, server) {
+		if !ok || backends.Sticky == 0 || !slices.Contains(backends.Targets, last.server) {
 			delete(stays, key)
 		}
 	}

@@ -70,6 +70,10 @@ func (s *state) alter(slot int) (changes []change) {
 		after = append(after, service)
 	case act == 2: // the endpoints stay without a Service
 		after = slices.DeleteFunc(slices.Clone(before), func(o metav1.Object) bool { return o == metav1.Object(service) && service != nil })
+	case act < 9: // one endpoint comes, goes or changes
+		for _, object := range before {
+			after = append(after, s.nudge(object))
+		}
 	case act < 13 && service != nil: // other endpoints
 		after = append([]metav1.Object{service}, s.endpoints(slot, service)...)
 	default:
@@ -319,6 +323,33 @@ func (s *state) endpoints(slot int, service *corev1.Service) (objects []metav1.O
 		}
 	}
 	return objects
+}
+
+// nudge changes one endpoint of a slice; the rest stays.
+func (s *state) nudge(object metav1.Object) metav1.Object {
+	slice, ok := object.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return object
+	}
+	slice = slice.DeepCopy()
+	all := slice.Endpoints
+	switch at := s.random.IntN(len(all) + 1); {
+	case at == len(all) || s.chance(40):
+		addresses, nodeNames := candidates()
+		i := s.random.IntN(len(addresses))
+		added := discoveryv1.Endpoint{Addresses: []string{addresses[i][slices.Index(addressTypes[:], slice.AddressType)].String()}}
+		if nodeNames[i] != "" {
+			added.NodeName = &nodeNames[i]
+		}
+		if !slices.ContainsFunc(all, func(e discoveryv1.Endpoint) bool { return e.Addresses[0] == added.Addresses[0] }) {
+			slice.Endpoints = append(all, added)
+		}
+	case s.chance(70):
+		slice.Endpoints = slices.Delete(all, at, at+1)
+	default:
+		all[at].Conditions = s.conditions(6)
+	}
+	return slice
 }
 
 func (s *state) endpointPorts(service *corev1.Service) (ports []discoveryv1.EndpointPort) {

@@ -116,11 +116,23 @@ func (p *profile) adjusted(c *computation, born, dead map[Group]*group) *profile
 	return p
 }
 
+// said is what a side says to those whom the same rules fit.
+type said struct {
+	*side
+	rules  string
+	itself bool
+}
+
 // row is what a side says to members of a group.
 func (c *computation) row(s *side, members []member, itself bool) Row {
-	ports := s.ports(members, itself)
+	rules, key := s.fit(members)
+	as := said{s, key, itself}
+	if row, known := c.said[as]; known {
+		return row
+	}
+	ports := s.ports(rules, itself)
 	row := ports.Row()
-	c.made[row] = ports
+	c.made[row], c.said[as] = ports, row
 	return row
 }
 

@@ -73,6 +73,7 @@ type computation struct {
 	formed   map[Group][]member      // of groups that somebody is in
 	every    map[Group]*group        // of the next plan, once somebody asked for all
 	made     map[Row]*Ports
+	said     map[said]Row
 }
 
 // Compute plans a node, from the plan that was computed last for it or nil: what
@@ -111,7 +112,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
 		matcher: b.matcher, blocks: b.blocks,
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
-		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{},
+		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{}, said: map[said]Row{},
 	}
 }
 
@@ -122,6 +123,7 @@ func (c *computation) done() *Plan {
 	}
 	return &Plan{
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(),
+		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
 			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks,
 			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),

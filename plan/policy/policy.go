@@ -16,7 +16,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -35,6 +35,8 @@ type Plan struct {
 	Cells model.Map[Cell, Row]
 	// Rows are all that Cells lead to.
 	Rows model.Map[Row, *Ports]
+	// CutEstablished ends connections that this plan forbids.
+	CutEstablished bool
 
 	state
 }
@@ -113,14 +115,14 @@ func (r Rule) String() string {
 	}
 	switch r.Rule {
 	case Isolated:
-		return fmt.Sprintf("%s %s: no rule allows it", kind, r.Policy)
+		return kind + " " + r.Policy.String() + ": no rule allows it"
 	case Unknown:
 		if r.Policy == (model.PolicyKey{}) {
 			return "the pod is not known yet"
 		}
 		return fmt.Sprintf("pod %s is not known yet", r.Policy)
 	}
-	return fmt.Sprintf("%s %s: rule %d", kind, r.Policy, r.Rule+1)
+	return kind + " " + r.Policy.String() + ": rule " + strconv.Itoa(r.Rule+1)
 }
 
 // Decide looks up what becomes of a connection between a pod of this node and
@@ -166,13 +168,24 @@ func (p *Ports) Decide(protocol model.Protocol, port uint16) Decision {
 	return p.Default
 }
 
-// Row is the name of the ports.
-func (p *Ports) Row() Row {
-	var text strings.Builder
-	for _, r := range p.Ranges {
-		fmt.Fprintf(&text, "%s %d-%d %s; ", r.Protocol, r.From, r.To, r.Decision)
+// Row is the name of the ports: their text, or the start of a long one.
+func (p *Ports) Row() Row { return Row(brief(p.String())) }
+
+// String is for people, sorted by protocol and port.
+func (p *Ports) String() string {
+	var text []byte
+	var last Decision
+	var lastText string // of last: one decision often has many ranges
+	for i, r := range p.Ranges {
+		if i == 0 || r.Decision != last {
+			last, lastText = r.Decision, r.Decision.String()
+		}
+		text = append(append(text, r.Protocol.String()...), ' ')
+		text = append(strconv.AppendUint(text, uint64(r.From), 10), '-')
+		text = append(strconv.AppendUint(text, uint64(r.To), 10), ' ')
+		text = append(append(text, lastText...), "; "...)
 	}
-	return Row(text.String() + p.Default.String())
+	return string(append(text, p.Default.String()...))
 }
 
 func (d Decision) String() string {

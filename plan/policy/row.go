@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -69,18 +71,35 @@ func (c *canvas) finish(as stage, by Rule) {
 	}
 }
 
-// ports fold the tiers: they say what becomes of connections to or from
-// members of a group. A pod that calls itself is free of NetworkPolicies.
-func (s *side) ports(members []member, itself bool) *Ports {
-	var tiers [len(s.tiers)][]*fitting
-	var edges [len(protocols) + 1][]uint16
+// fittings are the rules of all tiers that fit somebody.
+type fittings [model.BaselineTier + 1][]*fitting
+
+// fit finds the rules that fit members of a group. Who has the same key has the
+// same rules.
+func (s *side) fit(members []member) (all fittings, key string) {
+	var text []byte
 	for tier, rules := range s.tiers {
-		for _, r := range rules {
+		for i, r := range rules {
 			f := r.fit(members)
 			if f == nil {
 				continue
 			}
-			tiers[tier] = append(tiers[tier], f)
+			all[tier] = append(all[tier], f)
+			text = binary.AppendUvarint(append(text, byte(tier)), uint64(i))
+			if f.named {
+				text = fmt.Append(text, f.ports)
+			}
+		}
+	}
+	return all, string(text)
+}
+
+// ports fold the tiers: they say what becomes of connections that rules fit. A
+// pod that calls itself is free of NetworkPolicies.
+func (s *side) ports(tiers fittings, itself bool) *Ports {
+	var edges [len(protocols) + 1][]uint16
+	for _, tier := range tiers {
+		for _, f := range tier {
 			for _, port := range f.ports {
 				if at := slices.Index(protocols[:], port.Protocol); at >= 0 {
 					edges[at] = append(edges[at], port.From)
@@ -116,6 +135,7 @@ func (s *side) ports(members []member, itself bool) *Ports {
 type fitting struct {
 	*rule
 	ports []model.PolicyPort // numbers all
+	named bool               // some of them had names
 }
 
 // fit is nil if the other end, that of members, is none of the rule's peers.
@@ -128,7 +148,7 @@ func (r *rule) fit(members []member) *fitting {
 	if len(r.peers) == 0 || len(r.peers[0].names) == 0 {
 		return f
 	}
-	f.ports = nil
+	f.ports, f.named = nil, true
 	for _, port := range r.ports {
 		if port.Name != "" {
 			at := slices.Index(r.peers[0].names, portName{port.Protocol, port.Name})
