@@ -235,7 +235,6 @@ func (d *drops) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), followTime)
 	defer cancel()
 	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Time{}) // that of a request would end this one
 	for {
 		records, more := d.recent.Since(since)
 		for _, record := range records {

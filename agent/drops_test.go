@@ -8,13 +8,16 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/drop"
+	"github.com/fairlead-net/fairlead/observe/nflog"
 	"github.com/fairlead-net/fairlead/plan/policy"
 )
 
@@ -99,6 +102,49 @@ func TestTally(t *testing.T) {
 	}
 }
 
+// denying is a data plane that denies all by one rule.
+type denying struct {
+	dataplane.Dataplane
+	rule policy.Rule
+}
+
+func (denying) Denials() ([]dataplane.Denial, error)       { return nil, nil }
+func (d denying) DeniedBy(mark uint32) (policy.Rule, bool) { return d.rule, mark == 7 }
+
+// TestDropTaken: what was logged is remembered and written, also if its rule is
+// not known any more; what cannot be written is counted, and the rest goes on.
+func TestDropTaken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "drops.json")
+	rule := policy.Rule{Tier: model.NamespaceTier, Policy: model.PolicyKey{Namespace: "web", Name: "out"}, Rule: 1}
+	c := &Config{Node: testNode, DropLog: path, Cluster: "prod", Dataplanes: []dataplane.Dataplane{denying{rule: rule}}, Log: slog.New(slog.DiscardHandler)}
+	d := newDrops(c, newLoop(&Config{}, &model.Feed{}))
+	packet := nflog.Packet{Mark: 7, Prefix: "fairlead egress", Payload: append(make([]byte, 20), 0x10, 0, 0, 80)}
+	packet.Payload[0], packet.Payload[9] = 0x45, byte(model.UDP)
+	d.take(packet)
+	packet.Mark = 8
+	d.take(packet)
+	d.take(nflog.Packet{Mark: 7, Payload: []byte("no packet")})
+	report := d.report(time.Time{})
+	if len(report.Records) != 2 || report.Counts.Read != 3 {
+		t.Fatalf("%+v", report)
+	}
+	if why := report.Records[0].Why(); why != "denied by NetworkPolicy web/out: rule 2, direction egress" {
+		t.Error(why)
+	}
+	if why := report.Records[1].Why(); why != "denied by a policy that has gone, direction egress" {
+		t.Error(why)
+	}
+	text, err := os.ReadFile(path)
+	if lines := strings.Split(string(text), "\n"); err != nil || len(lines) != 3 || !strings.Contains(lines[0], `"ruleset":"NetworkPolicy web/out"`) || !strings.Contains(lines[0], `"cluster":{"name":"prod"}`) {
+		t.Errorf("%v %s", err, text)
+	}
+	d.file.Path = filepath.Join(path, "below a file")
+	d.take(packet)
+	if report := d.report(time.Time{}); len(report.Records) != 3 || report.Counts.Unwritten != 1 {
+		t.Errorf("%+v", report)
+	}
+}
+
 // TestDropsServed: who asks gets what is remembered, and who follows what comes.
 func TestDropsServed(t *testing.T) {
 	d := newDrops(&Config{Node: testNode, Log: slog.New(slog.DiscardHandler)}, newLoop(&Config{}, &model.Feed{}))
@@ -106,8 +152,7 @@ func TestDropsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const patience = 20 * time.Millisecond // with requests, that the health address has too
-	server := &http.Server{Handler: http.HandlerFunc(d.serve), ReadTimeout: patience}
+	server := &http.Server{Handler: http.HandlerFunc(d.serve)}
 	go func() { _ = server.Serve(listener) }()
 	defer server.Close()
 	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
@@ -136,7 +181,6 @@ func TestDropsServed(t *testing.T) {
 	lines := json.NewDecoder(get("follow").Body)
 	for i, pod := range []string{"a", "b", "c"} {
 		if i == 2 {
-			time.Sleep(3 * patience) // it goes on though no request is being read
 			add("c", 3)
 		}
 		var r drop.Record

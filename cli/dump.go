@@ -19,6 +19,7 @@ import (
 var dumpParts = []struct{ name, path string }{
 	{"status", "/debug/status"},
 	{"snapshot", "/debug/snapshot"},
+	{"drops", "/debug/drops"},
 	{"metrics", "/metrics"},
 	{"ready", "/readyz?verbose"},
 	{"kernel", ""},

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 )
 
@@ -54,6 +55,7 @@ func (c *Client) ExecAgentTo(ctx context.Context, output io.Writer, pod string, 
 		return fmt.Errorf("prepare a command in pod %s: %w", pod, err)
 	}
 	var stderr bytes.Buffer
+	ctx = klog.NewContext(ctx, klog.Logger{}) // it would log that who has ended it does not read on
 	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: input, Stdout: output, Stderr: &stderr})
 	var exit exec.CodeExitError
 	switch {

@@ -293,6 +293,9 @@ func TestFile(t *testing.T) {
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // as logrotate does
+		t.Fatal(err)
+	}
 	write("anew")
 	has("anew ", "line 6.. again ")
 }
