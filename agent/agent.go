@@ -42,6 +42,9 @@ type Config struct {
 
 	MetricsAddress string // host:port that serves the metrics alone; empty: they are at HealthAddress only
 
+	Cluster string // name of the cluster in DropLog; may be empty
+	DropLog string // file of what policies deny; empty: none
+
 	// Where kube-proxy has its health and its metrics, host:port; empty: nowhere.
 	ServiceHealthAddress, ServiceMetricsAddress string
 }
@@ -111,7 +114,7 @@ func Run(ctx context.Context, c Config) error {
 
 	state := &state{
 		node: c.Node, version: c.Version, began: time.Now(), feed: feed, loop: loop, source: c.Source,
-		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(),
+		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(), drops: newDrops(&c, loop),
 	}
 	metrics.registry.MustRegister(state.collectors()...)
 
@@ -132,7 +135,7 @@ func Run(ctx context.Context, c Config) error {
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
-		newServiceHealth(&c, state),
+		newServiceHealth(&c, state), state.drops,
 	})
 }
 

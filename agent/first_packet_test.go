@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -22,7 +23,7 @@ import (
 func TestFirstPacket(t *testing.T) {
 	needNode(t)
 	cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
-	cluster.ahead = nftables.New()
+	cluster.ahead = filter(t)
 	cluster.read = func(_ context.Context, key model.PodKey) (*model.Pod, error) {
 		return &model.Pod{PodKey: key, Node: testNode, Labels: model.LabelsOf(map[string]string{"app": strings.TrimRight(key.Name, "0123456789")})}, nil
 	}
@@ -54,6 +55,13 @@ func TestFirstPacket(t *testing.T) {
 	}
 }
 
+// filter is a data plane whose table goes with the test: the next one has no such
+// plane, and is in the same namespace.
+func filter(t *testing.T) dataplane.Dataplane {
+	t.Cleanup(func() { must(t, nftables.New().Remove()) })
+	return nftables.New()
+}
+
 // closed adds a policy that lets nobody call the pods closed.
 func closed(s *model.Snapshot) {
 	policy := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "default", Name: "closed"}}
@@ -69,7 +77,7 @@ func TestPoliciesOutliveTheAgent(t *testing.T) {
 	needNode(t)
 	newOne := func() *testCluster {
 		cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
-		cluster.ahead = nftables.New()
+		cluster.ahead = filter(t)
 		cluster.pods = []*model.Pod{
 			{PodKey: model.PodKey{Namespace: "default", Name: "prober"}, Node: testNode},
 			{PodKey: model.PodKey{Namespace: "default", Name: "open"}, Node: testNode},

@@ -27,7 +27,7 @@ func (h *health) server() *httpd.Server {
 	return &httpd.Server{
 		Address: h.address, MetricsAddress: h.metricsAddress,
 		Health: h.alive, Ready: h.ready, Metrics: h.state.metrics.handler(),
-		Debug: map[string]http.HandlerFunc{"snapshot": h.snapshot, "status": h.status},
+		Debug: map[string]http.HandlerFunc{"snapshot": h.snapshot, "status": h.status, "drops": h.state.drops.serve},
 		Log:   h.log,
 	}
 }

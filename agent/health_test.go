@@ -29,6 +29,7 @@ func idle(feed *model.Feed, checks ...check) *state {
 	return &state{
 		node: testNode, version: "test", feed: feed, loop: loop, source: newCluster(), notices: &notices{},
 		attacher: &attacher{node: testNode, feed: feed}, checks: checks, metrics: newMetrics(), traffic: &traffic{list: func() ([]link, error) { return nil, nil }},
+		drops: newDrops(&Config{Node: testNode}, loop),
 	}
 }
 

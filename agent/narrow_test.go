@@ -15,8 +15,8 @@ func TestSnapshotOfServices(t *testing.T) {
 	feed := &model.Feed{}
 	change(feed, "a")
 	feed.Edit(func(s *model.Snapshot) {
-		for _, name := range []string{"web", "db"} {
-			service := &model.Service{ServiceKey: model.ServiceKey{Namespace: "shop", Name: name}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}}
+		for name, at := range map[string]string{"web": "10.96.0.1", "db": "10.96.0.2"} {
+			service := &model.Service{ServiceKey: model.ServiceKey{Namespace: "shop", Name: name}, ClusterIPs: []netip.Addr{netip.MustParseAddr(at)}}
 			s.Services = s.Services.With(service.ServiceKey, service)
 		}
 	})

@@ -26,6 +26,7 @@ type state struct {
 	checks        checks
 	metrics       *metrics
 	traffic       *traffic
+	drops         *drops
 }
 
 // collectors returns the metrics that are read of the state.
@@ -34,6 +35,7 @@ func (s *state) collectors() []prometheus.Collector {
 		metric.Build(s.version),
 		metric.Read(stateReadings(), s.read),
 		metric.Read(nodeReadings(), s.readNode),
+		metric.Read(dropReadings(), s.drops.readMetrics),
 	}
 	if watching, ok := s.source.(interface{ Watches() []kube.WatchState }); ok {
 		all = append(all, metric.Watches(watching.Watches))

@@ -33,19 +33,25 @@ func agentCommand() *cobra.Command {
 	flags := command.Flags()
 	directories(flags, &config)
 	flags.StringVar(&config.Node, "node-name", os.Getenv("NODE_NAME"), "name of this node's Node object")
-	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot, /debug/status and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9811", "serves /healthz, /readyz, /metrics, /debug/snapshot, /debug/status, /debug/drops and /debug/pprof; empty: not at all")
 	flags.StringVar(&config.MetricsAddress, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9810; empty: not at all")
 	flags.StringVar(&config.ServiceHealthAddress, "service-health-address", ":10256", "serves /healthz and /livez for load balancers, as kube-proxy does; empty: not at all")
 	flags.StringVar(&config.ServiceMetricsAddress, "service-metrics-address", "127.0.0.1:10249", "serves /metrics and /proxyMode where kube-proxy does; empty: not at all")
+	flags.StringVar(&config.DropLog, "drop-log", os.Getenv(dropLogVariable), "file of what policies deny, as JSON in the Elastic Common Schema, such as /var/lib/fairlead/drops.json; at most 50 MB; empty: none")
+	flags.StringVar(&config.Cluster, "cluster-name", os.Getenv(clusterVariable), "what --drop-log calls the cluster; may be empty")
 	flags.BoolVar(&config.Probes, "probes", true, "answer probes of other nodes on port 9815 of UDP and TCP, and probe four of them all the time")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the kubelet's configuration tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
 }
 
-// metricsVariable has the default of --metrics-address, so that a ConfigMap can
-// give it.
-const metricsVariable = "FAIRLEAD_METRICS_ADDRESS"
+// These have the defaults of --metrics-address, --drop-log and --cluster-name, so
+// that a ConfigMap can give them.
+const (
+	metricsVariable = "FAIRLEAD_METRICS_ADDRESS"
+	dropLogVariable = "FAIRLEAD_DROP_LOG"
+	clusterVariable = "FAIRLEAD_CLUSTER_NAME"
+)
 
 // directories are where an agent has its files on the node.
 func directories(flags *pflag.FlagSet, config *agent.Config) {

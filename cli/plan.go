@@ -1,14 +1,11 @@
 package cli
 
 import (
-	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 )
@@ -70,18 +67,9 @@ and of a NodeState for what the node knows of itself:
 }
 
 func printPlan(to io.Writer, file, name string, output format) error {
-	from := os.Stdin
-	if file != "-" {
-		opened, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("reading the snapshot: %w", err)
-		}
-		defer opened.Close()
-		from = opened
-	}
-	snapshot, err := kube.ReadSnapshot(from)
+	snapshot, err := readSnapshot(file)
 	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return err
 	}
 	node := plan.Compute(nil, snapshot, name)
 	if !output.structured() {

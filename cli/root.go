@@ -73,7 +73,7 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"See how the network does:", []string{"status", "check", "route", "service", "debug"}},
+	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
 	{"Run in the cluster:", []string{"agent", "controller"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
@@ -93,11 +93,14 @@ func root() *cobra.Command {
 		controllerCommand(),
 		debugCommand(),
 		demoCommand(),
+		droppedCommand(),
+		dropsCommand(),
 		dumpCommand(),
 		hopCommand(),
 		imageCommand(),
 		labCommand(),
 		planCommand(),
+		policyCommand(),
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),

@@ -104,7 +104,7 @@ Exit codes: 0 it arrives, 1 it does not, 2 it cannot be told.`,
 		if err := command.MarkFlagRequired(flag); err != nil {
 			panic(err) // the flag is defined above
 		}
-		completeEnds(command, flag, &options)
+		completeEnds(command, flag, &options.kube, &options.namespace)
 	}
 	complete(command, "protocol", "TCP", "UDP", "SCTP")
 	return command

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -186,9 +187,9 @@ func (s *endSearch) address(ctx context.Context, addr netip.Addr) ([]trace.End, 
 }
 
 // completeEnds completes names of pods and nodes.
-func completeEnds(command *cobra.Command, flag string, options *routeOptions) {
+func completeEnds(command *cobra.Command, flag string, options *kube.Options, in *string) {
 	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		client, err := kube.Connect(options.kube)
+		client, err := kube.Connect(*options)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
@@ -208,13 +209,13 @@ func completeEnds(command *cobra.Command, flag string, options *routeOptions) {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		if service, ok := strings.CutPrefix(begun, "svc/"); ok && flag == "to" {
-			return completeServiceEnds(ctx, client, options, service)
+			return completeServiceEnds(ctx, client, cmp.Or(*in, options.Namespace()), service)
 		}
-		namespace, prefix := options.namespace, ""
+		namespace, prefix := *in, ""
 		if before, _, ok := strings.Cut(begun, "/"); ok {
 			namespace, prefix = before, before+"/"
 		} else if namespace == "" {
-			namespace = options.kube.Namespace()
+			namespace = options.Namespace()
 		}
 		names, err := client.PodNames(ctx, namespace)
 		if err != nil {

@@ -167,12 +167,10 @@ func (s *endSearch) through(ctx context.Context, trips []trace.Trip, backend str
 }
 
 // completeServiceEnds completes svc/NAME, in the namespace that is meant.
-func completeServiceEnds(ctx context.Context, client *kube.Client, options *routeOptions, begun string) ([]string, cobra.ShellCompDirective) {
-	namespace, prefix := options.namespace, "svc/"
+func completeServiceEnds(ctx context.Context, client *kube.Client, namespace, begun string) ([]string, cobra.ShellCompDirective) {
+	prefix := "svc/"
 	if before, _, ok := strings.Cut(begun, "/"); ok {
 		namespace, prefix = before, "svc/"+before+"/"
-	} else if namespace == "" {
-		namespace = options.kube.Namespace()
 	}
 	names, err := client.ServiceNames(ctx, namespace)
 	if err != nil {

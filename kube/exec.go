@@ -36,6 +36,14 @@ func (e *ExitError) Error() string {
 // network does not. Input may be nil. What the command writes is returned also
 // if it fails, which is an ExitError.
 func (c *Client) ExecAgent(ctx context.Context, pod string, input io.Reader, command ...string) ([]byte, error) {
+	var output bytes.Buffer
+	err := c.ExecAgentTo(ctx, &output, pod, input, command...)
+	return output.Bytes(), err
+}
+
+// ExecAgentTo is ExecAgent for a command whose output is needed as it comes. A
+// command that writes nothing may go on when the context has ended.
+func (c *Client) ExecAgentTo(ctx context.Context, output io.Writer, pod string, input io.Reader, command ...string) error {
 	request := c.core.RESTClient().Post().Resource("pods").Namespace(SystemNamespace).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{
 			Container: "agent", Command: command,
@@ -43,18 +51,18 @@ func (c *Client) ExecAgent(ctx context.Context, pod string, input io.Reader, com
 		}, scheme.ParameterCodec)
 	executor, err := c.executor(request.URL())
 	if err != nil {
-		return nil, fmt.Errorf("prepare a command in pod %s: %w", pod, err)
+		return fmt.Errorf("prepare a command in pod %s: %w", pod, err)
 	}
-	var stdout, stderr bytes.Buffer
-	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: input, Stdout: &stdout, Stderr: &stderr})
+	var stderr bytes.Buffer
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: input, Stdout: output, Stderr: &stderr})
 	var exit exec.CodeExitError
 	switch {
 	case errors.As(err, &exit):
-		return stdout.Bytes(), &ExitError{Code: exit.Code, Stderr: strings.TrimSpace(stderr.String())}
+		return &ExitError{Code: exit.Code, Stderr: strings.TrimSpace(stderr.String())}
 	case err != nil:
-		return stdout.Bytes(), fmt.Errorf("run %s in pod %s: %w", command[0], pod, err)
+		return fmt.Errorf("run %s in pod %s: %w", command[0], pod, err)
 	}
-	return stdout.Bytes(), nil
+	return nil
 }
 
 // executor speaks WebSocket, and SPDY to API servers before Kubernetes 1.31.

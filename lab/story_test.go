@@ -167,6 +167,7 @@ func (s *stories) setup(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("DEPLOY", deploy)
+	env.Setenv("FAIRLEAD", s.lab.Program())
 	env.Setenv("HOME", os.Getenv("HOME")) // for the caches of what is built
 	env.Setenv("PATH", s.lab.state.Binaries+":"+os.Getenv("PATH"))
 	return nil

@@ -41,9 +41,7 @@ func missingFeature() string {
 		Table: table, ID: 5, Name: "clients", IsMap: true, Dynamic: true, HasTimeout: true, Size: 1,
 		KeyType: nft.TypeIPAddr, DataType: nft.TypeClassID,
 	}
-	denied := &nft.Set{
-		Table: table, ID: 6, Name: "denied", IsMap: true, Counter: true, KeyType: nft.TypeClassID, DataType: nft.TypeMark,
-	}
+	denied := &nft.Set{Table: table, ID: 6, Name: "denied", IsMap: true, Counter: true, KeyType: nft.TypeClassID, DataType: nft.TypeMark}
 	filter := &nft.Chain{
 		Name: "filter", Table: table, Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"net/netip"
+	"strings"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -9,18 +10,31 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // rules is what the rules that give packets an address of the node depend on.
 // All else is in sets.
 type rules struct {
-	outside, inside [len(model.Families)]netip.Addr // sources of what leaves the cluster, and of hairpins; invalid: the interface's
+	outside, inside [len(model.Families)]netip.Addr // sources of what leaves the cluster, and of what stays on the node or goes to peers directly; invalid: the interface's
+	ends            [len(model.Families)]netip.Addr // the node's addresses on tunnels; invalid: it has none
 	randomPorts     bool
 	tunnels         masquerade.Tunnels
 }
 
 func rulesOf(node *plan.Node) rules {
-	return rules{node.Masquerade.Sources, node.HostPort.Own, node.Masquerade.RandomPorts, node.Masquerade.Tunnels}
+	r := rules{
+		outside: node.Masquerade.Sources, inside: node.HostPort.Own,
+		randomPorts: node.Masquerade.RandomPorts, tunnels: node.Masquerade.Tunnels,
+	}
+	if node.Route != nil {
+		for address := range node.Route.Addresses.All() {
+			if strings.HasPrefix(address.Device, route.TunnelPrefix) {
+				r.ends[model.FamilyOf(address.Prefix.Addr())] = address.Prefix.Addr()
+			}
+		}
+	}
+	return r
 }
 
 // own gives packets between the node and its pods an address of the node.

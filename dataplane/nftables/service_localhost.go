@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // guardLoopback drops packets to and from the network of IPv4's loopback
@@ -32,6 +33,11 @@ func notFrom(name string) []expr.Any {
 // by matches packets that go out by an interface.
 func by(name string) []expr.Any {
 	return []expr.Any{meta(expr.MetaKeyOIFNAME, word0), equal(padded(name)...)}
+}
+
+// byTunnel matches what leaves by a tunnel of ours.
+func byTunnel() []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyOIFNAME, word0), equal([]byte(route.TunnelPrefix)...)}
 }
 
 func padded(name string) []byte {

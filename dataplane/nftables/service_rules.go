@@ -306,7 +306,19 @@ func (p *Plane) fillSources(b *batch) {
 		// Without a rule of its own, it would be that of any interface.
 		b.rule(masquerade, "Service, with the address of the node", of(family), by("lo"), counted(p.rules.own(family)...))
 	}
-	b.rule(masquerade, "Service, with the address of the node", counted(&expr.Masq{FullyRandom: p.rules.randomPorts}))
+	// The kernel ends a connection that it has given the address of an interface if
+	// it changes to another one (nf_nat_oif_changed), as those to pods do when the
+	// way between nodes changes. So these get an address by name.
+	for _, family := range model.Families {
+		if end := p.rules.ends[family]; end.IsValid() {
+			b.rule(masquerade, "Service, with the node's address in tunnels", of(family), byTunnel(), counted(translate(family, end, p.rules.randomPorts)...))
+		}
+		if own := p.rules.inside[family]; own.IsValid() {
+			b.rule(masquerade, "Service, to pods of peers, with the address of the node", of(family),
+				[]expr.Any{destination(family, word0), in(p.cluster.sets[family])}, counted(translate(family, own, p.rules.randomPorts)...))
+		}
+	}
+	b.rule(masquerade, "Service, with the address of the interface", counted(&expr.Masq{FullyRandom: p.rules.randomPorts}))
 }
 
 // ipsDstNAT is IPS_DST_NAT of enum ip_conntrack_status.

@@ -102,6 +102,13 @@ func (p *Plan) membersAt(pod *model.Pod, at, peer netip.Addr) []member {
 	return members
 }
 
+// PodAt is the pod that has an address and is known by it at the other end of a
+// connection; nil if there is none. Where nothing is restricted, nobody is known.
+func (p *Plan) PodAt(addr netip.Addr) *model.Pod {
+	pod, _ := p.owners.Get(addr)
+	return pod
+}
+
 // question is what a side is asked.
 type question struct {
 	*side
