@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -80,6 +81,41 @@ func TestPolicyListing(t *testing.T) {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in\n%s", want, list)
 		}
+	}
+}
+
+// TestPolicyCutListing: where connections are cut there is a chain for what is in
+// their middle, and else there is none.
+func TestPolicyCutListing(t *testing.T) {
+	netnstest.Enter(t)
+	plane, keep := New(), example()
+	cut, policies := *keep, *keep.Policy
+	policies.CutEstablished = true
+	cut.Policy = &policies
+	jump := "ct state new jump policy-midstream\n"
+	wanted := []string{
+		"\t\tct state established,related accept\n\t\tiifgroup 175 " + jump + "\t\toifgroup 175 " + jump + "\t\tiifgroup 175 jump policy-egress\n",
+		"tcp flags ! syn counter", "meta l4proto sctp @th,96,8 != 0x1 counter",
+		"type filter hook output priority filter; policy accept;\n\t\toifgroup 175 " + jump,
+	}
+	for range 2 {
+		for node, has := range map[*plan.Node]bool{&cut: true, keep: false} {
+			apply(t, plane, node)
+			list := listed(t, "list", "table", "inet", TableName)
+			for _, want := range wanted {
+				if strings.Contains(list, want) != has {
+					t.Errorf("cut %t: %q in\n%s", has, want, list)
+				}
+			}
+		}
+	}
+	apply(t, plane, &cut)
+	list := listed(t, "list", "table", "inet", TableName)
+	netnstest.Enter(t)
+	load := exec.Command("nft", "-f", "-")
+	load.Stdin = strings.NewReader(list)
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Errorf("nft -f: %v: %s", err, out)
 	}
 }
 

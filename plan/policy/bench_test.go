@@ -160,6 +160,11 @@ func benchmark(b *testing.B, c *cluster) {
 		s.Namespaces = s.Namespaces.With("n451", &model.Namespace{Name: "n451", Labels: labels("team=t3," + namespaceName + "=n451")})
 	})
 	edit("local-label", func(s *model.Snapshot) { relabel(s, "n7", "p1", "app=a7") })
+	edit("local-status", func(s *model.Snapshot) {
+		old, _ := s.Pods.Get(model.PodKey{Namespace: "n7", Name: "p1"})
+		pod := *old
+		s.Pods = s.Pods.With(pod.PodKey, &pod)
+	})
 	edit("local-pod-gone", func(s *model.Snapshot) {
 		s.Attachments = s.Attachments.Without(model.AttachmentKey{ContainerID: fmt.Sprint(7, 1)})
 	})

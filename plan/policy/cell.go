@@ -177,19 +177,37 @@ func (c *computation) subjectsToPlan() map[netip.Addr]*subject {
 	return some
 }
 
+// planSubjectCells gives an address the cells of a profile, and those of its pod
+// that calls itself: they follow from what that is a member of.
 func (c *computation) planSubjectCells(addr netip.Addr, s *subject, p *profile) {
 	next := &subject{who: s.who, pod: s.pod, key: s.key, profile: p}
-	for _, d := range model.Directions {
-		at, side := Subject{d, addr}, &p.sides[d]
-		c.planSide(at, s.cellsOf(d), side.cells)
-		if others, ok := side.cells.Get(Others); ok && s.pod != nil {
-			if made := c.row(side, c.membersOf(s.pod, addr), true); made != others {
-				next.itself[d] = made
-			}
+	if s.pod != nil && p.restricts() {
+		members := c.membersOf(s.pod, addr)
+		next.among = groupOf(members)
+		if next.itself = s.itself; p != s.profile || s.among != next.among {
+			next.itself = c.itselfOf(p, members)
 		}
+	}
+	for _, d := range model.Directions {
+		at := Subject{d, addr}
+		c.planSide(at, s.cellsOf(d), p.sides[d].cells)
 		c.planItself(at, s.itself[d], next.itself[d])
 	}
 	c.subjects.put(addr, next)
+}
+
+// itselfOf are the rows of pods of a profile that call themselves, and are members
+// of the same; empty: that of others.
+func (c *computation) itselfOf(p *profile, members []member) (rows [len(model.Directions)]Row) {
+	for d := range p.sides {
+		side := &p.sides[d]
+		if others, ok := side.cells.Get(Others); ok {
+			if made := c.row(side, members, true); made != others {
+				rows[d] = made
+			}
+		}
+	}
+	return rows
 }
 
 // planSide changes the cells of an address from those of one profile to those

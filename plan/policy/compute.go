@@ -242,7 +242,9 @@ func (c *computation) use(p *profile, by int) {
 			for _, r := range tier {
 				for _, p := range r.peers {
 					c.users.add(p.name, by)
-					c.peers.put(p.name, p)
+					if _, known := c.peers.get(p.name); !known {
+						c.peers.put(p.name, p) // one for all of that name: blocks are known by it
+					}
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"maps"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -57,6 +58,22 @@ func (d *draft[K, V]) done() model.Map[K, V] {
 		next = next.With(key, value)
 	}
 	return next
+}
+
+// changed are the keys that were set or removed.
+func (d *draft[K, V]) changed() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for key := range d.set {
+			if !yield(key) {
+				return
+			}
+		}
+		for key := range d.gone {
+			if !yield(key) {
+				return
+			}
+		}
+	}
 }
 
 // count is a draft of how often something is used.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -9,37 +10,40 @@ import (
 // planPeers makes matcher and blocks of the peers that are asked for now, and
 // finds the pods that those choose which came or went.
 func (c *computation) planPeers() {
-	changed, choose, block, ported := newMatcher(), false, false, false
-	for name, p := range c.peers.set {
+	changed, choose, ported := newMatcher(), false, false
+	var come, gone []*peers // of those with blocks
+	for name := range c.users.changed() {
 		n, _ := c.users.get(name)
-		_, had := c.peers.base.Get(name)
+		p, had := c.peers.base.Get(name)
 		if n == 0 {
 			c.peers.remove(name)
 		}
 		if had == (n > 0) {
 			continue
 		}
+		to := &gone
+		if !had {
+			p, _ = c.peers.get(name)
+			to = &come
+		}
 		changed.add(p)
 		choose = choose || p.pods != nil || p.anyone
-		block = block || len(p.blocks) > 0
-		ported = ported || len(p.blocks) > 0 && len(p.names) > 0
-	}
-	if !choose && !block {
-		return
-	}
-	c.matcher = newMatcher()
-	var blocked []*peers
-	for _, p := range c.allPeers() {
-		c.matcher.add(p)
 		if len(p.blocks) > 0 {
-			blocked = append(blocked, p)
+			*to = append(*to, p)
+			ported = ported || len(p.names) > 0
 		}
 	}
-	if choose && c.before.from.Pods.Len() > 0 {
-		c.touchChosen(changed)
+	if choose {
+		c.matcher = newMatcher()
+		for _, p := range c.allPeers() {
+			c.matcher.add(p)
+		}
+		if c.before.from.Pods.Len() > 0 {
+			c.touchChosen(changed)
+		}
 	}
-	if block {
-		c.touchWithin(c.planBlocks(blocked), ported)
+	if len(come)+len(gone) > 0 {
+		c.planBlocks(come, gone, ported)
 	}
 }
 
@@ -83,62 +87,115 @@ func (c *computation) touchChosen(by *matcher) {
 	}
 }
 
-// planBlocks cuts the blocks, and returns the ranges that are others now.
-func (c *computation) planBlocks(of []*peers) (changed []netip.Prefix) {
-	c.blocks = newBlocks(of)
-	next := map[netip.Prefix]struct{}{}
-	for _, cut := range c.blocks.cuts() {
-		next[cut.Prefix] = struct{}{}
-		old, had := c.ranges.base.Get(cut.Prefix)
-		if had && old == cut.group {
+// planBlocks cuts again what lies in the blocks that came and went.
+func (c *computation) planBlocks(come, gone []*peers, ported bool) {
+	before := c.blocks
+	c.blocks = before.with(come, gone)
+	var changed []netip.Prefix
+	for _, p := range slices.Concat(come, gone) {
+		for _, block := range p.blocks {
+			changed = append(changed, block.within)
+		}
+	}
+	changed = outermost(changed)
+	again := changed
+	if len(changed) > c.ranges.base.Len()/8 {
+		again = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
+	known := map[string]Group{}
+	for _, prefix := range again {
+		c.recut(prefix, before, known)
+	}
+	for prefix, next := range c.ranges.set {
+		old, had := c.ranges.base.Get(prefix)
+		if had && old == next {
 			continue
 		}
-		c.join(cut.group, 1, func() []member { return bareMembers(cut.peers) })
+		c.join(next, 1, func() []member { return bareMembers(c.blocks.of(prefix.Addr())) })
 		if had {
 			c.join(old, -1, nil)
 		}
-		c.ranges.put(cut.Prefix, cut.group)
-		changed = append(changed, cut.Prefix)
 	}
-	for prefix, old := range c.ranges.base.All() {
-		if _, stays := next[prefix]; !stays {
+	for prefix := range c.ranges.gone {
+		if old, had := c.ranges.base.Get(prefix); had {
 			c.join(old, -1, nil)
-			c.ranges.remove(prefix)
-			changed = append(changed, prefix)
 		}
 	}
-	return changed
+	c.touchWithin(changed, ported)
 }
 
-// touchWithin looks again at pods in some ranges. Those that nothing but
-// addresses chooses are in the ranges' groups anyway, unless ports have names.
-func (c *computation) touchWithin(ranges []netip.Prefix, ported bool) {
-	if len(ranges) == 0 {
-		return
+// outermost are the prefixes that do not lie in others of them.
+func outermost(all []netip.Prefix) (some []netip.Prefix) {
+	slices.SortFunc(all, netip.Prefix.Compare)
+	for _, prefix := range all {
+		if n := len(some); n == 0 || !some[n-1].Overlaps(prefix) {
+			some = append(some, prefix)
+		}
 	}
-	within := newBlocks([]*peers{{name: "changed", blocks: asBlocks(ranges)}})
+	return some
+}
+
+// recut makes the ranges of a prefix anew, or of the range that it is part of.
+// Those around it may differ from what they should be only where another prefix
+// is still to be recut.
+func (c *computation) recut(prefix netip.Prefix, before *blocks, known map[string]Group) {
+	within, whole := prefix, false
+	for bits := prefix.Bits(); bits >= 0 && !whole; bits-- {
+		within, _ = prefix.Addr().Prefix(bits)
+		_, whole = c.ranges.get(within)
+	}
+	if whole {
+		c.ranges.remove(within)
+	} else {
+		within = prefix
+		for _, old := range before.cuts(within, known) {
+			c.ranges.remove(old.Prefix)
+		}
+	}
+	made := c.blocks.cuts(within, known)
+	for _, cut := range made {
+		c.ranges.put(cut.Prefix, cut.group)
+	}
+	for len(made) == 1 && made[0].Prefix == within && within.Bits() > 0 {
+		above, _ := within.Addr().Prefix(within.Bits() - 1)
+		lower, upper := halves(above)
+		first, one := c.ranges.get(lower)
+		second, other := c.ranges.get(upper)
+		if !one || !other || first != second {
+			return
+		}
+		c.ranges.remove(lower)
+		c.ranges.remove(upper)
+		c.ranges.put(above, first)
+		made[0].Prefix, within = above, above
+	}
+}
+
+// touchWithin looks again at pods in some prefixes. Those that nothing but
+// addresses chooses are in the ranges' groups anyway, unless ports have names.
+func (c *computation) touchWithin(prefixes []netip.Prefix, ported bool) {
+	within := newBlocks([]*peers{{name: "changed", blocks: asBlocks(prefixes)}})
+	touch := func(addr netip.Addr) {
+		if len(within.of(addr)) > 0 {
+			c.touched[addr] = struct{}{}
+		}
+	}
 	if ported {
 		for addr := range c.owners.base.All() {
-			if len(within.of(addr)) > 0 {
-				c.touched[addr] = struct{}{}
-			}
+			touch(addr)
 		}
 	}
 	for addr := range c.pods.base.All() {
-		if len(within.of(addr)) > 0 {
-			c.touched[addr] = struct{}{}
-		}
+		touch(addr)
 	}
 	for addr := range c.subjects.base.All() {
-		if len(within.of(addr)) > 0 {
-			c.touched[addr] = struct{}{}
-		}
+		touch(addr)
 	}
 }
 
-func asBlocks(ranges []netip.Prefix) []block {
-	all := make([]block, len(ranges))
-	for i, prefix := range ranges {
+func asBlocks(prefixes []netip.Prefix) []block {
+	all := make([]block, len(prefixes))
+	for i, prefix := range prefixes {
 		all[i] = block{within: prefix}
 	}
 	return all

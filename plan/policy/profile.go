@@ -158,6 +158,10 @@ func (s *side) restricts() bool {
 	return s.isolated != nil || len(s.tiers[model.AdminTier]) > 0 || len(s.tiers[model.BaselineTier]) > 0
 }
 
+func (p *profile) restricts() bool {
+	return slices.ContainsFunc(p.sides[:], func(s side) bool { return s.restricts() })
+}
+
 // tells tells whether a rule is about members of a group.
 func (s *side) tells(members []member) bool {
 	return slices.ContainsFunc(members, func(m member) bool { _, ok := s.peers[m.name]; return ok })

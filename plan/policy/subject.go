@@ -18,6 +18,7 @@ type subject struct {
 	key     profileKey                 // of the pod
 	profile *profile                   // as it was planned last
 	itself  [len(model.Directions)]Row // empty: that of others
+	among   Group                      // what its pod was a member of then
 }
 
 // unknown is the profile of pods that are not known: what they do is denied.
@@ -79,7 +80,7 @@ func (c *computation) planSubject(addr netip.Addr, claims []*model.Attachment) {
 		return
 	}
 	if old, ok := c.subjects.get(addr); ok {
-		next.profile, next.itself = old.profile, old.itself
+		next.profile, next.itself, next.among = old.profile, old.itself, old.among
 	}
 	c.subjects.put(addr, next)
 }
