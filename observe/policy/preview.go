@@ -363,7 +363,7 @@ func (p *Preview) write(b *strings.Builder, becomes, title string, names func([]
 		}
 		fmt.Fprintf(b, "  %s → %s: %s\n    %s%s\n", w.from, names(to[w], ""), w.ports, until, w.by)
 		if w.rule != "" {
-			fmt.Fprintf(b, "    %s\n", w.rule)
+			fmt.Fprintf(b, "    now allowed by %s\n", w.rule)
 		}
 	}
 }
