@@ -36,29 +36,7 @@ be told.`,
   fairlead policy explain --from shop/front-7d9c --to db-0 --port 5432 -o json | jq .verdict`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			query := policy.Query{From: from, To: to, Namespace: options.in()}
-			var err error
-			if query.Port, err = policy.ParsePort(port); err != nil {
-				return untold(command, err)
-			}
-			snapshot, problems, err := options.read(command.Context())
-			if err != nil {
-				return untold(command, err)
-			}
-			explained, err := policy.Explain(snapshot, query)
-			if err != nil {
-				return untold(command, err)
-			}
-			if options.output.structured() {
-				err = options.output.print(command.OutOrStdout(), explained)
-			} else {
-				err = explained.Text(command.OutOrStdout(), policy.Style{Colour: paletteOf(command.OutOrStdout()).on})
-				doubts(command, problems)
-			}
-			if err == nil && explained.Verdict == policy.Denied {
-				return exitDenied
-			}
-			return err
+			return explainPolicy(command, &options, policy.Query{From: from, To: to}, port)
 		},
 	}
 	flags := command.Flags()
@@ -73,4 +51,30 @@ be told.`,
 		completeEnds(command, flag, &options.kube, &options.namespace)
 	}
 	return command
+}
+
+func explainPolicy(command *cobra.Command, options *policyOptions, query policy.Query, port string) error {
+	var err error
+	query.Namespace = options.in()
+	if query.Port, err = policy.ParsePort(port); err != nil {
+		return untold(command, err)
+	}
+	snapshot, problems, err := options.read(command.Context())
+	if err != nil {
+		return untold(command, err)
+	}
+	explained, err := policy.Explain(snapshot, query)
+	if err != nil {
+		return untold(command, err)
+	}
+	if options.output.structured() {
+		err = options.output.print(command.OutOrStdout(), explained)
+	} else {
+		err = explained.Text(command.OutOrStdout(), policy.Style{Colour: paletteOf(command.OutOrStdout()).on})
+		doubts(command, problems)
+	}
+	if err == nil && explained.Verdict == policy.Denied {
+		return exitDenied
+	}
+	return err
 }

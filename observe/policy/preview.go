@@ -212,6 +212,9 @@ func (s *survey) changes(from, to *Workload) (all []Change) {
 // compare adds what becomes of connections between two units.
 func (s *survey) compare(t *turns, from, to *unit, family model.Family) {
 	before, after := s.pairOf(0, from, to, family), s.pairOf(1, from, to, family)
+	if same(before.egress, after.egress) && same(before.ingress, after.ingress) {
+		return
+	}
 	found := map[turn][]PortRange{}
 	var order []turn
 	for _, at := range stretchesOf(before.egress, before.ingress, after.egress, after.ingress) {
@@ -242,6 +245,10 @@ func (s *survey) compare(t *turns, from, to *unit, family model.Family) {
 		pairs[family]++
 		t.pairs[of], t.ranges[of] = pairs, ranges
 	}
+}
+
+func same(a, b *plan.Ports) bool {
+	return a == b || a != nil && b != nil && a.Equal(b)
 }
 
 func (p pair) side(d model.Direction) *plan.Ports {
@@ -363,7 +370,7 @@ func (p *Preview) write(b *strings.Builder, becomes, title string, names func([]
 		}
 		fmt.Fprintf(b, "  %s → %s: %s\n    %s%s\n", w.from, names(to[w], ""), w.ports, until, w.by)
 		if w.rule != "" {
-			fmt.Fprintf(b, "    %s\n", w.rule)
+			fmt.Fprintf(b, "    now allowed by %s\n", w.rule)
 		}
 	}
 }

@@ -202,7 +202,13 @@ func (s *survey) addRanges() {
 		s.unranged = len(sorted) - mostRanges
 		sorted = sorted[:mostRanges]
 	}
-	others := &unit{pods: 2, has: [len(model.Families)]bool{true, true}, groups: make([][len(model.Families)]plan.Group, len(s.worlds))}
+	others := &unit{pods: 2, groups: make([][len(model.Families)]plan.Group, len(s.worlds))}
+	for family, everything := range [...]string{"0.0.0.0/0", "::/0"} {
+		whole := netip.MustParsePrefix(everything)
+		if addr, left := between(whole, all); left && !prefixes[whole] {
+			others.example[family], others.has[family] = addr, true
+		}
+	}
 	s.workloads = append(append(s.workloads, sorted...), &Workload{Name: Others, units: []*unit{others}})
 }
 

@@ -28,6 +28,9 @@ func apart(seed uint64) (known, judged *model.Snapshot, pods []*model.Pod) {
 	for key, pod := range from.Pods.All() {
 		own := *pod
 		own.Addresses = policyworld.Addresses(&from, pod)
+		if seed%2 == 0 { // only their ports, and addresses, tell pods of a namespace apart
+			own.Labels = model.LabelsOf(map[string]string{"app": "a"})
+		}
 		if pod.HostNetwork || pod.Finished || slices.ContainsFunc(own.Addresses, func(addr netip.Addr) bool { return taken[addr] }) {
 			own.Finished = true
 		}
@@ -51,8 +54,15 @@ func apart(seed uint64) (known, judged *model.Snapshot, pods []*model.Pod) {
 	return &from, &here, pods
 }
 
-// asked are ports that the policies of random clusters are about, and others.
-var asked = []policy.Port{{Number: 80, Protocol: model.TCP}, {Number: 8080, Protocol: model.TCP}, {Number: 53, Protocol: model.UDP}, {Number: 22, Protocol: model.SCTP}, {Protocol: 1}}
+// asked are ports that the policies of random clusters are about, by number or by
+// name.
+func asked(to *model.Pod) []policy.Port {
+	all := []policy.Port{{Number: 80, Protocol: model.TCP}, {Number: 53, Protocol: model.UDP}, {Protocol: 1}}
+	for _, port := range to.Ports {
+		all = append(all, policy.Port{Number: port.Port, Protocol: port.Protocol})
+	}
+	return all
+}
 
 // TestRandomWorlds: what is explained, and what a matrix has, is what the API's
 // documentation says of random connections in random clusters.
@@ -72,7 +82,7 @@ func TestRandomWorlds(t *testing.T) {
 				if from.PodKey == to.PodKey {
 					continue
 				}
-				for _, port := range asked {
+				for _, port := range asked(to) {
 					explained, err := policy.Explain(known, policy.Query{From: from.String(), To: to.String(), Port: port})
 					if err != nil {
 						continue // they have no addresses of the same family
@@ -152,7 +162,7 @@ func TestRandomPreviews(t *testing.T) {
 		changes += len(preview.Changes)
 		for _, from := range pods {
 			for _, to := range pods {
-				for _, port := range asked {
+				for _, port := range asked(to) {
 					q := policy.Query{From: from.String(), To: to.String(), Port: port}
 					before, err := policy.Explain(known, q)
 					if err != nil || from.PodKey == to.PodKey {

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
@@ -33,10 +34,9 @@ func expectDenied(snapshot *model.Snapshot, planned *plan.Node, packet plan.Pack
 	switch by := denial.By; {
 	case by.Rule == policy.Unknown:
 		denied.Next = "see why the API server does not know the pod: kubectl get pods -A; fairlead status"
-	case by.Tier == model.NamespaceTier:
-		denied.Next = fmt.Sprintf("kubectl describe networkpolicies -n %s", by.Policy.Namespace)
 	default:
-		denied.Next = fmt.Sprintf("kubectl describe clusternetworkpolicies %s", by.Policy.Name)
+		denied.Next = fmt.Sprintf("see what would allow it: fairlead policy explain --from %s --to %s --port %d/%s",
+			packet.Source, packet.Destination, packet.Port, strings.ToLower(packet.Protocol.String()))
 	}
 	return denied
 }

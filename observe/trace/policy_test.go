@@ -20,7 +20,7 @@ func TestDeniedByPolicy(t *testing.T) {
 	question := Question{From: netip.MustParseAddr("10.244.2.5"), To: here.Addresses[0], Protocol: model.TCP, Port: 80}
 
 	expected := Expect(snapshot, "a", question, model.MAC{})
-	want := Denied{"web/front", "ingress", "NetworkPolicy web/none: no rule allows it", "kubectl describe networkpolicies -n web"}
+	want := Denied{"web/front", "ingress", "NetworkPolicy web/none: no rule allows it", "see what would allow it: fairlead policy explain --from 10.244.2.5 --to 10.244.1.5 --port 80/tcp"}
 	if expected.Denied == nil || *expected.Denied != want || expected.Refused {
 		t.Fatalf("expected %+v", expected.Denied)
 	}
