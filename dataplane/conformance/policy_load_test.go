@@ -24,15 +24,15 @@ const (
 // arrives, and nothing of what is denied.
 func TestPoliciesUnderLoad(t *testing.T) {
 	n := newPolicyNode(t, 2)
-	n.node.Do(func() {
-		n.check(os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", []byte("1"), 0))
-	})
 	for _, fd := range n.receivers {
 		n.check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20))
 	}
 	w := loadWorld{policyWorld{rand.New(rand.NewPCG(2, 11))}}
 	p := w.plan(n, &policy.Plan{})
 	n.apply(p)
+	n.node.Do(func() { // where conntrack is a module, the rules have loaded it
+		n.check(os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_udp_timeout", []byte("1"), 0))
+	})
 	var stop, ended atomic.Bool
 	sender := loadWorld{policyWorld{rand.New(rand.NewPCG(3, 11))}}
 	done, first := make(chan struct{}), n.number+1
