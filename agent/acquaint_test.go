@@ -104,7 +104,7 @@ func TestAskedPodGoes(t *testing.T) {
 			t.Fatal(reply.Error)
 		}
 		if told {
-			cluster.feed.Edit(func(s *model.Snapshot) {
+			cluster.edit(func(s *model.Snapshot) {
 				s.Pods = s.Pods.With(webKey, &model.Pod{PodKey: webKey, Node: testNode, Addresses: addrs("10.244.1.2")})
 			})
 		}
@@ -135,7 +135,7 @@ func TestPoliciesUnknown(t *testing.T) {
 	if devices := podDevices(t); len(devices) > 0 {
 		t.Errorf("left: %v", devices)
 	}
-	cluster.feed.Edit(func(s *model.Snapshot) { s.PoliciesKnown = true })
+	cluster.edit(func(s *model.Snapshot) { s.PoliciesKnown = true })
 	if reply := a.ask(t, request("ADD", "web"), p.netns); reply.Error != nil {
 		t.Error(reply.Error)
 	}

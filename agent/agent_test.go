@@ -135,6 +135,12 @@ func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 	return nil
 }
 
+// edit changes what the agent knows, once it has begun to follow the cluster.
+func (c *testCluster) edit(change func(*model.Snapshot)) {
+	<-c.synced
+	c.feed.Edit(change)
+}
+
 func (c *testCluster) Synced() <-chan struct{}   { return c.synced }
 func (c *testCluster) Changed() <-chan struct{}  { return c.never }
 func (c *testCluster) Problems() []model.Problem { return nil }

@@ -39,7 +39,7 @@ func TestFirstPacket(t *testing.T) {
 	open := add("open")
 	eventually(t, "packets to a pod that may be called", func() bool { v4, v6 := open.datagrams(t); return v4 > 0 && v6 > 0 })
 
-	cluster.feed.Edit(closed)
+	cluster.edit(closed)
 	// A change of policies is not waited for: the first of the pods is what shows that
 	// ADD waits for them.
 	var all []*pod
@@ -87,7 +87,7 @@ func TestPoliciesOutliveTheAgent(t *testing.T) {
 	}
 	run, cluster := t.TempDir(), newOne()
 	a := start(t, cluster, run)
-	cluster.feed.Edit(closed)
+	cluster.edit(closed)
 	made := map[string]*pod{}
 	for _, name := range []string{"prober", "open", "closed"} {
 		made[name] = newPod(t, name)
@@ -119,7 +119,7 @@ func TestPoliciesOutliveTheAgent(t *testing.T) {
 	if v4, v6 := made["closed"].datagrams(t); v4+v6 > 0 {
 		t.Errorf("the pod got %d packets over IPv4 and %d over IPv6", v4, v6)
 	}
-	cluster.feed.Edit(func(s *model.Snapshot) { s.PoliciesKnown = true })
+	cluster.edit(func(s *model.Snapshot) { s.PoliciesKnown = true })
 	eventually(t, "packets to the pod that nobody forbids", func() bool { v4, v6 := made["closed"].datagrams(t); return v4 > 0 && v6 > 0 })
 }
 

@@ -149,7 +149,7 @@ func TestConfigurationIsKept(t *testing.T) {
 		})
 	}
 	is("the configuration")
-	cluster.feed.Edit(func(s *model.Snapshot) {
+	cluster.edit(func(s *model.Snapshot) {
 		network := *s.Network
 		network.Plugins = []string{`{"type": "later"}`}
 		s.Network = &network
@@ -217,7 +217,7 @@ func TestReferencePlugins(t *testing.T) {
 		must(t, copyFile(filepath.Join(a.config.CNIBinDir, name), filepath.Join(os.Getenv(inNode), name)))
 	}
 	<-cluster.synced
-	cluster.feed.Edit(func(s *model.Snapshot) {
+	cluster.edit(func(s *model.Snapshot) {
 		network := *s.Network
 		network.Plugins = []string{
 			`{"type": "bandwidth", "capabilities": {"bandwidth": true}}`,

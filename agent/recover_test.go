@@ -131,7 +131,7 @@ func TestPodLinkVanishes(t *testing.T) {
 	}
 	must(t, netlink.LinkDel(linkOf(t, deviceName(keyOf("lost")))))
 	eventually(t, "the attachment to be gone", func() bool {
-		s, _ := cluster.feed.Latest()
+		s := cluster.latest()
 		return s.Attachments.Len() == 0
 	})
 	if got := add("other"); got != "10.244.1.2/32" {

@@ -134,10 +134,10 @@ func TestServiceHealthOfAgent(t *testing.T) {
 		for i, node := range nodes {
 			slice.Endpoints = append(slice.Endpoints, model.Endpoint{Address: netip.MustParseAddr(fmt.Sprint("10.244.0.", 10+i)), Node: node, Ready: true, Serving: true})
 		}
-		cluster.feed.Edit(func(s *model.Snapshot) { s.Slices = s.Slices.With(slice.SliceKey, slice) })
+		cluster.edit(func(s *model.Snapshot) { s.Slices = s.Slices.With(slice.SliceKey, slice) })
 	}
 	<-cluster.synced
-	cluster.feed.Edit(func(s *model.Snapshot) {
+	cluster.edit(func(s *model.Snapshot) {
 		s.Services = s.Services.With(key, &model.Service{
 			ServiceKey: key, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
 			Ports: []model.ServicePort{{Protocol: model.TCP, Port: 80}}, ExternalLocal: true, HealthCheckNodePort: 30199,
@@ -165,6 +165,6 @@ func TestServiceHealthOfAgent(t *testing.T) {
 	if code, mode := get("http://127.0.0.1:10249/proxyMode"); code != 200 || mode != "nftables" {
 		t.Errorf("the mode is %d %s", code, mode)
 	}
-	cluster.feed.Edit(func(s *model.Snapshot) { s.Services = s.Services.Without(key) })
+	cluster.edit(func(s *model.Snapshot) { s.Services = s.Services.Without(key) })
 	eventually(t, "the port of the Service to be closed", func() bool { code, _ := get("http://127.0.0.1:30199/"); return code == 0 })
 }

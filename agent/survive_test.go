@@ -255,12 +255,12 @@ func TestForeignPods(t *testing.T) {
 	}
 	eventually(t, "both to be named", named("old", "older"))
 	set := func(p *model.Pod) {
-		cluster.feed.Edit(func(s *model.Snapshot) { s.Pods = s.Pods.With(p.PodKey, p) })
+		cluster.edit(func(s *model.Snapshot) { s.Pods = s.Pods.With(p.PodKey, p) })
 	}
 	set(pod("new", "10.244.1.2", "fd00:10:244:1::2"))
 	a.del(t, "new") // the API server has its address for some time
 	set(pod("new", "10.244.1.2"))
-	cluster.feed.Edit(func(s *model.Snapshot) { s.Pods = s.Pods.Without(pod("old").PodKey) })
+	cluster.edit(func(s *model.Snapshot) { s.Pods = s.Pods.Without(pod("old").PodKey) })
 	eventually(t, "only one to be named", named("older"))
 	for n, want := range []string{"10.244.1.3", "10.244.1.4", "10.244.1.5", "10.244.1.6", "no address is left"} {
 		if got := a.add(t, fmt.Sprint("another", n)); !strings.Contains(got, want) {
@@ -292,7 +292,7 @@ func TestExhaustedRange(t *testing.T) {
 		defer cluster.mu.Unlock()
 		return len(cluster.events) == 1 && cluster.events[0].Kind == "Node" && cluster.events[0].UID == "uid-of-node1"
 	})
-	cluster.feed.Edit(func(s *model.Snapshot) {
+	cluster.edit(func(s *model.Snapshot) {
 		larger := *cluster.node
 		larger.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}
 		s.Nodes = s.Nodes.With(testNode, &larger)
