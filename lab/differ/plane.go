@@ -92,12 +92,12 @@ func (p *plane) plan(objects []metav1.Object) error {
 	next.Network = &network
 	next.Links = model.MapOf(map[string]*model.Link{uplink: {Name: uplink, MTU: 1500, Addresses: nodeNetworks()}})
 	for pod := range localPods {
-		key := model.AttachmentKey{ContainerID: podDevice(pod), Interface: "eth0"}
+		key, name := model.AttachmentKey{ContainerID: podDevice(pod), Interface: "eth0"}, model.PodKey{Namespace: "differ", Name: podDevice(pod)}
 		addr := podAt(0, pod)
 		next.Attachments = next.Attachments.With(key, &model.Attachment{
-			AttachmentKey: key, Pod: model.PodKey{Namespace: "differ", Name: podDevice(pod)},
-			Device: podDevice(pod), MAC: model.MAC(hardware(byte(pod), 1)), Addresses: addr[:],
+			AttachmentKey: key, Pod: name, Device: podDevice(pod), MAC: model.MAC(hardware(byte(pod), 1)), Addresses: addr[:],
 		})
+		next.Pods = next.Pods.With(name, &model.Pod{PodKey: name, Node: self, Addresses: addr[:]}) // else policies know nothing of it, and isolate it
 	}
 	if p.snapshot != nil {
 		kept := *p.snapshot
