@@ -12,6 +12,7 @@ type Network struct {
 	Masquerade Masquerade
 	Services   Services
 	Policy     PolicyOptions
+	DNS        DNSOptions
 	// Plugins are those that follow Fairlead's in the CNI chain of every node,
 	// each a JSON object with its type.
 	Plugins []string
@@ -22,7 +23,7 @@ type Network struct {
 
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
-	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy &&
+	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy && n.DNS == other.DNS &&
 		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 
@@ -100,6 +101,7 @@ func DefaultNetwork() *Network {
 			UDPPort:       8285,
 		},
 		Masquerade: Masquerade{On: [...]bool{IPv4: true, IPv6: true}, RandomPorts: true},
+		DNS:        DefaultDNS(),
 
 		ForeignFirewall: AcceptInForeign,
 	}

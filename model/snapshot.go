@@ -12,6 +12,10 @@ type Snapshot struct {
 	Services     Map[ServiceKey, *Service]
 	Slices       Map[SliceKey, *EndpointSlice]
 	ServiceCIDRs Map[string, *ServiceCIDR]
+	// Names are the Services that are not among Services, and Hosts the endpoints
+	// of the headless ones among them.
+	Names Map[ServiceKey, *Name]
+	Hosts Map[SliceKey, *Hosts]
 
 	Namespaces      Map[string, *Namespace]
 	Policies        Map[PolicyKey, *Policy]
