@@ -55,3 +55,18 @@ type DNSOptions struct {
 func DefaultDNS() DNSOptions {
 	return DNSOptions{Zone: "cluster.local", TTL: 5, Service: ServiceKey{Namespace: "kube-system", Name: "kube-dns"}}
 }
+
+// NameServer is what the agent of a node knows of the DNS server there.
+type NameServer uint8
+
+// What it may be.
+const (
+	NameServerUnknown NameServer = iota // it was not asked yet
+	NameServerAbsent                    // nobody listens
+	NameServerWell                      // it answers
+	NameServerHung                      // it listens, and does not answer
+)
+
+func (s NameServer) String() string {
+	return [...]string{"unknown", "absent", "well", "hung"}[s]
+}
