@@ -42,6 +42,7 @@ func (h *Hosts) Equal(other *Hosts) bool {
 	return h.SliceKey == other.SliceKey && h.Service == other.Service &&
 		slices.Equal(h.Ports, other.Ports) && slices.Equal(h.Hosts, other.Hosts)
 }
+
 // NameServer is what the agent of a node knows of the DNS server there.
 type NameServer uint8
 

@@ -13,35 +13,24 @@ import (
 // for it learns of a loop that hangs.
 const HealthName = "_fairlead"
 
-// Names below the origin that the server has by itself. Whoever looks after a
-// zone, and the server of it, have a name by RFC 1035, section 3.3.13; they are
-// those that clients know of CoreDNS.
-const (
-	healthLabel     = dns.Name("\x09" + HealthName)
-	serverLabels    = dns.Name("\x02ns\x03dns")
-	hostmasterLabel = dns.Name("\x0ahostmaster")
-)
+const healthLabel = dns.Name("\x09" + HealthName)
 
-// maxOwn is the length of the longest of them.
-const maxOwn = len(hostmasterLabel)
+// hostmasterLabel begins the name of who looks after a zone (RFC 1035, section
+// 3.3.13). Nobody reads his mail.
+const hostmasterLabel = "\x0ahostmaster"
 
-// own answers for the apex, and for HealthName, and tells whether it did.
+// own answers for the apex of a zone, and for HealthName, and tells whether it
+// did.
 func (a *answering) own(name dns.Name, records *dns.Records) bool {
-	origin, kind, r := a.served.Zone.Origin, a.q.kind, a.r
-	switch labels := name[:len(name)-len(origin)]; {
-	case labels == "" && kind == typeSOA:
+	origin, kind := a.served.Zone.Origin, a.q.kind
+	switch {
+	case name == a.authority && kind == typeSOA:
 		a.soa(inAnswer)
-	case labels == "" && kind == typeNS:
+	case name == a.authority && kind == typeNS:
 		a.nameServer(name)
-	case labels == "" && records == nil: // it exists all the same
-		if kind == typeANY {
-			r.minimal(name, a.served.Zone.TTL)
-		} else {
-			a.missing(noError)
-		}
-	case labels == healthLabel && kind == typeTXT:
+	case len(name) == len(origin)+len(healthLabel) && name[:len(healthLabel)] == healthLabel && kind == typeTXT:
 		a.health(name)
-	case labels == healthLabel:
+	case len(name) == len(origin)+len(healthLabel) && name[:len(healthLabel)] == healthLabel:
 		a.missing(noError)
 	default:
 		return false
@@ -67,39 +56,30 @@ const (
 	soaExpire  = 86400
 )
 
-// soa writes the zone's SOA record. Its TTL, and the minimum in it, are for how
-// long a negative answer holds.
+// soa writes the SOA record of the zone that the name is in. Its TTL, and the
+// minimum in it, are for how long a negative answer holds.
 func (a *answering) soa(section int) {
 	r, zone := a.r, a.served.Zone
-	mark := r.start(zone.Origin, typeSOA, zone.TTL)
+	mark := r.start(a.authority, typeSOA, zone.TTL)
 	data := len(r.b)
-	r.b = append(r.b, serverLabels...)
-	r.origin(zone.Origin)
+	r.name(zone.NS)
 	r.b = append(r.b, hostmasterLabel...)
-	r.origin(zone.Origin)
-	for _, value := range [...]uint32{a.served.Serial, soaRefresh, soaRetry, soaExpire, zone.TTL} {
+	r.name(zone.Origin)
+	for _, value := range [...]uint32{zone.Serial, soaRefresh, soaRetry, soaExpire, zone.TTL} {
 		r.b = be.AppendUint32(r.b, value)
 	}
 	r.done(mark, data, section)
 }
 
 // nameServer writes the NS record, and the addresses of what it names.
-func (a *answering) nameServer(origin dns.Name) {
+func (a *answering) nameServer(apex dns.Name) {
 	r, zone := a.r, a.served.Zone
-	mark := r.start(origin, typeNS, zone.TTL)
-	data := len(r.b)
-	target := serverLabels + zone.Origin // allocates: it is asked for seldom
-	r.name(target)
-	r.done(mark, data, inAnswer)
-	if records := zone.Lookup(target); records != nil {
+	if !r.pointing(apex, typeNS, zone.NS, zone.TTL) {
+		return
+	}
+	if records := zone.Lookup(zone.NS); records != nil {
 		for _, addr := range records.Addrs {
-			r.address(target, addr, zone.TTL, inAdditional)
+			r.address(zone.NS, addr, zone.TTL, inAdditional)
 		}
 	}
-}
-
-// origin writes the zone's name, which the message has already unless the question
-// is elsewhere.
-func (r *reply) origin(origin dns.Name) {
-	r.name(origin)
 }

@@ -1,8 +1,6 @@
 package dns
 
 import (
-	"strings"
-
 	"github.com/fairlead-net/fairlead/plan/dns"
 )
 
@@ -33,6 +31,9 @@ type answering struct {
 	random  uint32 // chooses which of several records is the first
 	waits   bool   // the last message is answered once somebody was asked
 	scratch []byte // for what is found outside
+	// authority is the zone that the name of the moment is in: the cluster's domain,
+	// or one of reverse names.
+	authority dns.Name
 }
 
 // maxChain bounds how many names a name may stand for, one after the other.
@@ -79,28 +80,17 @@ const (
 
 // link writes what one name of a chain has, the first of which is the question's.
 func (a *answering) link(name dns.Name) (next dns.Name, _ state) {
-	zone, first := a.served.Zone, a.r.counts[inAnswer] == 0
-	if below(name, zone.Origin) {
-		if first {
-			a.r.flags |= flagAA
-		}
-		return a.inside(name)
-	}
-	if isReverse(name) {
-		if records := zone.Lookup(name); records != nil && len(records.PTR) > 0 {
-			a.r.flags |= flagAA
-			a.records(name, records)
-			return "", complete
-		}
-	}
-	return "", a.elsewhere(name)
-}
-
-// inside writes what a name of the cluster has.
-func (a *answering) inside(name dns.Name) (next dns.Name, _ state) {
 	zone := a.served.Zone
+	authority, ours := zone.Authority(name)
+	if !ours {
+		return "", a.elsewhere(name)
+	}
+	if a.r.counts[inAnswer] == 0 {
+		a.r.flags |= flagAA
+	}
+	a.authority = authority
 	records := zone.Lookup(name)
-	if len(name)-len(zone.Origin) <= maxOwn && a.own(name, records) {
+	if a.own(name, records) {
 		return "", complete
 	}
 	switch {
@@ -195,7 +185,7 @@ func (a *answering) any(n int) int {
 	return int(a.random % uint32(n))
 }
 
-// missing says that the cluster's zone lacks a name, or what is asked of it, and
+// missing says that a zone of the cluster lacks a name, or what is asked of it, and
 // for how long that may be remembered (RFC 2308).
 func (a *answering) missing(code rcode) {
 	if a.served.Old {
@@ -204,9 +194,4 @@ func (a *answering) missing(code rcode) {
 	}
 	a.r.rcode = code
 	a.soa(inAuthority)
-}
-
-// isReverse tells whether a name is that of an address.
-func isReverse(name dns.Name) bool {
-	return strings.HasSuffix(string(name), "\x07in-addr\x04arpa\x00") || strings.HasSuffix(string(name), "\x03ip6\x04arpa\x00")
 }

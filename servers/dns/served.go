@@ -21,8 +21,6 @@ type Served struct {
 	// Revision of the agent's snapshot that the zone was made of. TXT of
 	// HealthName tells it.
 	Revision uint64
-	// Serial of the zone, in its SOA; it grows as the zone changes.
-	Serial uint32
 	// Clients are who may ask. To others there is no answer at all, so that
 	// nobody is sent what they did not ask for.
 	Clients []netip.Prefix

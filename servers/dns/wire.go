@@ -202,11 +202,3 @@ func parent(name dns.Name) dns.Name {
 	}
 	return name[1+name[0]:]
 }
-
-// below tells whether a name is another, or lies below it.
-func below(name, origin dns.Name) bool {
-	for len(name) > len(origin) {
-		name = parent(name)
-	}
-	return name == origin
-}
