@@ -112,9 +112,9 @@ func (s *dnsServer) stop() {
 // serverIs tells a node how its server is.
 func (n *serviceNet) serverIs(m *machine, server model.NameServer) {
 	n.t.Helper()
-	n.snapshot.NameServer = server
+	n.snapshot.NameServers = [...]model.NameServer{server, server}
 	n.apply(m)
-	n.snapshot.NameServer = model.NameServerUnknown
+	n.snapshot.NameServers = [len(model.Families)]model.NameServer{}
 }
 
 // queried are the connections to the port of DNS that a node tracks.
