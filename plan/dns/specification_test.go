@@ -30,7 +30,7 @@ func cluster() *model.Snapshot {
 
 		name(&model.Name{ServiceKey: key("shop", "db")})
 		sql := []model.EndpointPort{{Name: "sql", Protocol: model.TCP, Port: 5432}, {Protocol: model.TCP, Port: 99}}
-		of("db-v4", "db", sql, host("10.0.0.1", "db-0"), host("10.0.0.2", "db-1"), host("10.0.0.3", ""))
+		of("db-v4", "db", sql, host("10.0.0.1", "db-0"), host("10.0.0.2", "DB-1"), host("10.0.0.3", ""))
 		of("db-v6", "db", sql, host("fd00::1", "db-0"), host("fd00::3", ""))
 		name(&model.Name{ServiceKey: key("shop", "all")})
 		of("all-1", "all", nil, host("10.0.0.1", ""), host("10.0.0.4", "same"), host("10.0.0.5", "same"), host("2001:db8::7", "same"))
