@@ -21,13 +21,13 @@ type Source struct {
 
 	problems *problems
 	synced   chan struct{}
-	first    chan struct{} // of turns
+	shared   *entrance // of turns
 }
 
 // Source returns a source of all that an agent follows: nodes, pods, Services
 // with what belongs to them, and the Network.
 func (c *Client) Source() *Source {
-	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1)}
+	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), shared: newEntrance()}
 }
 
 // NodeSource returns a source of nodes and the Network alone.
@@ -103,7 +103,7 @@ func (s *Source) turns(feed *model.Feed) *turns {
 	if s.few {
 		return nil
 	}
-	return &turns{first: s.first, agents: func() int {
+	return &turns{shared: s.shared, agents: func() int {
 		snapshot, _ := feed.Latest()
 		return snapshot.Nodes.Len()
 	}}
