@@ -42,16 +42,3 @@ func (h *Hosts) Equal(other *Hosts) bool {
 	return h.SliceKey == other.SliceKey && h.Service == other.Service &&
 		slices.Equal(h.Ports, other.Ports) && slices.Equal(h.Hosts, other.Hosts)
 }
-
-// DNSOptions say how the names of the cluster are served.
-type DNSOptions struct {
-	Zone    string     // of the cluster, lower case, without a dot at the end
-	TTL     uint32     // of its records, in seconds
-	Service ServiceKey // whose ClusterIPs pods send their queries to
-}
-
-// DefaultDNS is how a cluster's names are served that says nothing: as kubeadm
-// and the kubelets of most clusters have it.
-func DefaultDNS() DNSOptions {
-	return DNSOptions{Zone: "cluster.local", TTL: 5, Service: ServiceKey{Namespace: "kube-system", Name: "kube-dns"}}
-}

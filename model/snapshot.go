@@ -16,6 +16,9 @@ type Snapshot struct {
 	// of the headless ones among them.
 	Names Map[ServiceKey, *Name]
 	Hosts Map[SliceKey, *Hosts]
+	// NamesKnown says that all Services have been read, and all endpoints of
+	// headless ones: until then, nobody knows which names there are not.
+	NamesKnown bool
 
 	Namespaces      Map[string, *Namespace]
 	Policies        Map[PolicyKey, *Policy]
