@@ -35,6 +35,7 @@ type Snapshot struct {
 	Links       Map[string, *Link]
 	Attachments Map[AttachmentKey, *Attachment]
 	Firewalls   *Firewalls // of others; nil until they are known
+	NameServer  NameServer
 }
 
 // PodOf returns the pod of an attachment of a node, and nil if it is not known.
