@@ -26,7 +26,7 @@ type Listen struct {
 
 	// What it was made from.
 	service *model.Service
-	server  model.NameServer
+	servers [len(model.Families)]model.NameServer
 }
 
 // Port is a port at an address of the Service.
@@ -37,9 +37,9 @@ type Port struct {
 
 func (p Port) String() string { return fmt.Sprintf("%s %s", p.Protocol, p.At) }
 
-// queryPort is where resolvers ask (RFC 1035, section 4.2); other ports of the
+// QueryPort is where resolvers ask (RFC 1035, section 4.2); other ports of the
 // Service, such as that of metrics, are as those of any.
-const queryPort = 53
+const QueryPort = 53
 
 // ComputeListen plans where queries are answered on this node. prev is the last
 // plan or nil; it is returned if nothing changed, or as long as it is not known
@@ -50,25 +50,26 @@ func ComputeListen(prev *Listen, snapshot *model.Snapshot) *Listen {
 		return prev
 	}
 	service, _ := snapshot.Services.Get(snapshot.Network.DNS.Service)
-	if prev != nil && prev.server == snapshot.NameServer && (prev.service == service || prev.service != nil && service != nil && prev.service.Equal(service)) {
+	if prev != nil && prev.servers == snapshot.NameServers && (prev.service == service || prev.service != nil && service != nil && prev.service.Equal(service)) {
 		return prev
 	}
-	next := &Listen{service: service, server: snapshot.NameServer}
+	next := &Listen{service: service, servers: snapshot.NameServers}
 	if service == nil {
 		return next
 	}
 	for _, addr := range service.ClusterIPs {
 		for _, port := range service.Ports {
-			if port.Port != queryPort || port.Protocol != model.UDP && port.Protocol != model.TCP {
+			if port.Port != QueryPort || port.Protocol != model.UDP && port.Protocol != model.TCP {
 				continue
 			}
 			at := Port{port.Protocol, netip.AddrPortFrom(addr, port.Port)}
 			next.Addresses = next.Addresses.With(addr, struct{}{})
 			next.Ports = next.Ports.With(at, struct{}{})
-			if next.server != model.NameServerHung {
+			server := next.servers[model.FamilyOf(addr)]
+			if server != model.NameServerHung {
 				next.Queries = next.Queries.With(at, struct{}{})
 			}
-			if next.server == model.NameServerWell {
+			if server == model.NameServerWell {
 				next.Own = next.Own.With(at, struct{}{})
 			}
 		}

@@ -20,7 +20,7 @@ func served(server model.NameServer) *model.Snapshot {
 			{Name: "metrics", Protocol: model.TCP, Port: 9153}, {Name: "odd", Protocol: model.SCTP, Port: 53},
 		},
 	}
-	snapshot := &model.Snapshot{Network: network, NameServer: server}
+	snapshot := &model.Snapshot{Network: network, NameServers: [...]model.NameServer{server, server}}
 	snapshot.Services = snapshot.Services.With(service.ServiceKey, service)
 	return snapshot
 }
@@ -54,6 +54,20 @@ func TestListen(t *testing.T) {
 		if plan.Addresses.Len() != 2 {
 			t.Errorf("%s: %d addresses, want 2", server, plan.Addresses.Len())
 		}
+	}
+}
+
+// TestListenByFamily: each address is as its server is.
+func TestListenByFamily(t *testing.T) {
+	snapshot := served(model.NameServerWell)
+	snapshot.NameServers[model.IPv4] = model.NameServerHung
+	plan := dns.ComputeListen(nil, snapshot)
+	want := []string{"TCP [fd96::a]:53", "UDP [fd96::a]:53"}
+	if got := ports(plan.Queries); !slices.Equal(got, want) {
+		t.Errorf("the server of IPv4 hangs: queries are answered here at %v, want %v", got, want)
+	}
+	if got := ports(plan.Own); !slices.Equal(got, want) {
+		t.Errorf("the server of IPv4 hangs: the node's own are answered here at %v, want %v", got, want)
 	}
 }
 
