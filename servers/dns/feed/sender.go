@@ -38,6 +38,9 @@ type Sender struct {
 	Program string // version of Fairlead
 	Boot    string // of the node
 	Log     *slog.Logger
+	// Asked is called when a server has dialled: from then on somebody wants names.
+	// It must not block. It may be nil.
+	Asked func()
 
 	mu      sync.Mutex
 	serving Serving
@@ -153,6 +156,9 @@ func (s *Sender) accept(ctx context.Context, listener *net.UnixListener) error {
 			s.Log.Warn("somebody else dialled the socket of the DNS server", "error", err)
 			_ = conn.Close()
 			continue
+		}
+		if s.Asked != nil {
+			s.Asked()
 		}
 		to := s.enter(conn)
 		talking.Go(func() {
