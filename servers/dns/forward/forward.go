@@ -197,6 +197,7 @@ func (f *Forwarder) find(ctx context.Context, key string, a *ask) (*answer, erro
 	var found *answer
 	err := errNoUpstream
 	if g != nil {
+		a.trace.sayGroup(g)
 		found, err = f.resolve(ctx, a, g)
 	}
 	if err == errNoUpstream {
