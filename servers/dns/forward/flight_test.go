@@ -31,6 +31,10 @@ func TestMerged(t *testing.T) {
 		if n := b.counts.merged.Load(); n != 199 {
 			t.Errorf("%d are counted as merged", n)
 		}
+		synctest.Wait()
+		if n := len(b.flights.clients); n > 0 {
+			t.Errorf("%d clients are counted still", n)
+		}
 	})
 }
 
