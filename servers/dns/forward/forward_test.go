@@ -11,7 +11,6 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"github.com/fairlead-net/fairlead/model"
-	"github.com/fairlead-net/fairlead/servers/dns"
 )
 
 // TestSpecialNames: what no upstream is asked for.
@@ -206,22 +205,4 @@ func TestHitsNeedNoMemory(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
-}
-
-func BenchmarkCached(b *testing.B) {
-	f, names := ready(1000)
-	var questions []dns.Question
-	for _, name := range names {
-		questions = append(questions, question(name, typeA))
-	}
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		into := make([]byte, 0, 512)
-		for i := 0; pb.Next(); i++ {
-			q := questions[i%1000]
-			if _, ok := f.Cached(q, into); !ok {
-				b.Fatal("not kept", names[i%1000])
-			}
-		}
-	})
 }

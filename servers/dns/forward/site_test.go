@@ -32,7 +32,7 @@ type site struct {
 }
 
 // listenOn opens a port for both, on an address of 127.0.0.0/8.
-func listenOn(t *testing.T, addr string) (net.PacketConn, net.Listener, netip.AddrPort) {
+func listenOn(t testing.TB, addr string) (net.PacketConn, net.Listener, netip.AddrPort) {
 	t.Helper()
 	for range 20 {
 		listener, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
@@ -52,7 +52,7 @@ func listenOn(t *testing.T, addr string) (net.PacketConn, net.Listener, netip.Ad
 }
 
 // newSite serves with a function that answers messages; nil: with nothing.
-func newSite(t *testing.T, addr string, udp, tcp func(request []byte) [][]byte) *site {
+func newSite(t testing.TB, addr string, udp, tcp func(request []byte) [][]byte) *site {
 	t.Helper()
 	packets, listener, at := listenOn(t, addr)
 	s := &site{at: at}
