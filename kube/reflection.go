@@ -93,7 +93,8 @@ func (r *reflection[K, V]) observe(ctx context.Context, err error) {
 		err = nil
 	}
 	r.store.problems.watches.asked(r.store.kind, err)
-	r.store.problems.set("Watch", r.resource, notWatched(r.resource, err))
+	// By kind: there are several watches of one resource.
+	r.store.problems.set("Watch", r.store.kind, notWatched(r.resource, err))
 }
 
 func notWatched(resource string, err error) []model.Problem {

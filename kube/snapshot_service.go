@@ -31,7 +31,10 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		slice, _ := snapshot.Slices.Get(key)
-		documents = append(documents, sliceObjectOf(slice))
+		document := sliceObjectOf(slice)
+		hosts, _ := snapshot.Hosts.Get(key)
+		nameEndpoints(document, slice, hosts)
+		documents = append(documents, document)
 	}
 	return documents
 }
@@ -39,19 +42,10 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 // serviceObjectOf names the type that has all that the Service has.
 func serviceObjectOf(s *model.Service) object {
 	spec := object{"type": corev1.ServiceTypeClusterIP, "clusterIPs": s.ClusterIPs}
-	var ports []object
-	for _, port := range s.Ports {
-		written := object{"protocol": port.Protocol, "port": port.Port}
-		if port.Name != "" {
-			written["name"] = port.Name
-		}
-		if port.NodePort != 0 {
-			written["nodePort"] = port.NodePort
-			spec["type"] = corev1.ServiceTypeNodePort
-		}
-		ports = append(ports, written)
+	spec["ports"] = portObjectsOf(s.Ports)
+	if slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
+		spec["type"] = corev1.ServiceTypeNodePort
 	}
-	spec["ports"] = ports
 	if len(s.ClusterIPs) > 0 {
 		spec["clusterIP"] = s.ClusterIPs[0]
 	}
@@ -92,6 +86,20 @@ func serviceObjectOf(s *model.Service) object {
 		written["status"] = object{"loadBalancer": object{"ingress": ingress}}
 	}
 	return written
+}
+
+func portObjectsOf(ports []model.ServicePort) (all []object) {
+	for _, port := range ports {
+		written := object{"protocol": port.Protocol, "port": port.Port}
+		if port.Name != "" {
+			written["name"] = port.Name
+		}
+		if port.NodePort != 0 {
+			written["nodePort"] = port.NodePort
+		}
+		all = append(all, written)
+	}
+	return all
 }
 
 func sliceObjectOf(s *model.EndpointSlice) object {

@@ -42,3 +42,18 @@ func (h *Hosts) Equal(other *Hosts) bool {
 	return h.SliceKey == other.SliceKey && h.Service == other.Service &&
 		slices.Equal(h.Ports, other.Ports) && slices.Equal(h.Hosts, other.Hosts)
 }
+
+// NameServer is what the agent of a node knows of the DNS server there.
+type NameServer uint8
+
+// What it may be.
+const (
+	NameServerUnknown NameServer = iota // it was not asked yet
+	NameServerAbsent                    // nobody listens
+	NameServerWell                      // it answers
+	NameServerHung                      // it listens, and does not answer
+)
+
+func (s NameServer) String() string {
+	return [...]string{"unknown", "absent", "well", "hung"}[s]
+}

@@ -34,7 +34,8 @@ type Snapshot struct {
 	// Of this node alone.
 	Links       Map[string, *Link]
 	Attachments Map[AttachmentKey, *Attachment]
-	Firewalls   *Firewalls // of others; nil until they are known
+	Firewalls   *Firewalls                // of others; nil until they are known
+	NameServers [len(Families)]NameServer // the DNS server, by family of its address
 }
 
 // PodOf returns the pod of an attachment of a node, and nil if it is not known.
