@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	netutils "k8s.io/utils/net"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -37,7 +38,7 @@ func labelled(labels map[string]string) bool {
 func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, *model.Service], error) {
 	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertService,
 		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs",
-		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort",
+		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort", "spec.ports.targetPort", "spec.selector",
 		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
 }
@@ -88,6 +89,7 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 		}
 	}
 	s.Affinity = affinity(spec)
+	var targets []model.ContainerPort
 	for i, port := range spec.Ports {
 		protocol, err := protocolOf(port.Protocol)
 		if err == nil && (port.Port < 1 || port.Port > 65535) {
@@ -100,9 +102,31 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 		s.Ports = append(s.Ports, model.ServicePort{
 			Name: intern(port.Name), Protocol: protocol, Port: uint16(port.Port), NodePort: uint16(port.NodePort),
 		})
+		targets = append(targets, targetOf(&port, protocol))
+	}
+	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
+		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targets}
 	}
 	to.value = s
 	return to
+}
+
+// answersDNS tells whether queries of DNS are sent to such a port: what finds names
+// in /etc/resolv.conf knows no other.
+func answersDNS(port model.ServicePort) bool { return port.Protocol == model.UDP && port.Port == 53 }
+
+// targetOf is where a port leads at the pods of a Service.
+func targetOf(port *corev1.ServicePort, protocol model.Protocol) model.ContainerPort {
+	target := model.ContainerPort{Protocol: protocol}
+	switch number := port.TargetPort.IntVal; {
+	case port.TargetPort.Type == intstr.String:
+		target.Name = intern(port.TargetPort.StrVal)
+	case number > 0 && number <= 65535:
+		target.Port = uint16(number)
+	default: // not said
+		target.Port = uint16(port.Port)
+	}
+	return target
 }
 
 // external tells whether a Service has more addresses than its ClusterIPs.

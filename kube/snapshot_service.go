@@ -40,8 +40,13 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 func serviceObjectOf(s *model.Service) object {
 	spec := object{"type": corev1.ServiceTypeClusterIP, "clusterIPs": s.ClusterIPs}
 	var ports []object
-	for _, port := range s.Ports {
+	for i, port := range s.Ports {
 		written := object{"protocol": port.Protocol, "port": port.Port}
+		if s.Serves != nil {
+			if written["targetPort"] = s.Serves.Ports[i].Port; s.Serves.Ports[i].Name != "" {
+				written["targetPort"] = s.Serves.Ports[i].Name
+			}
+		}
 		if port.Name != "" {
 			written["name"] = port.Name
 		}
@@ -52,6 +57,13 @@ func serviceObjectOf(s *model.Service) object {
 		ports = append(ports, written)
 	}
 	spec["ports"] = ports
+	if s.Serves != nil {
+		selector := object{}
+		for key, value := range s.Serves.Labels.All() {
+			selector[key] = value
+		}
+		spec["selector"] = selector
+	}
 	if len(s.ClusterIPs) > 0 {
 		spec["clusterIP"] = s.ClusterIPs[0]
 	}

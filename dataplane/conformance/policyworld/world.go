@@ -26,6 +26,8 @@ type World struct {
 func New(seed uint64) *World {
 	w := &World{Rand: rand.New(rand.NewPCG(seed, 6))}
 	w.PoliciesKnown = true
+	w.Network = model.DefaultNetwork()
+	w.Network.DNS.Service = nameservice
 	for _, name := range names[:1+w.IntN(len(names))] {
 		if !w.rarely() {
 			w.addNamespace(name)
@@ -43,6 +45,9 @@ func New(seed uint64) *World {
 	}
 	for range w.IntN(8) / 2 {
 		w.addClusterPolicy()
+	}
+	if !w.sometimes() {
+		w.addNameserver()
 	}
 	return w
 }
@@ -171,6 +176,9 @@ func (w *World) Everyone() (all []netip.Addr) {
 	all = append(all, strangers...)
 	for _, node := range w.Nodes.All() {
 		all = append(all, node.Addresses...)
+	}
+	if s, ok := w.Services.Get(nameservice); ok {
+		all = append(all, s.ClusterIPs...)
 	}
 	for _, pod := range w.Pods.All() {
 		all = append(all, Addresses(&w.Snapshot, pod)...)
