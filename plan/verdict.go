@@ -45,6 +45,13 @@ func Verdict(node *Node, packet Packet) Hop {
 	if spoofed(node.AntiSpoof, packet) {
 		return Hop{Spoofed: true}
 	}
+	directions := model.Directions[:]
+	if isQuery(node, packet) {
+		if denial := denied(node, packet, model.Egress); denial.Pod.IsValid() {
+			return Hop{Denied: denial}
+		}
+		directions = []model.Direction{model.Ingress}
+	}
 	hop := Hop{Reachable: true}
 	frontend, answer := Served(node, packet)
 	switch backends := targets(node, frontend, answer); {
@@ -65,7 +72,7 @@ func Verdict(node *Node, packet Packet) Hop {
 	if routed && found.Unreachable {
 		return Hop{}
 	}
-	if denial := denied(node, packet); denial.Pod.IsValid() {
+	if denial := denied(node, packet, directions...); denial.Pod.IsValid() {
 		return Hop{Denied: denial}
 	}
 	if routed {

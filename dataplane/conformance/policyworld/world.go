@@ -208,6 +208,9 @@ func (w *World) Connections(n int) (all []Connection) {
 		if c.Protocol = pick(w, protocols); w.rarely() {
 			c.Protocol, c.Port = 1, 0 // ICMP
 		}
+		if s, ok := w.Services.Get(nameservice); ok && w.IntN(8) == 0 {
+			c.Direction, c.Peer, c.Port = model.Egress, pick(w, s.ClusterIPs), 53
+		}
 		if model.FamilyOf(c.Pod) == model.FamilyOf(c.Peer) {
 			all = append(all, c)
 		}
