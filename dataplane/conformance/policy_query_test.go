@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,7 +65,6 @@ func (n *serviceNet) tellQueries(rules []model.PolicyRule) {
 	p.Rules[model.Egress] = rules
 	n.snapshot.Policies = n.snapshot.Policies.With(p.PolicyKey, p)
 	n.applyAll()
-	n.forgetFlows()
 }
 
 // TestPolicyQueries: whoever answers for the Service of DNS, who may ask it is
@@ -76,10 +76,12 @@ func TestPolicyQueries(t *testing.T) {
 		n.setService(names(), nil, number)
 		for name, told := range queryRules() {
 			n.tellQueries(told.rules)
+			n.forgetFlows()
 			n.asks(fmt.Sprintf("told of %s, it asks, and %s answers", name, where), one.pod, namesAt, told.want)
 		}
 	}
 	n.tellQueries(queryRules()["the usual rule"].rules)
+	n.forgetFlows()
 	n.asks("it calls who answers by its own address", one.pod, n.podAt(1), denies)
 	quiet := &model.ClusterPolicy{Name: "quiet", Namespaces: &model.Selector{}, Pods: &model.Selector{}}
 	quiet.Rules[model.Egress] = []model.ClusterRule{{Action: model.Deny, PolicyRule: queryRules()["the usual rule"].rules[0]}}
@@ -112,9 +114,44 @@ func TestPolicyQueriesUntracked(t *testing.T) {
 	n.serveAt(one.space, 53, names().ClusterIPs...)
 	for name, told := range queryRules() {
 		n.tellQueries(told.rules)
+		n.forgetFlows()
 		n.asks(fmt.Sprintf("told of %s, it asks its own node", name), one.pod, namesAt, told.want)
 	}
 	n.snapshot.Policies = n.snapshot.Policies.Without(model.PolicyKey{Namespace: "default", Name: "queries"})
 	n.applyAll()
 	n.asks("without policies", one.pod, namesAt, allows)
+}
+
+// TestPolicyCutsQueries: a connection to the Service of DNS ends when nobody may
+// ask it any more, and not because of who answers.
+func TestPolicyCutsQueries(t *testing.T) {
+	for _, family := range model.Families {
+		t.Run(family.String(), func(t *testing.T) {
+			n := newCutNet(t, true)
+			one, two := n.machines[0], n.machines[1]
+			n.setService(names(), nil, -2)
+			for key, slice := range n.snapshot.Slices.All() {
+				other := *slice
+				other.Ports = []model.EndpointPort{{Name: "tcp", Protocol: model.TCP, Port: portKept}}
+				n.snapshot.Slices = n.snapshot.Slices.With(key, &other)
+			}
+			usual := queryRules()["the usual rule"].rules
+			n.tellQueries(slices.Concat(usual, []model.PolicyRule{{Peers: queryRules()["other pods"].rules[0].Peers, AnyPort: true}}))
+			server := two.node.Address(family)
+			client, answers := n.keepTCP(one.pod, two.space, netip.AddrPortFrom(server, portKept), namesAt(family))
+			k := kept{name: "TCP to the Service of DNS", at: one, called: server, from: n.podOf(one, family), protocol: model.TCP}
+			other := netip.AddrPortFrom(n.podOf(two, family), portKept)
+			n.keepTCP(one.pod, two.pod, other, other)
+			n.tellQueries(usual)
+			n.untracked(kept{name: "TCP to a pod", at: one, called: other.Addr(), from: k.from, protocol: model.TCP})
+			if !says(client, answers) || !n.tracked(k) {
+				t.Error("it ended though the usual rule allows it")
+			}
+			n.tellQueries(nil)
+			n.untracked(k)
+			if says(answers, client) || says(client, answers) {
+				t.Error("it goes on though nothing allows it")
+			}
+		})
+	}
 }

@@ -128,7 +128,11 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 		return false
 	}
 	from, to := policy.Subject{Direction: model.Egress, Address: c.source}, policy.Subject{Direction: model.Ingress, Address: c.called}
-	if !plan.Decide(from, c.called, c.protocol, c.port).Accept {
+	called, port := c.called, c.port
+	if _, query := plan.Queries.Get(policy.Query{Protocol: c.protocol, At: c.asked}); query {
+		called, port = c.asked.Addr(), c.asked.Port()
+	}
+	if !plan.Decide(from, called, c.protocol, port).Accept {
 		return true
 	}
 	return !here[c.source] && !c.source.IsLoopback() && !plan.Decide(to, c.source, c.protocol, c.port).Accept

@@ -43,16 +43,17 @@ const (
 
 	ctTupleOrig, ctTupleReply, ctStatus, ctID, ctZone = 1, 2, 3, 12, 18
 
-	ctTupleIP, ctTupleProto      = 1, 2
-	ctProtoNumber, ctProtoSource = 1, 2
+	ctTupleIP, ctTupleProto                          = 1, 2
+	ctProtoNumber, ctProtoSource, ctProtoDestination = 1, 2, 3
 
 	ctExpected = 1 // a bit of the status
 )
 
 // tracked is a connection.
 type tracked struct {
-	source   netip.Addr // who called, before it was translated
-	called   netip.Addr // who answers: whom that was translated to
+	source   netip.Addr     // who called, before it was translated
+	asked    netip.AddrPort // whom it called, before that was translated; port 0 of protocols without ports
+	called   netip.Addr     // who answers: whom that was translated to
 	protocol model.Protocol
 	port     uint16 // of who answers; 0 of protocols without ports
 	related  bool   // another one asked for it
@@ -156,9 +157,11 @@ func readTracked(message []byte) (c tracked) {
 	for kind, value := range attributes(message) {
 		switch kind {
 		case ctTupleOrig:
-			c.source, c.protocol, _ = readTuple(value)
+			from, to, protocol := readTuple(value)
+			c.source, c.asked, c.protocol = from.Addr(), to, protocol
 		case ctTupleReply:
-			c.called, _, c.port = readTuple(value)
+			from, _, _ := readTuple(value)
+			c.called, c.port = from.Addr(), from.Port()
 		case ctStatus:
 			c.related = len(value) == 4 && binary.BigEndian.Uint32(value)&ctExpected != 0
 		case ctZone:
@@ -188,19 +191,23 @@ func keyOf(message []byte) (key []byte) {
 	return key
 }
 
-// readTuple reads the sender of one direction.
-func readTuple(tuple []byte) (source netip.Addr, protocol model.Protocol, port uint16) {
+// readTuple reads one direction.
+func readTuple(tuple []byte) (from, to netip.AddrPort, protocol model.Protocol) {
+	var source, destination netip.Addr
+	var ports [2]uint16
 	for kind, value := range attributes(tuple) {
 		for of, value := range attributes(value) {
 			switch {
 			case kind == ctTupleIP && of%2 == 1: // 1 in IPv4, and 3 in IPv6
 				source, _ = netip.AddrFromSlice(value)
+			case kind == ctTupleIP:
+				destination, _ = netip.AddrFromSlice(value)
 			case kind == ctTupleProto && of == ctProtoNumber && len(value) == 1:
 				protocol = model.Protocol(value[0])
-			case kind == ctTupleProto && of == ctProtoSource && len(value) == 2:
-				port = binary.BigEndian.Uint16(value)
+			case kind == ctTupleProto && (of == ctProtoSource || of == ctProtoDestination) && len(value) == 2:
+				ports[of-ctProtoSource] = binary.BigEndian.Uint16(value)
 			}
 		}
 	}
-	return source, protocol, port
+	return netip.AddrPortFrom(source, ports[0]), netip.AddrPortFrom(destination, ports[1]), protocol
 }
