@@ -162,6 +162,15 @@ func (n *nameserver) queries() (all model.Map[Query, struct{}]) {
 	return all
 }
 
+// Nameserver is the pod that the Service of DNS stands for at one of its addresses,
+// and the port of it that a port of the Service means; nil if it is no query.
+func (p *Plan) Nameserver(q Query) (stands *model.Pod, port uint16) {
+	if _, is := p.Queries.Get(q); !is {
+		return nil, 0
+	}
+	return p.nameserver.pod, p.nameserver.judged(q.At.Addr(), q.Protocol, q.At.Port())
+}
+
 // shiftsOf are those of a pod, which only the Service of DNS has.
 func (n *nameserver) shiftsOf(pod *model.Pod) []shift {
 	if n == nil || n.pod != pod {

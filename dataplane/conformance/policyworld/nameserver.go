@@ -16,7 +16,7 @@ func (w *World) addNameserver() {
 		Ports: []model.ServicePort{{Name: "dns", Protocol: model.UDP, Port: 53}, {Name: "dns-tcp", Protocol: model.TCP, Port: 53}},
 	}
 	if w.rarely() {
-		s.ClusterIPs = addresses("10.0.2.1") // a pod's, too
+		s.ClusterIPs = addresses("10.0.2.100") // among pods
 	}
 	serves := &model.Selected{Labels: w.labels()}
 	for _, port := range s.Ports {
