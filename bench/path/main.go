@@ -1,7 +1,8 @@
 // Command path measures what Fairlead's ways between nodes cost: one TCP stream
 // and TCP request and response from pod to pod, beside the same namespaces
 // joined by devices and routes made by hand, without a firewall; and what many
-// Services cost who connects to one of them. It prints median ratios of
+// Services cost who connects to one of them, and many policies who connects at
+// all. It prints median ratios of
 // interleaved pairs (A B B A …) with their 95 % intervals.
 //
 // It makes network namespaces of its own, without a link to the machine's
@@ -79,6 +80,8 @@ func tables() []table {
 		comparisons: []comparison{
 			{"10 Services / themselves", called(10), called(10), false},
 			{"30,000 Services / 10 Services", called(30_000), called(10), false},
+			{"10,000 policies / 10 policies", policed(10_000), policed(10), false},
+			{"10 policies / none", policed(10), fairlead("vxlan", true, 0), false},
 			{"a Service / the pod itself", called(10), fairlead("vxlan", true, 10), false},
 		},
 	}}
