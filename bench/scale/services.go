@@ -20,6 +20,9 @@ func (t task) String() string {
 	if t.Services > 0 {
 		text += fmt.Sprintf(", %d Services of %d endpoints", t.Services, t.Endpoints)
 	}
+	if t.Policies > 0 {
+		text += fmt.Sprintf(", %d policies", t.Policies)
+	}
 	return text
 }
 
@@ -111,7 +114,7 @@ func (c *cluster) changeEndpoints(context.Context) error {
 		if err := c.server.put(slicesPath, slice); err != nil {
 			return err
 		}
-		if err := nextGeneration(conn); err != nil {
+		if err := nextGeneration(conn, time.Minute); err != nil {
 			return err
 		}
 		c.result.Endpoints = append(c.result.Endpoints, time.Since(began))
@@ -120,9 +123,9 @@ func (c *cluster) changeEndpoints(context.Context) error {
 	return nil
 }
 
-// nextGeneration waits for the end of a transaction of nftables.
-func nextGeneration(conn *netlink.Conn) error {
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+// nextGeneration waits for the end of a transaction of nftables, but not longer.
+func nextGeneration(conn *netlink.Conn, longest time.Duration) error {
+	if err := conn.SetReadDeadline(time.Now().Add(longest)); err != nil {
 		return err
 	}
 	for {
