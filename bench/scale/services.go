@@ -102,7 +102,7 @@ func (c *cluster) changeEndpoints(context.Context) error {
 	if c.Services == 0 {
 		return nil
 	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+	conn, err := watchFilter()
 	if err != nil {
 		return err
 	}
@@ -121,6 +121,16 @@ func (c *cluster) changeEndpoints(context.Context) error {
 		time.Sleep(alone / 4)
 	}
 	return nil
+}
+
+// watchFilter follows all that changes in nftables.
+func watchFilter() (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+	if err != nil {
+		return nil, err
+	}
+	const buffer = 64 << 20 // one message for each element
+	return conn, conn.SetReadBuffer(buffer)
 }
 
 // nextGeneration waits for the end of a transaction of nftables, but not longer.
