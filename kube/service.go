@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	netutils "k8s.io/utils/net"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -37,7 +38,7 @@ func labelled(labels map[string]string) bool {
 func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, named], error) {
 	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertNamed,
 		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs", "spec.externalName",
-		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort",
+		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort", "spec.ports.targetPort", "spec.selector",
 		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
 }
@@ -89,6 +90,9 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	}
 	s.Affinity = affinity(spec)
 	s.Ports = servicePorts(spec, wrong)
+	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
+		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targetsOf(spec, s.Ports)}
+	}
 	to.value = s
 	return to
 }
@@ -109,6 +113,33 @@ func servicePorts(spec *corev1.ServiceSpec, wrong func(string, error)) (all []mo
 		})
 	}
 	return all
+}
+
+// answersDNS tells whether queries of DNS are sent to such a port: what finds names
+// in /etc/resolv.conf knows no other.
+func answersDNS(port model.ServicePort) bool { return port.Protocol == model.UDP && port.Port == 53 }
+
+// targetsOf are where ports lead at the pods of a Service.
+func targetsOf(spec *corev1.ServiceSpec, ports []model.ServicePort) (targets []model.ContainerPort) {
+	for _, known := range ports {
+		at := slices.IndexFunc(spec.Ports, func(port corev1.ServicePort) bool { return port.Name == known.Name })
+		targets = append(targets, targetOf(&spec.Ports[at], known.Protocol))
+	}
+	return targets
+}
+
+// targetOf is where a port leads at the pods of a Service.
+func targetOf(port *corev1.ServicePort, protocol model.Protocol) model.ContainerPort {
+	target := model.ContainerPort{Protocol: protocol}
+	switch number := port.TargetPort.IntVal; {
+	case port.TargetPort.Type == intstr.String:
+		target.Name = intern(port.TargetPort.StrVal)
+	case number > 0 && number <= 65535:
+		target.Port = uint16(number)
+	default: // not said
+		target.Port = uint16(port.Port)
+	}
+	return target
 }
 
 // external tells whether a Service has more addresses than its ClusterIPs.

@@ -42,7 +42,20 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 // serviceObjectOf names the type that has all that the Service has.
 func serviceObjectOf(s *model.Service) object {
 	spec := object{"type": corev1.ServiceTypeClusterIP, "clusterIPs": s.ClusterIPs}
-	spec["ports"] = portObjectsOf(s.Ports)
+	ports := portObjectsOf(s.Ports)
+	spec["ports"] = ports
+	if s.Serves != nil {
+		for i, target := range s.Serves.Ports {
+			if ports[i]["targetPort"] = target.Port; target.Name != "" {
+				ports[i]["targetPort"] = target.Name
+			}
+		}
+		selector := object{}
+		for key, value := range s.Serves.Labels.All() {
+			selector[key] = value
+		}
+		spec["selector"] = selector
+	}
 	if slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
 		spec["type"] = corev1.ServiceTypeNodePort
 	}

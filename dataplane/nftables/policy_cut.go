@@ -120,6 +120,9 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 	}
 	source, called, port := c.source(), c.called().Addr(), c.called().Port()
 	from, to := policy.Subject{Direction: model.Egress, Address: source}, policy.Subject{Direction: model.Ingress, Address: called}
+	if _, query := plan.Queries.Get(policy.Query{Protocol: c.protocol, At: c.forward.to}); query {
+		called, port = c.forward.to.Addr(), c.forward.to.Port()
+	}
 	if !plan.Decide(from, called, c.protocol, port).Accept {
 		return true
 	}

@@ -56,15 +56,48 @@ func (s *policies) addChains(b *batch) error {
 	if s.cut {
 		b.addMidstream(forward, input)
 	}
-	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	sent := s.addSent(b)
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, sent.Name))
 	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
 	}
 	b.rule(input, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
-	b.rule(input, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	b.rule(input, "", fromPods(), then(expr.VerdictJump, sent.Name))
 	return nil
+}
+
+// sentChain judges what pods send, but for queries, which were judged before they
+// were translated. The library cannot read its rules.
+const sentChain = "policy-sent"
+
+func (s *policies) addSent(b *batch) *nft.Chain {
+	sent := b.AddChain(chain(sentChain))
+	for i := range s.families {
+		m := &s.families[i]
+		after := word0 + headers[m.family].words
+		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
+			b.rule(sent, "", translated(), []expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(byte(protocol))}, []expr.Any{
+				originalDestination(m.family), meta(expr.MetaKeyL4PROTO, after), originalPort(after + 1), in(m.asked),
+			}, then(expr.VerdictReturn, ""))
+		}
+	}
+	b.rule(sent, "", then(expr.VerdictGoto, "policy-egress"))
+	return sent
+}
+
+// judgeQueries judges queries of pods in a chain that meets only the first packet
+// of a connection, before it is translated. Those that are not tracked are not,
+// and meet none: they are the node's own to answer, and judged in input.
+func (s *policies) judgeQueries(b *batch, first *nft.Chain) {
+	for i := range s.families {
+		m := &s.families[i]
+		after := word0 + headers[m.family].words
+		b.rule(first, "queries of pods", fromPods(), of(m.family), []expr.Any{
+			destination(m.family, word0), meta(expr.MetaKeyL4PROTO, after), destinationPort(after + 1), in(m.queries),
+		}, then(expr.VerdictJump, "policy-egress"))
+	}
 }
 
 // discoveryTypes matches what no policy is asked about.
