@@ -37,6 +37,8 @@ var rules = []rule{
 	{"kube", []string{"api", "model", "k8s.io", "sigs.k8s.io/yaml", "sigs.k8s.io/network-policy-api", "golang.org/x/sync", "google.golang.org/protobuf/encoding/protowire"}, "the only user of client-go, which so stays replaceable"},
 	{"dataplane/conformance", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "the suite compares data planes with the oracle"},
 	{"dataplane", []string{"model", "plan", "dataplane", "github.com/vishvananda", "github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/cilium/ebpf", "golang.org/x/sys"}, "data planes never see Kubernetes"},
+	{"servers/dns/daemon", []string{"*"}, "a place of wiring"},
+	{"servers/dns/forward", []string{"model", "plan/dns", "servers/dns", "github.com/miekg/dns"}, "asking others may cost what parsing any record costs; answering for the cluster may not"},
 	{"servers", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "servers never see Kubernetes"},
 	{"observe/probe", []string{"model", "golang.org/x/sys"}, "probes know addresses and names, and no cluster"},
 	{"observe/httpd", []string{"github.com/prometheus/client_golang"}, "it serves what others measured"},

@@ -130,6 +130,7 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
+		&nameServers{feed: feed, log: c.Log},
 		&rest{began: loop.began, log: c.Log},
 		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},

@@ -75,7 +75,7 @@ var groups = []struct {
 }{
 	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
-	{"Run in the cluster:", []string{"agent", "controller"}},
+	{"Run in the cluster:", []string{"agent", "controller", "dns"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
 	{"More:", []string{"completion", "help", "version"}},
 }
@@ -93,6 +93,7 @@ func root() *cobra.Command {
 		controllerCommand(),
 		debugCommand(),
 		demoCommand(),
+		dnsCommand(),
 		droppedCommand(),
 		dropsCommand(),
 		dumpCommand(),

@@ -56,8 +56,8 @@ type Client struct {
 	coordination coordination.CoordinationV1Interface
 	fairlead     rest.Interface
 
-	nodes, pods, services, slices, policies sparseClient
-	clusterPolicies, kinds                  rest.Interface
+	nodes, pods, services, slices, hosts, policies sparseClient
+	clusterPolicies, kinds                         rest.Interface
 
 	servers *servers     // nil with a kubeconfig
 	config  *rest.Config // as it was connected
@@ -199,6 +199,9 @@ func (c *Client) readSparsely(config *rest.Config, transport *http.Client) (err 
 		return err
 	}
 	if c.slices, err = newSparseClient(sparseSlices, config, transport); err != nil {
+		return err
+	}
+	if c.hosts, err = newSparseClient(sparseHosts, config, transport); err != nil {
 		return err
 	}
 	c.policies, err = newSparseClient(sparsePolicies, config, transport)

@@ -166,6 +166,9 @@ func seasonSlice(slice *discoveryv1.EndpointSlice, p pick) {
 	if p.Intn(4) == 0 {
 		p.entries(&slice.Labels, map[string]string{serviceProxyName: "x", corev1.IsHeadlessService: ""})
 	}
+	if p.Intn(4) == 0 {
+		p.entries(&slice.Labels, map[string]string{discoveryv1.LabelManagedBy: controllerOfSlices})
+	}
 	p.entries(&slice.Annotations, map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-01-02T03:04:05.5Z"})
 	slice.AddressType = discoveryv1.AddressType(p.of("IPv4", "IPv4", "IPv6", "FQDN"))
 	for i := range slice.Ports {

@@ -18,16 +18,16 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// notServed is a selector of what this node's Services are not made of: those
-// of another program, and headless ones, which have no address to serve. Both
-// Services and EndpointSlices carry the labels.
+// notServed is a selector of EndpointSlices of Services that this node does not
+// serve: those of another program, and headless ones, which have no address to
+// serve. Both Services and EndpointSlices carry the labels.
 const notServed = "!" + serviceProxyName + ",!" + corev1.IsHeadlessService
 
 // serviceProxyName is the label of KEP-2447.
 const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 
-// labelled tells whether an object is one of those. The API server leaves them
-// out of a watch; a file does not.
+// labelled tells whether an object is one of those. The API server leaves slices
+// out of a watch that are; a file does not.
 func labelled(labels map[string]string) bool {
 	_, others := labels[serviceProxyName]
 	_, headless := labels[corev1.IsHeadlessService]
@@ -35,9 +35,9 @@ func labelled(labels map[string]string) bool {
 }
 
 // See sparseNodes.
-func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, *model.Service], error) {
-	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertService,
-		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs",
+func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, named], error) {
+	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertNamed,
+		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs", "spec.externalName",
 		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort", "spec.ports.targetPort", "spec.selector",
 		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
@@ -89,7 +89,16 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 		}
 	}
 	s.Affinity = affinity(spec)
-	var targets []model.ContainerPort
+	s.Ports = servicePorts(spec, wrong)
+	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
+		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targetsOf(spec)}
+	}
+	to.value = s
+	return to
+}
+
+// servicePorts are those that can be understood.
+func servicePorts(spec *corev1.ServiceSpec, wrong func(string, error)) (all []model.ServicePort) {
 	for i, port := range spec.Ports {
 		protocol, err := protocolOf(port.Protocol)
 		if err == nil && (port.Port < 1 || port.Port > 65535) {
@@ -99,34 +108,35 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 			wrong(fmt.Sprintf("spec.ports[%d]", i), err)
 			continue
 		}
-		s.Ports = append(s.Ports, model.ServicePort{
+		all = append(all, model.ServicePort{
 			Name: intern(port.Name), Protocol: protocol, Port: uint16(port.Port), NodePort: uint16(port.NodePort),
 		})
-		targets = append(targets, targetOf(&port, protocol))
 	}
-	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
-		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targets}
-	}
-	to.value = s
-	return to
+	return all
 }
 
 // answersDNS tells whether queries of DNS are sent to such a port: what finds names
 // in /etc/resolv.conf knows no other.
 func answersDNS(port model.ServicePort) bool { return port.Protocol == model.UDP && port.Port == 53 }
 
-// targetOf is where a port leads at the pods of a Service.
-func targetOf(port *corev1.ServicePort, protocol model.Protocol) model.ContainerPort {
-	target := model.ContainerPort{Protocol: protocol}
-	switch number := port.TargetPort.IntVal; {
-	case port.TargetPort.Type == intstr.String:
-		target.Name = intern(port.TargetPort.StrVal)
-	case number > 0 && number <= 65535:
-		target.Port = uint16(number)
-	default: // not said
-		target.Port = uint16(port.Port)
+// targetsOf are where ports lead at the pods of a Service: of each that can be
+// understood.
+func targetsOf(spec *corev1.ServiceSpec) (all []model.ContainerPort) {
+	for _, port := range spec.Ports {
+		protocol, err := protocolOf(port.Protocol)
+		if err != nil || port.Port < 1 || port.Port > 65535 {
+			continue
+		}
+		target := model.ContainerPort{Protocol: protocol, Port: uint16(port.Port)}
+		switch number := port.TargetPort.IntVal; {
+		case port.TargetPort.Type == intstr.String:
+			target.Name, target.Port = intern(port.TargetPort.StrVal), 0
+		case number > 0 && number <= 65535:
+			target.Port = uint16(number)
+		}
+		all = append(all, target)
 	}
-	return target
+	return all
 }
 
 // external tells whether a Service has more addresses than its ClusterIPs.

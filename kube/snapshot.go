@@ -34,6 +34,7 @@ type nodeState struct {
 	Attachments []attachmentState `json:"attachments,omitempty"`
 	Firewalls   *firewallState    `json:"firewalls,omitempty"`
 	NoPolicies  bool              `json:"policiesUnknown,omitempty"` // they have not been read yet
+	NoNames     bool              `json:"namesUnknown,omitempty"`    // Services and endpoints of headless ones have not been read yet, or are not followed
 }
 
 // firewallState is what others filter with.
@@ -96,11 +97,11 @@ func (h *head) String() string {
 // EndpointSlices, ServiceCIDRs, NetworkPolicies, ClusterNetworkPolicies and the
 // Network as kubectl get -o yaml prints them, lists included, and NodeState
 // documents for the part of one node. Without a Network there are the defaults;
-// policies that are not there do not exist. Other kinds are errors, as are values
+// policies and names that are not there do not exist. Other kinds are errors, as are values
 // that cannot be understood; they name the document, counted from 1, the object
 // and the field.
 func ReadSnapshot(r io.Reader) (*model.Snapshot, error) {
-	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork(), PoliciesKnown: true}
+	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork(), PoliciesKnown: true, NamesKnown: true}
 	documents := utilyaml.NewYAMLReader(bufio.NewReader(r))
 	for number := 1; ; number++ {
 		document, err := documents.Read()
@@ -142,9 +143,9 @@ func addDocument(to *model.Snapshot, document []byte) error {
 	case h.Kind == "ClusterNetworkPolicy" && h.APIVersion == clusterPolicyVersion:
 		err = add(document, &to.ClusterPolicies, convertClusterPolicy, &found)
 	case h.Kind == "Service" && h.APIVersion == "v1":
-		err = add(document, &to.Services, convertService, &found)
+		err = addService(to, document, &found)
 	case h.Kind == "EndpointSlice" && h.APIVersion == discoveryv1.SchemeGroupVersion.String():
-		err = add(document, &to.Slices, convertSlice, &found)
+		err = addSlice(to, document, &found)
 	case h.Kind == "ServiceCIDR" && h.APIVersion == networkingv1.SchemeGroupVersion.String():
 		err = add(document, &to.ServiceCIDRs, convertServiceCIDR, &found)
 	case h.Kind == "Network" && h.APIVersion == v1alpha1.GroupVersion().String():
@@ -207,7 +208,7 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: coming: %w", nodeStateKind, err)
 	}
-	to.Former, to.Coming, to.PoliciesKnown = former, coming, !state.NoPolicies
+	to.Former, to.Coming, to.PoliciesKnown, to.NamesKnown = former, coming, !state.NoPolicies, !state.NoNames
 	if state.Firewalls != nil {
 		to.Firewalls = &model.Firewalls{}
 		for _, chain := range state.Firewalls.Drops {
@@ -256,6 +257,7 @@ func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
 		documents = append(documents, podObjectOf(pod))
 	}
 	documents = append(documents, serviceObjects(snapshot)...)
+	documents = append(documents, nameObjects(snapshot)...)
 	documents = append(documents, policyObjects(snapshot)...)
 	documents = append(documents, nodeStateOf(snapshot))
 	for _, document := range documents {
@@ -334,7 +336,7 @@ func podObjectOf(p *model.Pod) object {
 }
 
 func nodeStateOf(snapshot *model.Snapshot) nodeState {
-	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind, NoPolicies: !snapshot.PoliciesKnown}
+	state := nodeState{APIVersion: v1alpha1.GroupVersion().String(), Kind: nodeStateKind, NoPolicies: !snapshot.PoliciesKnown, NoNames: !snapshot.NamesKnown}
 	if snapshot.Former != nil {
 		state.Former = routingObjectOf(snapshot.Former)
 	}

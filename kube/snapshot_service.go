@@ -31,7 +31,10 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		slice, _ := snapshot.Slices.Get(key)
-		documents = append(documents, sliceObjectOf(slice))
+		document := sliceObjectOf(slice)
+		hosts, _ := snapshot.Hosts.Get(key)
+		nameEndpoints(document, slice, hosts)
+		documents = append(documents, document)
 	}
 	return documents
 }
@@ -39,30 +42,13 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 // serviceObjectOf names the type that has all that the Service has.
 func serviceObjectOf(s *model.Service) object {
 	spec := object{"type": corev1.ServiceTypeClusterIP, "clusterIPs": s.ClusterIPs}
-	var ports []object
-	for i, port := range s.Ports {
-		written := object{"protocol": port.Protocol, "port": port.Port}
-		if s.Serves != nil {
-			if written["targetPort"] = s.Serves.Ports[i].Port; s.Serves.Ports[i].Name != "" {
-				written["targetPort"] = s.Serves.Ports[i].Name
-			}
-		}
-		if port.Name != "" {
-			written["name"] = port.Name
-		}
-		if port.NodePort != 0 {
-			written["nodePort"] = port.NodePort
-			spec["type"] = corev1.ServiceTypeNodePort
-		}
-		ports = append(ports, written)
-	}
+	ports := portObjectsOf(s.Ports)
 	spec["ports"] = ports
 	if s.Serves != nil {
-		selector := object{}
-		for key, value := range s.Serves.Labels.All() {
-			selector[key] = value
-		}
-		spec["selector"] = selector
+		serves(spec, ports, s.Serves)
+	}
+	if slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
+		spec["type"] = corev1.ServiceTypeNodePort
 	}
 	if len(s.ClusterIPs) > 0 {
 		spec["clusterIP"] = s.ClusterIPs[0]
@@ -104,6 +90,34 @@ func serviceObjectOf(s *model.Service) object {
 		written["status"] = object{"loadBalancer": object{"ingress": ingress}}
 	}
 	return written
+}
+
+func portObjectsOf(ports []model.ServicePort) (all []object) {
+	for _, port := range ports {
+		written := object{"protocol": port.Protocol, "port": port.Port}
+		if port.Name != "" {
+			written["name"] = port.Name
+		}
+		if port.NodePort != 0 {
+			written["nodePort"] = port.NodePort
+		}
+		all = append(all, written)
+	}
+	return all
+}
+
+// serves writes whom a Service selects.
+func serves(spec object, ports []object, of *model.Selected) {
+	selector := object{}
+	for key, value := range of.Labels.All() {
+		selector[key] = value
+	}
+	spec["selector"] = selector
+	for i, target := range of.Ports {
+		if ports[i]["targetPort"] = target.Port; target.Name != "" {
+			ports[i]["targetPort"] = target.Name
+		}
+	}
 }
 
 func sliceObjectOf(s *model.EndpointSlice) object {

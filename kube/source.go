@@ -21,13 +21,16 @@ type Source struct {
 
 	problems *problems
 	synced   chan struct{}
-	first    chan struct{} // of turns
+	shared   *entrance // of turns
+
+	askNames   sync.Once
+	namesAsked chan struct{} // closed when somebody wants names
 }
 
 // Source returns a source of all that an agent follows: nodes, pods, Services
-// with what belongs to them, and the Network.
+// with what belongs to them, and the Network. What FollowNames says comes later.
 func (c *Client) Source() *Source {
-	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1)}
+	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), shared: newEntrance(), namesAsked: make(chan struct{})}
 }
 
 // NodeSource returns a source of nodes and the Network alone.
@@ -59,9 +62,17 @@ func (s *Source) Changed() <-chan struct{} {
 // is tried again, with growing pauses; Problems tells.
 func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 	type prepare = func(*model.Feed, func()) func(context.Context)
+	// Services, and the two watches that FollowNames begins.
+	named := after(3, func() {
+		feed.Edit(func(snapshot *model.Snapshot) { snapshot.NamesKnown = true })
+	})
+	services := func(feed *model.Feed, known func()) func(context.Context) {
+		once := sync.OnceFunc(named)
+		return s.services(feed, func() { known(); once() })
+	}
 	first, policies := []prepare{s.nodes, s.network}, []prepare(nil)
 	if !s.few {
-		first = append(first, s.podsOf, s.services, s.slices, s.serviceCIDRs)
+		first = append(first, s.podsOf, services, s.slices, s.serviceCIDRs)
 		policies = []prepare{s.namespaces, s.policies, s.clusterPolicies}
 	}
 	// The rest does not wait for policies, which we may not be allowed to read: what
@@ -75,6 +86,9 @@ func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 		known()
 	})
 	var group errgroup.Group
+	if !s.few {
+		group.Go(func() error { s.names(ctx, feed, named); return nil })
+	}
 	for _, prepare := range first {
 		run := prepare(feed, sync.OnceFunc(synced))
 		group.Go(func() error { run(ctx); return nil })
@@ -103,7 +117,7 @@ func (s *Source) turns(feed *model.Feed) *turns {
 	if s.few {
 		return nil
 	}
-	return &turns{first: s.first, agents: func() int {
+	return &turns{shared: s.shared, agents: func() int {
 		snapshot, _ := feed.Latest()
 		return snapshot.Nodes.Len()
 	}}
@@ -136,22 +150,6 @@ func (s *Source) podsOf(feed *model.Feed, known func()) func(context.Context) {
 				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Pods = edit(snapshot.Pods) })
 			},
 			synced: known, problems: s.problems, kind: "Pod",
-		},
-		turns: s.turns(feed),
-	})
-}
-
-func (s *Source) services(feed *model.Feed, known func()) func(context.Context) {
-	return watch(&reflection[model.ServiceKey, *model.Service]{
-		client: s.client.services, list: s.client.services.list, resource: "services", object: &arrival[model.ServiceKey, *model.Service]{}, label: notServed,
-		store: &store[model.ServiceKey, *model.Service]{
-			convert: convertFrom(convertService),
-			key:     func(service *model.Service) model.ServiceKey { return service.ServiceKey },
-			equal:   (*model.Service).Equal,
-			edit: func(edit func(model.Map[model.ServiceKey, *model.Service]) model.Map[model.ServiceKey, *model.Service]) {
-				feed.Edit(func(snapshot *model.Snapshot) { snapshot.Services = edit(snapshot.Services) })
-			},
-			synced: known, problems: s.problems, kind: "Service",
 		},
 		turns: s.turns(feed),
 	})

@@ -98,7 +98,7 @@ func (s *Source) clusterPoliciesOf(ctx context.Context, feed *model.Feed, kinds 
 			switch {
 			case kind == "":
 				feed.Edit(func(snapshot *model.Snapshot) { snapshot.ClusterPolicies = model.Map[string, *model.ClusterPolicy]{} })
-				s.problems.set("Watch", clusterPoliciesResource, nil)
+				s.problems.set("Watch", "ClusterNetworkPolicy", nil)
 				s.problems.replace("ClusterNetworkPolicy", nil)
 				known()
 			case kind != watched:

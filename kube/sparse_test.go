@@ -32,6 +32,7 @@ func TestSparse(t *testing.T) {
 	t.Run("Pod", func(t *testing.T) { bothWays(t, sparsePods, seasonPod) })
 	t.Run("Service", func(t *testing.T) { bothWays(t, sparseServices, seasonService) })
 	t.Run("EndpointSlice", func(t *testing.T) { bothWays(t, sparseSlices, seasonSlice) })
+	t.Run("Hosts", func(t *testing.T) { bothWays(t, sparseHosts, seasonSlice) })
 	t.Run("NetworkPolicy", func(t *testing.T) { bothWays(t, sparsePolicies, seasonPolicy) })
 }
 

@@ -43,15 +43,17 @@ func (h *Hosts) Equal(other *Hosts) bool {
 		slices.Equal(h.Ports, other.Ports) && slices.Equal(h.Hosts, other.Hosts)
 }
 
-// DNSOptions say how the names of the cluster are served.
-type DNSOptions struct {
-	Zone    string     // of the cluster, lower case, without a dot at the end
-	TTL     uint32     // of its records, in seconds
-	Service ServiceKey // whose ClusterIPs pods send their queries to
-}
+// NameServer is what the agent of a node knows of the DNS server there.
+type NameServer uint8
 
-// DefaultDNS is how a cluster's names are served that says nothing: as kubeadm
-// and the kubelets of most clusters have it.
-func DefaultDNS() DNSOptions {
-	return DNSOptions{Zone: "cluster.local", TTL: 5, Service: ServiceKey{Namespace: "kube-system", Name: "kube-dns"}}
+// What it may be.
+const (
+	NameServerUnknown NameServer = iota // it was not asked yet
+	NameServerAbsent                    // nobody listens
+	NameServerWell                      // it answers
+	NameServerHung                      // it listens, and does not answer
+)
+
+func (s NameServer) String() string {
+	return [...]string{"unknown", "absent", "well", "hung"}[s]
 }

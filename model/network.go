@@ -23,7 +23,7 @@ type Network struct {
 
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
-	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy && n.DNS == other.DNS &&
+	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy && n.DNS.Equal(&other.DNS) &&
 		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 

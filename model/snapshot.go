@@ -16,6 +16,9 @@ type Snapshot struct {
 	// of the headless ones among them.
 	Names Map[ServiceKey, *Name]
 	Hosts Map[SliceKey, *Hosts]
+	// NamesKnown says that all Services have been read, and all endpoints of
+	// headless ones: until then, nobody knows which names there are not.
+	NamesKnown bool
 
 	Namespaces      Map[string, *Namespace]
 	Policies        Map[PolicyKey, *Policy]
@@ -31,7 +34,8 @@ type Snapshot struct {
 	// Of this node alone.
 	Links       Map[string, *Link]
 	Attachments Map[AttachmentKey, *Attachment]
-	Firewalls   *Firewalls // of others; nil until they are known
+	Firewalls   *Firewalls                // of others; nil until they are known
+	NameServers [len(Families)]NameServer // the DNS server, by family of its address
 }
 
 // PodOf returns the pod of an attachment of a node, and nil if it is not known.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/dns"
 	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
@@ -30,9 +31,10 @@ type Node struct {
 	Service    *service.Plan
 	Policy     *policy.Plan
 	Firewall   *firewall.Plan
+	DNS        *dns.Listen
 	Problems   []model.Problem // of this node, sorted; those of the cluster are Cluster's
 
-	routes *route.Plan // as planned; Route has the sysctls of others as well
+	routes *route.Plan // as planned; Route has the sysctls and addresses of others as well
 }
 
 // Compute plans a node. prev is the plan computed last for the same node, or
@@ -60,9 +62,10 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	node.Problems = append(node.Problems, problems...)
 	node.Firewall, problems = firewall.Compute(prev.Firewall, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
+	node.DNS = dns.ComputeListen(prev.DNS, snapshot)
 	node.Route = prev.Route
-	if node.routes != prev.routes || node.HostPort != prev.HostPort || ofServices(node.Service) != ofServices(prev.Service) {
-		node.Route = withSysctls(node.routes, node.HostPort, ofServices(node.Service))
+	if node.routes != prev.routes || node.HostPort != prev.HostPort || ofServices(node.Service) != ofServices(prev.Service) || node.DNS != prev.DNS {
+		node.Route = withAddresses(withSysctls(node.routes, node.HostPort, ofServices(node.Service)), node.HostPort, node.DNS)
 	}
 	slices.SortFunc(node.Problems, model.Problem.Compare)
 	return node
@@ -82,6 +85,24 @@ func withSysctls(routes *route.Plan, ports *hostport.Plan, services model.Map[st
 	}
 	for path, value := range services.All() {
 		all.Sysctls = all.Sysctls.With(path, value)
+	}
+	return &all
+}
+
+// withAddresses makes addresses of DNS the node's own, by routes of type local.
+// What the node itself sends to them comes from its own address; else it would
+// come from that of DNS, which no other node could answer.
+func withAddresses(routes *route.Plan, ports *hostport.Plan, listen *dns.Listen) *route.Plan {
+	if routes == nil || listen == nil || listen.Addresses.Len() == 0 {
+		return routes
+	}
+	all := *routes
+	for addr := range listen.Addresses.All() {
+		local := route.Route{Local: true, Device: "lo"}
+		if ports != nil {
+			local.Source = ports.Own[model.FamilyOf(addr)]
+		}
+		all.Routes = all.Routes.With(model.HostPrefix(addr), local)
 	}
 	return &all
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/dns"
 	"github.com/fairlead-net/fairlead/plan/firewall"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/masquerade"
@@ -44,6 +45,9 @@ func Text(node *Node) string {
 		sections = append(sections, lines(f.Accepts, func(accept firewall.Accept, _ struct{}) string {
 			return fmt.Sprintf("accept %s", accept)
 		}))
+	}
+	if d := node.DNS; d != nil {
+		sections = append(sections, dnsText(d)...)
 	}
 	for _, problem := range node.Problems {
 		sections = append(sections, fmt.Sprintf("problem %s\n", problem))
@@ -133,6 +137,16 @@ func policyText(p *policy.Plan) []string {
 	}
 }
 
+func dnsText(p *dns.Listen) []string {
+	return []string{
+		lines(p.Ports, func(port dns.Port, _ struct{}) string { return fmt.Sprintf("dns at %s", port) }),
+		lines(p.Queries, func(port dns.Port, _ struct{}) string {
+			return fmt.Sprintf("dns answers %s, if somebody listens", port)
+		}),
+		lines(p.Own, func(port dns.Port, _ struct{}) string { return fmt.Sprintf("dns answers the node at %s", port) }),
+	}
+}
+
 func routeText(p *route.Plan) []string {
 	return []string{
 		lines(p.Sysctls, func(path, value string) string {
@@ -181,6 +195,9 @@ func RouteText(destination netip.Prefix, r route.Route) string {
 		return "unreachable " + destination.String()
 	}
 	text := destination.String()
+	if r.Local {
+		text = "local " + text
+	}
 	if r.Via.IsValid() {
 		text += " via " + r.Via.String()
 	}

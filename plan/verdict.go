@@ -5,6 +5,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/antispoof"
+	"github.com/fairlead-net/fairlead/plan/dns"
 	"github.com/fairlead-net/fairlead/plan/hostport"
 	"github.com/fairlead-net/fairlead/plan/route"
 	"github.com/fairlead-net/fairlead/plan/service"
@@ -29,6 +30,7 @@ type Hop struct {
 	Denied     Denial         // a policy forbids it: it is dropped, and the rest is zero
 	Dropped    bool           // the node drops it without a word, and the rest is zero
 	Reachable  bool           // false: the node refuses it, and the rest is zero
+	Here       bool           // the DNS server of the node answers it, untranslated and untracked, and the rest is zero
 	Pod        netip.AddrPort // the node's port or the Service leads here, where the packet goes on to; invalid: nowhere else
 	Device     string         // it leaves through; empty: the plan says nothing, the node's other routes decide
 	Via        netip.Addr     // next hop; invalid if the destination is on the link
@@ -51,6 +53,12 @@ func Verdict(node *Node, packet Packet) Hop {
 			return Hop{Denied: denial}
 		}
 		directions = []model.Direction{model.Ingress}
+	}
+	if here(node.DNS, packet) {
+		if denial := denied(node, packet, directions...); denial.Pod.IsValid() {
+			return Hop{Denied: denial}
+		}
+		return Hop{Reachable: true, Here: true}
 	}
 	hop := Hop{Reachable: true}
 	frontend, answer := Served(node, packet)
@@ -99,6 +107,16 @@ func spoofed(sources *antispoof.Plan, packet Packet) bool {
 	}
 	_, own := sources.Sources.Get(antispoof.Source{Device: packet.Device, MAC: packet.MAC, Address: packet.Source})
 	return !own || packet.Destination.IsLoopback()
+}
+
+// here tells whether the DNS server of the node is asked, which is known to be
+// well.
+func here(listen *dns.Listen, packet Packet) bool {
+	if listen == nil {
+		return false
+	}
+	_, is := listen.Own.Get(dns.Port{Protocol: packet.Protocol, At: netip.AddrPortFrom(packet.Destination, packet.Port)})
+	return is
 }
 
 // translated is the pod's port that a port of the node leads to; invalid if it

@@ -32,7 +32,7 @@ func targets(node *Node, frontend *service.Frontend, answer service.Answer) []ne
 // is not.
 func Served(node *Node, packet Packet) (*service.Frontend, service.Answer) {
 	services := node.Service
-	if services == nil {
+	if services == nil || here(node.DNS, packet) {
 		return nil, service.Answer{}
 	}
 	frontend, ok := services.Frontends.Get(service.VIP{

@@ -61,6 +61,7 @@ func Run(t *testing.T, subject func(*testing.T) Subject) {
 		"TunnelChanges":         (*suite).tunnelChanges,
 		"Cancelled":             (*suite).cancelled,
 		"AnyOrder":              (*suite).anyOrder,
+		"LocalAddresses":        (*suite).localAddresses,
 	}
 	for name, run := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -281,6 +282,33 @@ func (s *suite) missingSource() {
 	}
 	s.problem(problems, "route "+lonely.String(), "SourceMissing")
 	s.holds(without(&node, lonely))
+}
+
+// localAddresses become the node's own, and are not any more, also by a process
+// that starts.
+func (s *suite) localAddresses() {
+	bare := world().plan()
+	node, routes := *bare, *bare.Route
+	for i, prefix := range []string{"10.96.0.10/32", "fd96::a/128"} {
+		routes.Routes = routes.Routes.With(netip.MustParsePrefix(prefix), route.Route{Local: true, Device: "lo", Source: uplinkNetworks()[i].Addr()})
+	}
+	node.Route = &routes
+	subject := s.Start()
+	s.apply(subject, &node)
+	s.holds(&node)
+	s.Changes()
+	s.apply(s.Start(), &node)
+	s.unchanged("at a restart")
+	s.apply(subject, bare)
+	s.holds(bare)
+	s.apply(subject, &node)
+	s.RemoveDevice(uplink) // with which their source goes
+	s.AddDevice(uplink, uplinkNetworks()...)
+	subject.(dataplane.Forgetter).Forget()
+	s.apply(subject, &node)
+	s.holds(&node)
+	s.apply(s.Start(), bare)
+	s.holds(bare)
 }
 
 // deviceOfPodGone: the kernel has removed the route before the plan does.

@@ -225,6 +225,7 @@ func (k *kernel) Observed() *plan.Node {
 			is := route.Route{Unreachable: true}
 			if entry.Type != unix.RTN_UNREACHABLE {
 				is = route.Route{
+					Local:  entry.Type == unix.RTN_LOCAL,
 					Device: names[entry.LinkIndex],
 					Via:    addrOf(entry.Gw),
 					OnLink: entry.Flags&unix.RTNH_F_ONLINK != 0,

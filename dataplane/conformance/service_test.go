@@ -178,6 +178,8 @@ func (n *serviceNet) expected(of client, protocol model.Protocol, to netip.AddrP
 		choices := plan.Choices(at.plan, packet)
 		hop := plan.Verdict(at.plan, packet)
 		switch {
+		case hop.Here:
+			return []answer{{server: packet.Destination, seen: packet.Source}}
 		case hop.Dropped:
 			return []answer{{}}
 		case !hop.Reachable:

@@ -60,10 +60,10 @@ type Kernel struct {
 	changes  []string
 }
 
-// NewKernel returns a kernel without a device.
+// NewKernel returns a kernel without a device but that of loopback.
 func NewKernel() *Kernel {
 	return &Kernel{
-		devices: map[string][]netip.Prefix{}, foreign: map[netip.Prefix]string{},
+		devices: map[string][]netip.Prefix{"lo": nil}, foreign: map[netip.Prefix]string{},
 		vxlans: map[string]route.VXLAN{}, sysctls: map[string]string{},
 		addresses: map[route.Address]struct{}{}, neighbors: map[route.Neighbor]model.MAC{},
 		fdb: map[route.Station]netip.Addr{}, routes: map[netip.Prefix]route.Route{},

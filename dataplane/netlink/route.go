@@ -58,6 +58,9 @@ func (b *batch) putRoutes() error {
 			return err
 		}
 		other := b.inTheWay(destination)
+		if want.Local && other != nil && other.Type == unix.RTN_LOCAL {
+			return errLeft // some interface has the address, so it is the node's
+		}
 		if other != nil && b.succeeds(entry, other) {
 			return b.handle.RouteReplace(entry)
 		}
@@ -104,14 +107,18 @@ func (b *batch) routeOfOther(other *rtnl.Route) string {
 }
 
 func (b *batch) removeRoutes() error {
-	err := remove(b, &b.routes, routeItem(), func(destination netip.Prefix, _ route.Route) error {
-		return b.handle.RouteDel(&rtnl.Route{
+	err := remove(b, &b.routes, routeItem(), func(destination netip.Prefix, was route.Route) error {
+		entry := &rtnl.Route{
 			Dst:      ipNet(destination),
 			Protocol: Protocol, // the kernel removes no route of another's
 			Priority: priority(destination),
 			Table:    unix.RT_TABLE_MAIN,
 			Scope:    rtnl.SCOPE_NOWHERE, // any
-		})
+		}
+		if was.Local {
+			entry.Table, entry.Type = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
+		}
+		return b.handle.RouteDel(entry)
 	})
 	if err != nil {
 		return err
@@ -146,6 +153,8 @@ func (b *batch) route(destination netip.Prefix, r route.Route) (*rtnl.Route, err
 	case r.Unreachable:
 		entry.Type = unix.RTN_UNREACHABLE
 		return entry, nil
+	case r.Local:
+		entry.Type, entry.Table, entry.Scope = unix.RTN_LOCAL, unix.RT_TABLE_LOCAL, rtnl.SCOPE_HOST
 	case !r.Via.IsValid():
 		entry.Scope = rtnl.SCOPE_LINK
 	case r.OnLink:
@@ -195,9 +204,13 @@ func (b *batch) observeRoutes(names map[int]string) error {
 
 // ourForm tells whether a route is of the form that this version writes.
 func ourForm(entry *rtnl.Route) bool {
-	return entry.Table == unix.RT_TABLE_MAIN && entry.Priority == priority(prefixOf(entry.Dst)) &&
-		entry.Tos == 0 && len(entry.MultiPath) == 0 && entry.Encap == nil &&
-		(entry.Type == unix.RTN_UNICAST || entry.Type == unix.RTN_UNREACHABLE)
+	if entry.Priority != priority(prefixOf(entry.Dst)) || entry.Tos != 0 || len(entry.MultiPath) != 0 || entry.Encap != nil {
+		return false
+	}
+	if entry.Table == unix.RT_TABLE_LOCAL {
+		return entry.Type == unix.RTN_LOCAL
+	}
+	return entry.Table == unix.RT_TABLE_MAIN && (entry.Type == unix.RTN_UNICAST || entry.Type == unix.RTN_UNREACHABLE)
 }
 
 func seenRoute(entry *rtnl.Route, names map[int]string) route.Route {
@@ -205,6 +218,7 @@ func seenRoute(entry *rtnl.Route, names map[int]string) route.Route {
 		return route.Route{Unreachable: true}
 	}
 	return route.Route{
+		Local:  entry.Type == unix.RTN_LOCAL,
 		Device: names[entry.LinkIndex],
 		Via:    addrOf(entry.Gw),
 		OnLink: entry.Flags&int(rtnl.FLAG_ONLINK) != 0,

@@ -46,12 +46,14 @@ func newSources() sourceSet {
 func (p *Plane) addAntiSpoof(b *batch) error {
 	table := ourTable()
 	check := b.AddChain(&nft.Chain{Table: table, Name: "from-pod"})
+	p.addDNS(b)
 	prerouting := b.AddChain(&nft.Chain{
 		Name: "raw", Table: table, Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
 	})
 	b.rule(prerouting, "", fromPods(), then(expr.VerdictJump, check.Name))
 	guardLoopback(b, prerouting)
+	p.addQueries(b, prerouting)
 	// Pods that have host ports could else reach servers that trust 127.0.0.1:
 	// see hostport.Plan.Sysctls.
 	b.rule(check, "to the node's loopback interface", loopback(headers[model.IPv4].dest), counted(then(expr.VerdictDrop, "")...))

@@ -104,6 +104,10 @@ func destinationPort(register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
 }
 
+func sourcePort(register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: 2}
+}
+
 // The network of IPv4's loopback interface, 127.0.0.0/8, by its first byte.
 func loopback(offset uint32) []expr.Any {
 	return append(of(model.IPv4), address(offset, 1, word0), equal(127))

@@ -39,6 +39,7 @@ const Schema = 4
 type Plane struct {
 	known       bool   // the kernel holds rules and the actual sides of the mirrors
 	unsupported string // what the kernel lacks, once that is known
+	noSockets   bool   // it cannot tell whether somebody listens: see dns.go
 
 	rules                   rules // as they are, or are about to be
 	pods, cluster, excluded prefixes
@@ -50,6 +51,7 @@ type Plane struct {
 	serviceHairpins         addressPairs
 	services                services
 	policies                policies
+	queries                 queries
 	stale                   stale
 	cutter                  cutter
 	link                    *link
@@ -76,6 +78,8 @@ func New() *Plane {
 		clusterIPs:      newAddresses("cluster-ips", "addresses of Services, whose other ports are refused"),
 		serviceCIDRs:    newPrefixes("service-cidrs", "where those are from", "service drop"),
 		serviceHairpins: newPairs("service-hairpins", "pods of this node"),
+		queries:         newQueries(),
+		noSockets:       !knowsSockets(),
 	}
 	p.services = newServices(p.cluster.sets, p.clusterIPs.sets, p.serviceCIDRs.sets)
 	p.policies.init()
@@ -95,7 +99,8 @@ func (p *Plane) Guards() bool { return p.known }
 
 func (p *Plane) mirrors() []mirror {
 	return []mirror{&p.pods, &p.cluster, &p.excluded, &p.ports, &p.hairpins, &p.sources,
-		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services, &p.policies}
+		&p.clusterIPs, &p.serviceCIDRs, &p.serviceHairpins, &p.services, &p.policies,
+		&p.queries.at, &p.queries.here, &p.queries.own}
 }
 
 // Remove removes the table from the network namespace of the calling thread. It
@@ -145,6 +150,7 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 		}
 	}
 	problems := append(p.refused(node.Name), p.stale.forget(node.Name, &p.ports, node.Service)...)
+	problems = append(problems, p.withoutSockets(node)...)
 	return append(problems, p.cutter.follow(node)...), nil
 }
 
@@ -164,6 +170,7 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 		p.known = false // its chains come and go with a new table
 	}
 	p.policies.Desire(node.Policy)
+	p.queries.desire(node.DNS)
 	before := p.rules
 	p.rules = rulesOf(node)
 	p.stale.note(&p.ports)

@@ -119,6 +119,7 @@ func example() *plan.Node {
 	} {
 		node.HostPort.Ports = node.HostPort.Ports.With(port(model.TCP, at), netip.MustParseAddrPort(to))
 	}
+	node.DNS = exampleDNS()
 	return node
 }
 
@@ -415,14 +416,14 @@ func TestStart(t *testing.T) {
 	must(t, err)
 	var names []string
 	for _, chain := range chains {
-		if strings.HasPrefix(chain.Name, "service") || strings.HasPrefix(chain.Name, "policy") {
+		if strings.HasPrefix(chain.Name, "service") || strings.HasPrefix(chain.Name, "policy") || strings.HasPrefix(chain.Name, "dns") {
 			continue
 		}
 		names = append(names, chain.Table.Name+" "+chain.Name)
 	}
 	slices.Sort(names)
 	want := []string{
-		"fairlead forward", "fairlead from-pod", "fairlead hostport", "fairlead input", "fairlead output", "fairlead postrouting", "fairlead prerouting", "fairlead raw",
+		"fairlead forward", "fairlead from-pod", "fairlead hostport", "fairlead input", "fairlead output", "fairlead postrouting", "fairlead prerouting", "fairlead raw", "fairlead raw-output",
 		"foreign theirs",
 	}
 	if !slices.Equal(names, want) {

@@ -412,6 +412,7 @@ func withoutServices(list string) string {
 	for i, block := range blocks {
 		header, _, _ := strings.Cut(strings.TrimSpace(block), "{")
 		if strings.Contains(header, "service") || strings.Contains(header, "sticky") || strings.Contains(header, "cluster-ips") || strings.Contains(header, "policy") ||
+			strings.Contains(header, " dns") || strings.Contains(header, "raw-output") ||
 			strings.Contains(block, "jump policy") && !strings.Contains(block, "jump hostport") {
 			blocks[i] = ""
 		}
@@ -419,7 +420,7 @@ func withoutServices(list string) string {
 	blocks = slices.DeleteFunc(blocks, func(block string) bool { return block == "" })
 	var lines []string
 	for line := range strings.Lines(strings.Join(blocks, "\n\n")) {
-		if !strings.Contains(line, "jump service") && !strings.Contains(line, "jump policy") {
+		if !strings.Contains(line, "jump service") && !strings.Contains(line, "jump dns") && !strings.Contains(line, "jump policy") {
 			lines = append(lines, line)
 		}
 	}

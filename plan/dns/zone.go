@@ -19,8 +19,19 @@ type Name string
 type Zone struct {
 	Origin Name // the cluster's domain
 	TTL    uint32
+	// NS is the only name server of the zone, and the primary one in its SOA: the
+	// name of the Service that queries go to.
+	NS Name
+	// Serial is that of the SOA: the revision of the snapshot that the zone last
+	// changed with.
+	Serial uint32
 
-	names model.Map[Name, *Records]
+	names   model.Map[Name, *Records]
+	reverse model.Map[netip.Addr, *Records]
+	own     ranges
+	empty   *Records
+
+	made
 }
 
 // Records are what one name has. It is immutable. One without any exists all the
@@ -42,8 +53,18 @@ type SRV struct {
 
 // Lookup returns what a name has, and nil if there is no such name. It neither
 // allocates nor locks. Whether a name that is not there is the zone's to deny,
-// or somebody else's, Within tells.
+// or somebody else's, Authority tells.
 func (z *Zone) Lookup(name Name) *Records {
+	if of := reverseOf(name); of.IsValid() {
+		if !of.IsSingleIP() {
+			if z.own.holds(of) < 0 {
+				return nil
+			}
+			return z.empty
+		}
+		records, _ := z.reverse.Get(of.Addr())
+		return records
+	}
 	records, _ := z.names.Get(name)
 	return records
 }
@@ -54,4 +75,27 @@ func (z *Zone) Within(name Name) bool {
 		name = name[1+name[0]:]
 	}
 	return name == z.Origin
+}
+
+// Authority returns the zone that a name is in, if it is one of those that are
+// the cluster's own: its domain, or the reverse names of a range of addresses.
+// It is a part of the name itself, and the owner of the SOA. False: what the name
+// is, others say. It does not allocate.
+func (z *Zone) Authority(name Name) (Name, bool) {
+	if z.Within(name) {
+		return z.Origin, true
+	}
+	of := reverseOf(name)
+	if !of.IsValid() {
+		return "", false
+	}
+	if bits := z.own.holds(of); bits >= 0 {
+		return cut(name, of, bits), true
+	}
+	if of.IsSingleIP() {
+		if _, ok := z.reverse.Get(of.Addr()); ok {
+			return name, true
+		}
+	}
+	return "", false
 }

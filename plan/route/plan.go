@@ -100,6 +100,7 @@ type Address struct {
 // Route is the way to a destination that is its key.
 type Route struct {
 	Unreachable bool // packets are refused; the other fields are zero
+	Local       bool // the destination is an address of the node itself; Device is that of loopback
 
 	Device string
 	Via    netip.Addr // next hop; invalid if the destination is on the link itself

@@ -43,6 +43,9 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	}
 	c.Here = here(self, snapshot.Links)
 	c.place = newPlace(self, c.Here, config)
+	if c.place.dns = c.before.place.dns; snapshot.Network != nil {
+		c.place.dns = snapshot.Network.DNS.Service
+	}
 	if c.Sysctls.Len() != c.place.sysctls().Len() {
 		c.Sysctls = c.place.sysctls()
 	}
@@ -229,7 +232,7 @@ func (c *computation) addPort(s *model.Service, of *model.ServicePort, port Port
 	}
 	var cluster, local []netip.AddrPort
 	if !s.InternalLocal || external {
-		cluster = c.place.cluster(all)
+		cluster = c.place.cluster(c.place.elsewhere(s.ServiceKey, all))
 		c.addBackends(Pool{port, false}, cluster, s.Affinity)
 	}
 	if s.InternalLocal || external && s.ExternalLocal {

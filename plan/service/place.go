@@ -13,6 +13,7 @@ type place struct {
 	node, zone string
 	own        [len(model.Families)]netip.Addr // the first InternalIP of each family; invalid: none
 	config     model.Services
+	dns        model.ServiceKey                  // the Service of DNS
 	ports      [len(model.Families)][]netip.Addr // where node ports are, sorted, but for 127.0.0.1
 }
 
@@ -29,6 +30,20 @@ func newPlace(self *model.Node, here model.Map[netip.Addr, struct{}], config mod
 		}
 	}
 	return p
+}
+
+// elsewhere leaves out the DNS server of this node itself, unless it is the only
+// one. A query that goes the way of a Service is one that it did not take: it is
+// down or hangs, and who makes EndpointSlices may not know that yet.
+func (p *place) elsewhere(s model.ServiceKey, all []candidate) []candidate {
+	here := func(c candidate) bool { return slices.Contains(p.own[:], c.at.Addr()) }
+	if s != p.dns || !slices.ContainsFunc(all, here) {
+		return all
+	}
+	if others := slices.DeleteFunc(slices.Clone(all), here); usable(others) {
+		return others
+	}
+	return all
 }
 
 // networks are those of the configuration that are of a family.
@@ -55,7 +70,7 @@ func among(here model.Map[netip.Addr, struct{}], networks []netip.Prefix) (found
 // equal tells whether node ports are at the same addresses, and whether all else
 // is the same.
 func (p *place) equal(other *place) (same, ports bool) {
-	same = p.node == other.node && p.zone == other.zone && p.own == other.own && p.config.MasqueradeAll == other.config.MasqueradeAll
+	same = p.node == other.node && p.zone == other.zone && p.own == other.own && p.dns == other.dns && p.config.MasqueradeAll == other.config.MasqueradeAll
 	ports = p.config.LocalhostNodePorts == other.config.LocalhostNodePorts
 	for _, family := range model.Families {
 		ports = ports && slices.Equal(p.ports[family], other.ports[family])

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/servers/dns/daemon"
+	"github.com/fairlead-net/fairlead/servers/dns/privilege"
+)
+
+// dnsUser is who the DNS server is once it has begun: no user of the node.
+const dnsUser = 65532
+
+func dnsCommand() *cobra.Command {
+	config := daemon.Config{Version: Version}
+	var listen, clients []string
+	command := &cobra.Command{
+		Use:   "dns",
+		Short: "Answer DNS queries on this node (the DaemonSet does)",
+		Long: `Answer DNS queries on this node: for names of the cluster as the agent tells of
+them, and for all others as upstreams do. Started as root, it keeps the right to
+listen on port 53 and nothing else.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			config.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
+			if config.Listen, err = parseAll("--listen", listen, netip.ParseAddrPort); err != nil {
+				return err
+			}
+			if config.Clients, err = parseAll("--client", clients, netip.ParsePrefix); err != nil {
+				return err
+			}
+			if err := privilege.Drop(dnsUser, config.StateDir); err != nil {
+				return err
+			}
+			return daemon.Run(command.Context(), config)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&config.Socket, "socket", "/run/fairlead/dns/dns.sock", "where the agent of this node tells what the names are")
+	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/fairlead-dns", "keeps the names for a start without an agent; empty: not at all")
+	flags.StringSliceVar(&listen, "listen", nil, "address and port to answer at, by UDP and TCP, besides those that the agent says (repeatable)")
+	flags.StringSliceVar(&clients, "client", nil, "range of addresses that are answered, such as 127.0.0.0/8, besides those that the agent says (repeatable)")
+	return command
+}
+
+// parseAll reads all values of a flag.
+func parseAll[T any](flag string, texts []string, parse func(string) (T, error)) (all []T, err error) {
+	for _, text := range texts {
+		one, err := parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s %q: %w", flag, text, err)
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}

@@ -1,0 +1,83 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// door is one address that is listened at: several UDP sockets, among which the
+// kernel spreads the clients, and one of TCP.
+type door struct {
+	sockets  []*socket
+	listener net.Listener
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// mostSockets bounds how many UDP sockets an address has: one for each CPU, up to
+// so many. A core answers some 300,000 queries a second.
+const mostSockets = 8
+
+// openDoor listens at an address. It is open for both protocols, or not at all.
+func (s *Server) openDoor(ctx context.Context, at netip.AddrPort) (*door, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	d := &door{cancel: cancel}
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if failed := raw.Control(func(fd uintptr) { err = bindEarly(int(fd), at.Addr()) }); failed != nil {
+			return failed
+		}
+		return err
+	}}
+	var err error
+	if d.listener, err = config.Listen(ctx, "tcp", at.String()); err != nil {
+		cancel()
+		return nil, fmt.Errorf("listen on TCP %s: %w", at, err)
+	}
+	// A test may leave the choice of a port to the kernel.
+	at = netip.AddrPortFrom(at.Addr(), uint16(d.listener.Addr().(*net.TCPAddr).Port))
+	for range min(runtime.GOMAXPROCS(0), mostSockets) {
+		socket, err := listenUDP(at)
+		if err != nil {
+			d.close()
+			return nil, err
+		}
+		d.sockets = append(d.sockets, socket)
+	}
+	for _, socket := range d.sockets {
+		d.running.Go(func() { newLoop(s, socket).run(ctx, &d.running) })
+	}
+	d.running.Go(func() { s.accept(ctx, d.listener, &d.running) })
+	return d, nil
+}
+
+// close ends all that was open, and waits for it.
+func (d *door) close() {
+	d.cancel()
+	_ = d.listener.Close()
+	for _, socket := range d.sockets {
+		_ = socket.file.Close()
+	}
+	d.running.Wait()
+}
+
+// bindEarly lets a socket be bound to an address that the node does not have yet.
+func bindEarly(fd int, addr netip.Addr) error {
+	level, option := unix.SOL_IP, unix.IP_FREEBIND
+	if addr.Is6() {
+		level, option = unix.SOL_IPV6, unix.IPV6_FREEBIND
+		if err := unix.SetsockoptInt(fd, level, unix.IPV6_V6ONLY, 1); err != nil {
+			return fmt.Errorf("make the socket one of IPv6 only: %w", err)
+		}
+	}
+	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+		return fmt.Errorf("allow an address that the node does not have yet: %w", err)
+	}
+	return nil
+}

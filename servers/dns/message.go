@@ -1,0 +1,71 @@
+package dns
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fairlead-net/fairlead/plan/dns"
+)
+
+// message writes the answer to a message into a buffer. It returns nil if there
+// is none: for ever, or, if waits is set, until somebody was asked.
+func (a *answering) message(served *Served, message []byte, from asker, into []byte) []byte {
+	a.waits = false
+	fate, code := a.q.read(message)
+	if fate == ignore {
+		return nil
+	}
+	limit := a.q.size
+	if from.tcp {
+		limit = maxMessage
+	}
+	a.served, a.from = served, from
+	a.r.begin(a.q, into, limit)
+	if fate == refuse {
+		a.r.rcode = code
+	} else if !a.resolve() {
+		a.waits = true
+		return nil
+	}
+	return a.r.finish()
+}
+
+// askTime is how long a client waits for an answer from elsewhere at most. Its
+// own patience is 5 seconds, mostly.
+const askTime = 6 * time.Second
+
+// slow answers a message for which others have to be asked, in a goroutine that
+// is counted in running. If too much is under way already, it is answered at
+// once, with SERVFAIL. It keeps the message.
+func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
+	answer := answering{q: &query{}, r: &reply{}, random: 1}
+	if !s.pending.enter(from.addr) {
+		served := s.served.Load()
+		s.client(served, from.addr).Refused.Add(1)
+		answer.outside = nobody{}
+		send(answer.message(served, message, from, nil))
+		return
+	}
+	running.Go(func() {
+		defer s.pending.leave(from.addr)
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		answer.outside = inquiry{s.forward, ctx}
+		if reply := answer.message(s.served.Load(), message, from, nil); reply != nil {
+			send(reply)
+		}
+	})
+}
+
+// nobody is asked.
+type nobody struct{}
+
+func (nobody) find(_ Question, into []byte) ([]byte, found) { return into, failed }
+
+func cloneName(name dns.Name) dns.Name { return dns.Name(strings.Clone(string(name))) }
+
+// addressOf is the address in a TCP connection's.
+func addressOf(addr netip.AddrPort) netip.Addr { return addr.Addr().Unmap().WithZone("") }

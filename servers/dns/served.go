@@ -1,0 +1,48 @@
+package dns
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/dns"
+)
+
+// Served is all that a Server answers from, at one moment. It is immutable.
+type Served struct {
+	// Zone holds the names of the cluster; nil: it is not known, and everything is
+	// answered with SERVFAIL.
+	Zone *dns.Zone
+	// Old says that names may have come since that the zone lacks: it was saved
+	// before the node booted. What it lacks is answered with SERVFAIL then, which
+	// nobody remembers as NXDOMAIN is.
+	Old bool
+	// Revision of the agent's snapshot that the zone was made of. TXT of
+	// HealthName tells it.
+	Revision uint64
+	// Clients are who may ask. To others there is no answer at all, so that
+	// nobody is sent what they did not ask for.
+	Clients []netip.Prefix
+	// Pods of this node, by address.
+	Pods model.Map[netip.Addr, *Client]
+}
+
+// Client is who asks, as far as the Server tells clients apart: a pod of this
+// node, or all others. Its counters grow for ever.
+type Client struct {
+	Namespace, Name string // of the pod; empty: of no pod of this node
+
+	Queries  atomic.Uint64 // that were answered, one way or another
+	Outside  atomic.Uint64 // of those, what somebody else was asked
+	Refused  atomic.Uint64 // what was not asked elsewhere, because too much of the client's was under way
+	Negative atomic.Uint64 // answered with NXDOMAIN
+}
+
+// allows tells whether a client may ask.
+func (s *Served) allows(client netip.Addr) bool {
+	if _, ok := s.Pods.Get(client); ok {
+		return true
+	}
+	return slices.ContainsFunc(s.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+}
