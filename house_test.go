@@ -58,6 +58,7 @@ var rules = []rule{
 	{"lab/image", nil, "an image is a tar; it knows neither Kubernetes nor the lab"},
 	{"lab/world", []string{"github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys", "golang.org/x/sync"}, "machines know nothing of Kubernetes"},
 	{"lab/differ", []string{"model", "plan", "kube", "dataplane/nftables", "lab/build", "k8s.io/api", "k8s.io/apimachinery", "sigs.k8s.io/yaml", "github.com/vishvananda", "github.com/mdlayher/netlink", "golang.org/x/sys"}, "it compares the oracle, the data plane and upstream's own, object by object"},
+	{"lab/outside", []string{"github.com/miekg/dns", "golang.org/x/sync"}, "it speaks DNS, and knows neither Kubernetes nor the lab"},
 	{"lab", []string{"api", "deploy", "lab", "github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys", "golang.org/x/sync", "sigs.k8s.io/yaml"}, "it drives the binaries as a user would and tests what ships"},
 	{"deploy", nil, "what users apply, as it is"},
 	{"bench", []string{"*"}, "it measures all of it"},

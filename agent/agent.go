@@ -58,6 +58,7 @@ type Server interface {
 type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{} // closed once a plan can be made: all nodes, all pods and the Network are known
+	FollowNames()            // what only names are made of is wanted as well, from now on
 	troubled                 // of objects that were not understood
 }
 
@@ -117,6 +118,7 @@ func Run(ctx context.Context, c Config) error {
 		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(), drops: newDrops(&c, loop),
 	}
 	metrics.registry.MustRegister(state.collectors()...)
+	names := newNames(&c, feed, notices)
 
 	return c.together(ctx, feed, []Server{
 		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},
@@ -130,7 +132,7 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
-		&nameServers{feed: feed, log: c.Log}, &rest{began: loop.began, log: c.Log},
+		names, &nameServers{node: c.Node, feed: feed, told: names, log: c.Log}, &rest{began: loop.began, log: c.Log},
 		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),

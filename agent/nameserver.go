@@ -18,13 +18,16 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/dns"
+	"github.com/fairlead-net/fairlead/servers/dns/feed"
 )
 
-// nameServers tells the feed whether the DNS server of this node answers, at each
-// of its addresses. That nobody listens, the kernel sees by itself; what this is
-// for is a server that hangs.
+// nameServers tells the DNS server of this node where to listen, and the feed
+// whether it answers there. That nobody listens, the kernel sees by itself; what
+// this is for is a server that hangs.
 type nameServers struct {
+	node string
 	feed *model.Feed
+	told *feed.Sender // what it serves; nil: nobody is told
 	log  *slog.Logger
 }
 
@@ -42,7 +45,7 @@ func (w *nameServers) Run(ctx context.Context) error {
 	var listen *dns.Listen
 	for {
 		snapshot, changed := w.feed.Latest()
-		next := dns.ComputeListen(listen, snapshot)
+		next := w.follow(listen, snapshot)
 		if next == nil || next.Addresses.Len() == 0 {
 			listen = next
 			w.tell(model.Families[:], model.NameServerUnknown)
@@ -59,6 +62,15 @@ func (w *nameServers) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// follow computes what the server is told, and tells it.
+func (w *nameServers) follow(last *dns.Listen, snapshot *model.Snapshot) *dns.Listen {
+	next := dns.ComputeListen(last, snapshot, w.node)
+	if next != nil && next != last && w.told != nil {
+		w.told.Serve(feed.Serving{Listen: next.Serve, Clients: next.Clients, Node: w.node})
+	}
+	return next
 }
 
 // askAll asks at all addresses side by side, until the addresses change.
@@ -82,7 +94,7 @@ func (w *nameServers) askAll(ctx context.Context, zone string, listen *dns.Liste
 	}
 	for {
 		snapshot, changed := w.feed.Latest()
-		next := dns.ComputeListen(listen, snapshot)
+		next := w.follow(listen, snapshot)
 		if next == nil || !sameKeys(next.Addresses, listen.Addresses) || snapshot.Network.DNS.Zone != zone {
 			cancel()
 			return

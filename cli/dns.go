@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fairlead-net/fairlead/agent"
 	"github.com/fairlead-net/fairlead/servers/dns/daemon"
 	"github.com/fairlead-net/fairlead/servers/dns/privilege"
 )
 
 // dnsUser is who the DNS server is once it has begun: no user of the node.
-const dnsUser = 65532
+const dnsUser = agent.DNSUser
 
 func dnsCommand() *cobra.Command {
 	config := daemon.Config{Version: Version}

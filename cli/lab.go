@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/lab"
+	"github.com/fairlead-net/fairlead/lab/outside"
 )
 
 // labFlags are what all verbs of the lab share.
@@ -28,7 +30,7 @@ It needs root, and leaves nothing behind after "down".`,
 		labKubectlCommand(flags), labExecCommand(flags), labShellCommand(flags), labLogsCommand(flags),
 		labImagesCommand(flags), labNodeCommand(flags), labLinkCommand(flags), labPartitionCommand(flags),
 		labAPIServerCommand(flags), labServiceCommand(flags), labAgentCommand(flags),
-		labMachineInitCommand(), labMachineEnterCommand(), labPortalCommand(),
+		labMachineInitCommand(), labMachineEnterCommand(), labPortalCommand(), labOutsideCommand(),
 	)
 	return command
 }
@@ -81,7 +83,7 @@ Lab %[1]s is up. Try:
 	set.String("family", string(lab.Dual), "address families: ipv4, ipv6 or dual")
 	set.IntSliceVar(&config.MTU, "mtu", []int{1500}, "MTU of the segments, in bytes; one for each, such as 9000,1500")
 	set.StringVar(&config.KubeProxy, "kube-proxy", "", "mode of kube-proxy: nftables, iptables or none (the default, unless the network is none)")
-	set.StringVar(&config.DNS, "dns", "coredns", "cluster DNS: coredns or none")
+	set.StringVar(&config.DNS, "dns", "coredns", "cluster DNS: coredns, fairlead or none")
 	set.StringVar(&config.Network, "network", "fairlead", "pod network: fairlead or none")
 	set.StringVar(&config.Source, "source", "", "checkout of Fairlead to build (default: the one around the working directory)")
 	return command
@@ -172,6 +174,20 @@ func labImagesBuildCommand(flags *labFlags) *cobra.Command {
 	command.Flags().StringVar(&revision, "revision", "", "commit of the checkout to build; the checkout as it is if the commit is not there")
 	command.Flags().StringVar(&manifest, "manifest", "", "file to write what that commit deploys to, with this image")
 	return command
+}
+
+func labOutsideCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "outside ADDRESS…", Short: "Answer queries of DNS as a lab's internet", Hidden: true,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			addresses, err := parseAll("ADDRESS", args, netip.ParseAddr)
+			if err != nil {
+				return err
+			}
+			return outside.Run(command.Context(), addresses)
+		},
+	}
 }
 
 func labPortalCommand() *cobra.Command {

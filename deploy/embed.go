@@ -20,3 +20,12 @@ import (
 //
 //go:embed fairlead.yaml
 var Manifest []byte
+
+// DNS is dns.yaml, and DNSService dns-service.yaml: the DNS server of each node,
+// and the Service that it is reached by in a cluster that has none.
+//
+//go:embed dns.yaml
+var DNS []byte
+
+//go:embed dns-service.yaml
+var DNSService []byte

@@ -22,6 +22,7 @@ func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] 
 	to.masquerade(&spec.Masquerade)
 	to.services(&spec.Services)
 	to.policy(&spec.Policy)
+	to.dns(&spec.DNS)
 	to.foreignFirewall(spec.ForeignFirewall)
 	for i, plugin := range spec.CNI.Plugins {
 		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
@@ -168,6 +169,9 @@ func networkObjectOf(n *model.Network) object {
 	}
 	if n.Policy.CutEstablished {
 		spec["policy"] = object{"established": cutEstablished}
+	}
+	if dns := dnsObjectOf(&n.DNS); dns != nil {
+		spec["dns"] = dns
 	}
 	if n.ForeignFirewall != "" {
 		spec["foreignFirewall"] = n.ForeignFirewall

@@ -36,7 +36,7 @@ type Config struct {
 	Family    Family // Dual if empty
 	MTU       []int  // of each segment of nodes, in bytes; the last is also that of those left; 1500 if empty
 	KubeProxy string // nftables (if empty), iptables or none
-	DNS       string // coredns (if empty) or none
+	DNS       string // coredns (if empty), fairlead or none
 	Network   string // fairlead (if empty) or none
 
 	Source string // checkout to build from; empty means the one around the working directory
@@ -94,10 +94,9 @@ func (c Config) Complete() (Config, error) {
 	oneOf("family", string(c.Family), string(IPv4), string(IPv6), string(Dual))
 	oneOf("kube-proxy", c.KubeProxy, "nftables", "iptables", None)
 	oneOf("network", c.Network, "fairlead", None)
-	if c.DNS == "fairlead" {
-		wrong("dns: Fairlead does not serve DNS yet; use coredns or none")
-	} else {
-		oneOf("dns", c.DNS, "coredns", None)
+	oneOf("dns", c.DNS, "coredns", "fairlead", None)
+	if c.DNS == "fairlead" && c.Network == None {
+		wrong("dns: Fairlead's DNS is told of names by Fairlead's agents; use it with network fairlead")
 	}
 	if len(mistakes) > 0 {
 		return c, fmt.Errorf("the lab cannot be made: %w", errors.Join(mistakes...))

@@ -45,7 +45,7 @@ func TestConfigMistakes(t *testing.T) {
 		{Config{MTU: []int{9000, 575}, Family: IPv4}, "mtu:"},
 		{Config{Family: "ipx"}, "family:"},
 		{Config{KubeProxy: "ipvs"}, "kube-proxy:"},
-		{Config{DNS: "fairlead"}, "does not serve DNS yet"},
+		{Config{DNS: "fairlead", Network: None}, "told of names by"},
 		{Config{DNS: "bind"}, "dns:"},
 		{Config{Network: "flannel"}, "network:"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"strings"
 	"text/template"
 
 	"github.com/fairlead-net/fairlead/deploy"
@@ -19,10 +20,17 @@ func (l *Lab) manifests() ([]byte, error) {
 		all.Write(deploy.Manifest)
 		all.WriteString("\n---\n")
 	}
-	if l.state.Config.DNS == None {
+	manifest := corednsManifest
+	switch l.state.Config.DNS {
+	case None:
 		return all.Bytes(), nil
+	case "fairlead":
+		all.Write(deploy.DNS)
+		// In the lab the address is that of its own plan.
+		service := strings.Split(corednsManifest, "\n---\n")
+		manifest = "---\n" + service[len(service)-1]
 	}
-	parsed, err := template.New("coredns.yaml").Parse(corednsManifest)
+	parsed, err := template.New("coredns.yaml").Parse(manifest)
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest of CoreDNS: %w", err)
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/fairlead-net/fairlead/lab/world"
 )
@@ -179,5 +180,13 @@ func (l *Lab) internet() world.Machine {
 	internet.Services = []world.Service{{
 		Name: "http", Argv: []string{binDir + "/agnhost", "netexec", "--http-port=80", "--udp-port=80"},
 	}}
+	if l.state.Fairlead != "" { // else it is of a lab of before
+		internet.Binds = append(internet.Binds, world.Bind{Source: filepath.Dir(l.state.Fairlead), Target: ownDir, ReadOnly: true})
+		names := world.Service{Name: "dns", Argv: []string{ownDir + "/fairlead", "lab", "outside"}}
+		for _, addr := range l.Addresses(Internet) {
+			names.Argv = append(names.Argv, addr.String())
+		}
+		internet.Services = append(internet.Services, names)
+	}
 	return internet
 }

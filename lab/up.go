@@ -225,6 +225,10 @@ func (l *Lab) install(ctx context.Context, s *steps) error {
 	}
 	if config.DNS != None {
 		if err := s.do("cluster DNS is ready", func() error {
+			if config.DNS == "fairlead" {
+				ready := fmt.Sprintf("--for=jsonpath={.status.numberReady}=%d", len(l.state.Nodes))
+				return l.waitFor(ctx, "node1", "kubelet", ready, "--namespace=kube-system", "daemonset/fairlead-dns")
+			}
 			return l.waitFor(ctx, "node1", "kubelet", "--for=condition=Available", "--namespace=kube-system", "deployment/coredns")
 		}); err != nil {
 			return err

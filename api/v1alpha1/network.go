@@ -83,6 +83,11 @@ type NetworkSpec struct {
 	// +optional
 	Policy Policy `json:"policy,omitempty"`
 
+	// DNS configures the names of the cluster, and how those outside of it are
+	// found, where fairlead-dns runs.
+	// +optional
+	DNS DNS `json:"dns,omitempty"`
+
 	// ForeignFirewall is what is done where another program's firewall on a node,
 	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
 	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD

@@ -24,11 +24,7 @@ func (a *answering) elsewhere(name dns.Name) state {
 		r.minimal(name, minimalTTL)
 		return complete
 	}
-	answer, fate := a.outside.find(Question{
-		Name: name, Type: q.kind, Class: q.class, DNSSEC: q.signatures,
-		CheckingDisabled: q.flags&flagCD != 0, Client: a.from.addr, TCP: a.from.tcp,
-	}, a.scratch[:0])
-	a.scratch = answer
+	answer, fate := a.find(name)
 	switch {
 	case fate == later:
 		return waiting
@@ -44,6 +40,15 @@ func (a *answering) elsewhere(name dns.Name) state {
 		r.fail(serverFailure)
 	}
 	return complete
+}
+
+// find finds what somebody else says of a name.
+func (a *answering) find(name dns.Name) (answer []byte, fate found) {
+	a.scratch, fate = a.outside.find(Question{
+		Name: name, Type: a.q.kind, Class: a.q.class, DNSSEC: a.q.signatures,
+		CheckingDisabled: a.q.flags&flagCD != 0, Client: a.from.addr, TCP: a.from.tcp,
+	}, a.scratch[:0])
+	return a.scratch, fate
 }
 
 // take makes a whole message, in answer to the same question, this reply. It

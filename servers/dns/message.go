@@ -23,6 +23,10 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 		limit = maxMessage
 	}
 	a.served, a.from = served, from
+	a.client = a.others
+	if client, ok := served.Pods.Get(from.addr); ok {
+		a.client = client
+	}
 	a.r.begin(a.q, into, limit)
 	if fate == refuse {
 		a.r.rcode = code
@@ -41,12 +45,13 @@ const askTime = 6 * time.Second
 // is counted in running. If too much is under way already, it is answered at
 // once, with SERVFAIL. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
-	answer := answering{q: &query{}, r: &reply{}, random: 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &s.others, random: 1}
 	if !s.pending.enter(from.addr) {
 		served := s.served.Load()
-		s.client(served, from.addr).Refused.Add(1)
 		answer.outside = nobody{}
-		send(answer.message(served, message, from, nil))
+		reply := answer.message(served, message, from, nil)
+		answer.client.Refused.Add(1)
+		send(reply)
 		return
 	}
 	running.Go(func() {

@@ -25,7 +25,8 @@ type answering struct {
 	served  *Served
 	q       *query
 	r       *reply
-	client  *Client
+	others  *Client // who is no pod of this node
+	client  *Client // who asks
 	from    asker
 	outside outside
 	random  uint32 // chooses which of several records is the first
@@ -76,6 +77,7 @@ const (
 	chained  state = iota // the name stands for another one
 	complete              // all is written
 	waiting               // somebody has to be asked
+	denied                // there is no such name
 )
 
 // link writes what one name of a chain has, the first of which is the question's.
@@ -95,6 +97,9 @@ func (a *answering) link(name dns.Name) (next dns.Name, _ state) {
 	}
 	switch {
 	case records == nil:
+		if next, done := a.complete(name); done != denied {
+			return next, done
+		}
 		a.missing(nameError)
 		return "", complete
 	case records.CNAME == "" || a.q.kind == typeCNAME || a.q.kind == typeANY:

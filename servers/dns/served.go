@@ -24,6 +24,10 @@ type Served struct {
 	// Clients are who may ask. To others there is no answer at all, so that
 	// nobody is sent what they did not ask for.
 	Clients []netip.Prefix
+	// Complete makes the first query of a pod's search have the answer of the last,
+	// where Search is the node's own path, behind that of the cluster.
+	Complete bool
+	Search   []dns.Name
 	// Pods of this node, by address.
 	Pods model.Map[netip.Addr, *Client]
 }

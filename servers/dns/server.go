@@ -126,14 +126,6 @@ func (s *Server) close(doors map[netip.AddrPort]*door, stays func(netip.AddrPort
 	}
 }
 
-// client returns what is counted of who asks.
-func (s *Server) client(served *Served, addr netip.Addr) *Client {
-	if client, ok := served.Pods.Get(addr); ok {
-		return client
-	}
-	return &s.others
-}
-
 // memory finds what is known of the outside without asking.
 type memory struct{ Forwarder }
 

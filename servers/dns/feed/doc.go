@@ -19,9 +19,10 @@
 // differences. What was put and is gone counts as of the next revision, all of it
 // at once. Until the agent has read all of the cluster's Services there is no
 // revision, and the server answers with what it knows from before. The server
-// says which revision it serves:
+// says which revision it serves, and all that users have to mend of what it does:
 //
 //	{"kind":"served","put":{"revision":18}}
+//	{"kind":"problems","put":[{"Kind":"Network","Name":"default","Field":"spec.dns.upstreams"}]}
 //
 // Kinds and fields that an end does not know it ignores; what is missing is empty.
 // So an agent and a server of different versions understand each other. The

@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/fairlead-net/fairlead/model"
 )
 
 // Receiver hears what the agent says. When the agent is gone, what was heard last
@@ -23,6 +27,40 @@ type Receiver struct {
 	Log   *slog.Logger
 
 	connected atomic.Bool
+
+	mu       sync.Mutex
+	out      *writer // to the agent that there is; nil: there is none
+	problems []model.Problem
+}
+
+// maxProblems are told at most: one mistake may show in many ways.
+const maxProblems = 16
+
+// Tell tells the agent all that there is to mend. It does not wait for it.
+func (r *Receiver) Tell(problems ...model.Problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.problems = slices.Clone(problems[:min(len(problems), maxProblems)])
+	r.say("problems", r.problems)
+}
+
+// say says something, if there is an agent. mu is held. A failure shows when the
+// agent is heard.
+func (r *Receiver) say(kind string, put any) {
+	if r.out != nil && r.out.put(kind, put) == nil {
+		_ = r.out.to.Flush()
+	}
+}
+
+// meet begins to talk to an agent, or ends that.
+func (r *Receiver) meet(out *writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out = out
+	r.say("hello", hello{Version: Version, Program: r.Program})
+	if len(r.problems) > 0 {
+		r.say("problems", r.problems)
+	}
 }
 
 // Pauses before the agent is dialled again: it is on this node, and starts in a
@@ -70,13 +108,8 @@ func (r *Receiver) converse(ctx context.Context) (heard bool, err error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	out := writer{to: bufio.NewWriter(conn)}
-	if err := out.put("hello", hello{Version: Version, Program: r.Program}); err != nil {
-		return false, err
-	}
-	if err := out.to.Flush(); err != nil {
-		return false, fmt.Errorf("greet the agent: %w", err)
-	}
+	r.meet(&writer{to: bufio.NewWriter(&timed{conn.(*net.UnixConn)})})
+	defer r.meet(nil)
 	listener := listen(r.State)
 	lines := json.NewDecoder(bufio.NewReaderSize(conn, 32<<10))
 	for {
@@ -98,11 +131,8 @@ func (r *Receiver) converse(ctx context.Context) (heard bool, err error) {
 		if l.Kind != "revision" {
 			continue
 		}
-		if err := out.put("served", revision{Revision: r.State.Snapshot.Revision}); err != nil {
-			return heard, err
-		}
-		if err := out.to.Flush(); err != nil {
-			return heard, fmt.Errorf("answer the agent: %w", err)
-		}
+		r.mu.Lock()
+		r.say("served", revision{Revision: r.State.Snapshot.Revision})
+		r.mu.Unlock()
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ const Socket = "dns.sock"
 const (
 	maxServers = 4                // connections at one time: of a server, and the next one of an upgrade
 	takeTime   = 10 * time.Second // for a server to take what is written
-	maxAnswer  = 4096             // bytes of a line of a server
+	maxAnswer  = 32 << 10         // bytes of a line of a server
 )
 
 // Sender tells servers of a node what names are made of. It reads a Feed, which it
@@ -38,11 +39,18 @@ type Sender struct {
 	Program string // version of Fairlead
 	Boot    string // of the node
 	Log     *slog.Logger
+	// Asked is called when a server has dialled: from then on somebody wants names.
+	// It must not block. It may be nil.
+	Asked func()
+	// Tell is called with all that servers have found to mend, whenever that has
+	// changed; nil: nobody wants to know.
+	Tell func(...model.Problem)
 
 	mu      sync.Mutex
 	serving Serving
 	changed chan struct{} // closed and replaced with serving
 	servers []*server     // the newest last
+	told    []model.Problem
 }
 
 // server is one that is connected.
@@ -52,6 +60,8 @@ type server struct {
 	told    uint64 // revision that was said last
 	covered uint64 // latest one that says nothing else
 	serves  uint64 // what the server says
+	// problems are what it has found.
+	problems []model.Problem
 }
 
 // Serve says how the server answers from now on. It does not block.
@@ -154,6 +164,9 @@ func (s *Sender) accept(ctx context.Context, listener *net.UnixListener) error {
 			_ = conn.Close()
 			continue
 		}
+		if s.Asked != nil {
+			s.Asked()
+		}
 		to := s.enter(conn)
 		talking.Go(func() {
 			defer s.leave(to)
@@ -199,8 +212,25 @@ func (s *Sender) leave(to *server) {
 	for i, other := range s.servers {
 		if other == to {
 			s.servers = append(s.servers[:i:i], s.servers[i+1:]...)
+			s.tell()
 			return
 		}
+	}
+}
+
+// tell tells what is to be mended. mu is held, so that it is told in order.
+func (s *Sender) tell() {
+	if s.Tell == nil {
+		return
+	}
+	var all []model.Problem
+	for _, to := range s.servers {
+		all = append(all, to.problems...)
+	}
+	slices.SortFunc(all, model.Problem.Compare)
+	if all = slices.Compact(all); !slices.Equal(all, s.told) {
+		s.told = all
+		s.Tell(all...)
 	}
 }
 
@@ -276,11 +306,16 @@ func (s *Sender) hear(to *server) {
 		if json.Unmarshal(text, &l) != nil {
 			return
 		}
-		if l.Kind == "served" && json.Unmarshal(l.Put, &r) == nil {
-			s.mu.Lock()
+		var problems []model.Problem
+		s.mu.Lock()
+		switch {
+		case l.Kind == "served" && json.Unmarshal(l.Put, &r) == nil:
 			to.serves = r.Revision
-			s.mu.Unlock()
+		case l.Kind == "problems" && json.Unmarshal(l.Put, &problems) == nil:
+			to.problems = problems
+			s.tell()
 		}
+		s.mu.Unlock()
 	}
 }
 

@@ -82,6 +82,11 @@ func clean(raw []byte, a *ask, keep lifetimes) (*answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("packing the answer: %w", err)
 	}
+	// The library takes records that end early, and packs them as what nobody can
+	// read.
+	if err := new(miekg.Msg).Unpack(wire); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
 	result.wire = wire
 	if result.ttls, err = findTTLs(wire); err != nil {
 		return nil, err
@@ -220,14 +225,17 @@ func clampTTL(out *miekg.Msg, seconds uint32, keep lifetimes) time.Duration {
 	if most == 0 {
 		return 0
 	}
-	if denies {
-		most = max(ttl, least)
+	longest := ttl
+	if !denies {
+		longest = most
 	}
-	for _, section := range [][]miekg.RR{out.Answer, out.Ns} {
+	bound := func(section []miekg.RR, most time.Duration) {
 		for _, rr := range section {
 			rr.Header().Ttl = min(max(rr.Header().Ttl, uint32(ttl/time.Second)), uint32(most/time.Second))
 		}
 	}
+	bound(out.Answer, keep.max)
+	bound(out.Ns, longest)
 	return ttl
 }
 

@@ -58,6 +58,9 @@ func after(wait time.Duration, ttl uint32, addr string) func(context.Context, *a
 			return nil, err
 		}
 		return respond(a, func(m *miekg.Msg) {
+			if a.qtype != typeA {
+				return
+			}
 			m.Answer = append(m.Answer, &miekg.A{Hdr: miekg.RR_Header{Name: m.Question[0].Name, Rrtype: typeA, Class: 1, Ttl: ttl}, A: netip.MustParseAddr(addr).AsSlice()})
 		}), nil
 	}
@@ -129,7 +132,7 @@ func inBubble(t *testing.T, options Options, upstreams []func(context.Context, *
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, options, upstreams)
-		defer b.end()
+		defer func() { b.end() }()
 		test(t, b)
 	})
 }

@@ -105,7 +105,8 @@ func (f *Forwarder) Cached(q dns.Question, into []byte) ([]byte, bool) {
 // prefetches tells whether an answer is to be renewed, and nobody has begun to.
 func (e *entry) prefetches(now time.Duration) bool {
 	ttl := e.ends - e.stored
-	return ttl >= minPrefetch && e.ends-now < ttl/prefetchAt && !e.answer.failed() && !e.renewing.Swap(true)
+	return ttl >= minPrefetch && e.ends-now < ttl/prefetchAt && now >= time.Duration(e.retry.Load()) &&
+		!e.answer.failed() && !e.renewing.Swap(true)
 }
 
 func (f *Forwarder) renew(raw []byte, e *entry) {
@@ -159,6 +160,7 @@ func (f *Forwarder) Answer(ctx context.Context, q dns.Question, into []byte) ([]
 			}
 		}
 	case <-patience:
+		f.postpone(raw) // others do not wait as long again
 	case <-ctx.Done():
 	}
 	return f.stale(s, old, q, into), nil
@@ -222,7 +224,8 @@ func silence(a *ask) *answer {
 // network is there again shows when it is asked.
 const silenceTTL = time.Second
 
-// postpone lets a stale answer be given at once for a while.
+// postpone lets a stale answer be given at once for a while, though it is not
+// known any more whether it is still true: who is asked is slow or gone.
 func (f *Forwarder) postpone(raw []byte) {
 	s, hash := f.cache.shardOf(raw)
 	if e := s.find(raw, hash); e != nil {

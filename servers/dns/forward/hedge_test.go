@@ -6,7 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
 )
 
 type does = func(context.Context, *ask) ([]byte, error)
@@ -195,4 +194,3 @@ func TestDeadIsTold(t *testing.T) {
 		}
 	})
 }
-
