@@ -119,7 +119,6 @@ func Run(ctx context.Context, c Config) error {
 	}
 	metrics.registry.MustRegister(state.collectors()...)
 	names := newNames(&c, feed, notices)
-
 	return c.together(ctx, feed, []Server{
 		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},
 		&firewalls{feed: feed, surveyor: c.Surveyor, log: c.Log},
