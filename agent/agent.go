@@ -58,6 +58,7 @@ type Server interface {
 type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{} // closed once a plan can be made: all nodes, all pods and the Network are known
+	FollowNames()            // what only names are made of is wanted as well, from now on
 	troubled                 // of objects that were not understood
 }
 

@@ -105,13 +105,16 @@ type testCluster struct {
 	ahead           dataplane.Dataplane                                     // before that of routes; nil: none
 	read            func(context.Context, model.PodKey) (*model.Pod, error) // nil: there is any pod
 
+	askNames sync.Once
+	asked    chan struct{} // closed when names are wanted
+
 	mu        sync.Mutex
 	published []kube.NodeStatus
 	events    []kube.Event
 }
 
 func newCluster(cidrs ...string) *testCluster {
-	c := &testCluster{synced: make(chan struct{}), never: make(chan struct{})}
+	c := &testCluster{synced: make(chan struct{}), never: make(chan struct{}), asked: make(chan struct{})}
 	c.node = &model.Node{Name: testNode, UID: "uid-of-" + testNode, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	for _, cidr := range cidrs {
 		c.node.PodCIDRs = append(c.node.PodCIDRs, netip.MustParsePrefix(cidr))
@@ -142,6 +145,7 @@ func (c *testCluster) edit(change func(*model.Snapshot)) {
 }
 
 func (c *testCluster) Synced() <-chan struct{}   { return c.synced }
+func (c *testCluster) FollowNames()              { c.askNames.Do(func() { close(c.asked) }) }
 func (c *testCluster) Changed() <-chan struct{}  { return c.never }
 func (c *testCluster) Problems() []model.Problem { return nil }
 

@@ -13,11 +13,13 @@ import (
 // node. It alone may dial the socket in the directory dns of Config.RunDir.
 const DNSUser = 65532
 
-// newNames tells that server what the names of the cluster are made of.
+// newNames tells that server what the names of the cluster are made of. Some of it
+// is nothing to anybody else, and is not watched until a server has dialled.
 func newNames(c *Config, from *model.Feed) *feed.Sender {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty: it cannot be told
 	return &feed.Sender{
 		Feed: from, Dir: filepath.Join(c.RunDir, "dns"), User: DNSUser,
 		Program: c.Version, Boot: strings.TrimSpace(string(boot)), Log: c.Log,
+		Asked: c.Source.FollowNames,
 	}
 }

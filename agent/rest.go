@@ -23,9 +23,9 @@ type rest struct {
 
 const (
 	// garbage is how much may pile up before it is collected, in percent of what
-	// lives (GOGC). The agent allocates little for what it holds, and a quarter of Go's
+	// lives (GOGC). The agent allocates little for what it holds, and a fifth of Go's
 	// default costs it nothing that shows.
-	garbage = 25
+	garbage = 20
 	// restInterval is between two times that the program is let go of, which takes
 	// 3 ms, and every third time free memory is: a collection takes 30 ms of a core
 	// with 50,000 pods.

@@ -34,6 +34,7 @@ func (w *writes) WriteEvent(context.Context, kube.Event) error { return nil }
 type quiet struct{}
 
 func (quiet) Run(context.Context, *model.Feed) error { return nil }
+func (quiet) FollowNames()                           {}
 func (quiet) Synced() <-chan struct{}                { return nil }
 func (quiet) Problems() []model.Problem              { return nil }
 func (quiet) Changed() <-chan struct{}               { return nil }

@@ -87,7 +87,7 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 }
 
 func sparsePods() (*sparse[*corev1.Pod, model.PodKey, *model.Pod], error) {
-	return newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, convertPod,
+	return newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, sharingPorts(),
 		"metadata.uid", "metadata.labels", "metadata.annotations["+mirrored+"]", "spec.nodeName", "spec.hostNetwork",
 		"spec.containers.ports.name", "spec.containers.ports.containerPort", "spec.containers.ports.protocol",
 		"spec.initContainers.restartPolicy", "spec.initContainers.ports.name",

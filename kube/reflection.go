@@ -40,24 +40,27 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 		}
 	})
 	watched := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			if err := r.turns.wait(ctx, true); err != nil {
-				return nil, err
-			}
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (list runtime.Object, err error) {
 			ask := inner.ListWithContext
 			if r.list != nil {
 				ask = r.listSparsely
 			}
-			list, err := ask(ctx, options)
-			r.observe(ctx, err)
+			err = r.turns.ask(ctx, true, func() (err error) {
+				list, err = ask(ctx, options)
+				r.observe(ctx, err)
+				return err
+			})
 			return list, err
 		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-			if err := r.turns.wait(ctx, options.SendInitialEvents != nil && *options.SendInitialEvents); err != nil {
-				return nil, err
-			}
-			events, err := r.turns.open(ctx, func() (apiwatch.Interface, error) { return inner.WatchWithContext(ctx, options) })
-			r.observe(ctx, err)
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (events apiwatch.Interface, err error) {
+			again := options.SendInitialEvents != nil && *options.SendInitialEvents
+			err = r.turns.ask(ctx, again, func() error {
+				return r.turns.open(ctx, func() (err error) {
+					events, err = inner.WatchWithContext(ctx, options)
+					r.observe(ctx, err)
+					return err
+				})
+			})
 			if err == nil {
 				r.turns.began(options.TimeoutSeconds)
 			}

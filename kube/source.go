@@ -21,7 +21,7 @@ type Source struct {
 
 	problems *problems
 	synced   chan struct{}
-	first    chan struct{} // of turns
+	shared   *entrance // of turns
 
 	askNames   sync.Once
 	namesAsked chan struct{} // closed when somebody wants names
@@ -30,7 +30,7 @@ type Source struct {
 // Source returns a source of all that an agent follows: nodes, pods, Services
 // with what belongs to them, and the Network. What FollowNames says comes later.
 func (c *Client) Source() *Source {
-	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), first: make(chan struct{}, 1), namesAsked: make(chan struct{})}
+	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), shared: newEntrance(), namesAsked: make(chan struct{})}
 }
 
 // NodeSource returns a source of nodes and the Network alone.
@@ -117,7 +117,7 @@ func (s *Source) turns(feed *model.Feed) *turns {
 	if s.few {
 		return nil
 	}
-	return &turns{first: s.first, agents: func() int {
+	return &turns{shared: s.shared, agents: func() int {
 		snapshot, _ := feed.Latest()
 		return snapshot.Nodes.Len()
 	}}

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	apiwatch "k8s.io/apimachinery/pkg/watch"
 )
 
 // How many agents of a cluster may do the same thing in a second, on average,
@@ -14,7 +12,8 @@ import (
 // nobody waits for them.
 const (
 	// A watch that goes on where it was costs the API server a few reads of its
-	// cache, and an agent has nine. With 5,000 agents they take 10 s.
+	// cache, and an agent has nine, or eleven beside a server of names. With 5,000
+	// agents they take 10 s.
 	resumesPerSecond = 500
 	// A list sends all objects: 50 s for 5,000 agents, and ten for 1,000.
 	relistsPerSecond = 100
@@ -36,8 +35,8 @@ func turn(agents, perSecond int) time.Duration {
 // reflector's own pauses begin only with the second attempt. A nil *turns is for
 // what nobody else watches: it never waits.
 type turns struct {
-	agents func() int    // of the cluster
-	first  chan struct{} // of one element, shared by the watches of an agent; see open
+	agents func() int // of the cluster
+	shared *entrance  // by the watches of an agent
 
 	mu     sync.Mutex
 	resume bool      // the next request to go on is the first since there was a watch
@@ -70,22 +69,6 @@ func (t *turns) wait(ctx context.Context, again bool) error {
 	case <-time.After(turn(t.agents(), perSecond)):
 		return nil
 	}
-}
-
-// open asks for a watch when no other watch of this agent is being asked for. When
-// all want a connection in the same moment, Go's HTTP client makes one for each,
-// with a handshake each, although HTTP/2 needs only one.
-func (t *turns) open(ctx context.Context, ask func() (apiwatch.Interface, error)) (apiwatch.Interface, error) {
-	if t == nil {
-		return ask()
-	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case t.first <- struct{}{}:
-	}
-	defer func() { <-t.first }()
-	return ask()
 }
 
 // began says that a watch is there, for as long as it was asked for.

@@ -36,6 +36,9 @@ func (c *cluster) Run(ctx context.Context, feed *model.Feed) error {
 	return nil
 }
 
+// FollowNames does nothing: there is nobody who serves names.
+func (c *cluster) FollowNames() {}
+
 func (c *cluster) Synced() <-chan struct{}                            { return c.synced }
 func (c *cluster) Changed() <-chan struct{}                           { return nil }
 func (c *cluster) Problems() []model.Problem                          { return nil }

@@ -3,7 +3,6 @@ package nftables
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 
 	rtnl "github.com/vishvananda/netlink"
@@ -64,30 +63,25 @@ func (s *stale) forget(node string, ports *portMap, services *service.Plan) []mo
 }
 
 func (s *stale) deleteFlows(ports *portMap, served servedFlows) error {
-	addresses, err := rtnl.AddrList(nil, rtnl.FAMILY_ALL)
-	for attempt := 1; errors.Is(err, rtnl.ErrDumpInterrupted) && attempt < 20; attempt++ {
-		addresses, err = rtnl.AddrList(nil, rtnl.FAMILY_ALL)
-	}
+	own, err := rtnl.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
+		return fmt.Errorf("open a socket of netlink: %w", err)
 	}
-	filter := staleFlows{ports: ports, stale: s, served: served, local: map[netip.Addr]bool{}}
-	for _, address := range addresses {
-		filter.local[addrOf(address.IP)] = true
+	defer own.Close()
+	local, err := addressesOf(own)
+	if err != nil {
+		return err
 	}
-	for _, family := range []rtnl.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		for attempt := 1; ; attempt++ {
-			_, err := rtnl.ConntrackDeleteFilters(rtnl.ConntrackTable, family, filter)
-			if errors.Is(err, rtnl.ErrDumpInterrupted) && attempt < 5 {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("delete connections: %w", err)
-			}
-			break
-		}
+	kernel, err := openTracker()
+	if err != nil {
+		return err
 	}
-	return nil
+	defer kernel.close()
+	flows := staleFlows{ports: ports, stale: s, served: served, local: local}
+	for _, family := range model.Families {
+		err = errors.Join(err, kernel.deleteAll(family, model.UDP, flows.match))
+	}
+	return err
 }
 
 // staleFlows matches connections to stale ports that were led elsewhere than
@@ -99,13 +93,11 @@ type staleFlows struct {
 	local  map[netip.Addr]bool // the node's own addresses
 }
 
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
-	if model.Protocol(flow.Forward.Protocol) != model.UDP {
+func (f staleFlows) match(flow *tracked) bool {
+	if flow.zone {
 		return false
 	}
-	to := netip.AddrPortFrom(addrOf(flow.Forward.DstIP), flow.Forward.DstPort)
-	led := netip.AddrPortFrom(addrOf(flow.Reverse.SrcIP), flow.Reverse.SrcPort)
+	to, led := flow.forward.to, flow.called()
 	if f.stale.tunnels.Has(led.Port()) && f.looksLikeTunnel(flow) {
 		return true
 	}
@@ -132,13 +124,7 @@ func (f staleFlows) MatchConntrackFlow(flow *rtnl.ConntrackFlow) bool {
 
 // looksLikeTunnel tells whether the source was translated to a tunnel's port,
 // or is a tunnel's own that had to take another port because of such a one.
-func (f staleFlows) looksLikeTunnel(flow *rtnl.ConntrackFlow) bool {
-	from := netip.AddrPortFrom(addrOf(flow.Forward.SrcIP), flow.Forward.SrcPort)
-	as := netip.AddrPortFrom(addrOf(flow.Reverse.DstIP), flow.Reverse.DstPort)
+func (f staleFlows) looksLikeTunnel(flow *tracked) bool {
+	from, as := flow.forward.from, flow.reverse.to
 	return from != as && (f.stale.tunnels.Has(as.Port()) || from.Addr() == as.Addr())
-}
-
-func addrOf(ip net.IP) netip.Addr {
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
 }

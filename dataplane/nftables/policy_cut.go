@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -101,19 +102,9 @@ func (c *cutter) cut(kernel *tracker, own *rtnl.Handle) error {
 		return err
 	}
 	for _, family := range model.Families {
-		var forbidden [][]byte
-		err := kernel.each(family, func(connection *tracked) {
-			if forbids(plan, here, connection) {
-				forbidden = append(forbidden, keyOf(connection.message))
-			}
-		})
+		err := kernel.deleteAll(family, 0, func(connection *tracked) bool { return forbids(plan, here, connection) })
 		if err != nil {
 			return err
-		}
-		for _, key := range forbidden {
-			if err := kernel.delete(family, key); err != nil {
-				return err
-			}
 		}
 	}
 	c.judge = plan
@@ -127,11 +118,12 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 	if c.related || c.zone {
 		return false
 	}
-	from, to := policy.Subject{Direction: model.Egress, Address: c.source}, policy.Subject{Direction: model.Ingress, Address: c.called}
-	if !plan.Decide(from, c.called, c.protocol, c.port).Accept {
+	source, called, port := c.source(), c.called().Addr(), c.called().Port()
+	from, to := policy.Subject{Direction: model.Egress, Address: source}, policy.Subject{Direction: model.Ingress, Address: called}
+	if !plan.Decide(from, called, c.protocol, port).Accept {
 		return true
 	}
-	return !here[c.source] && !c.source.IsLoopback() && !plan.Decide(to, c.source, c.protocol, c.port).Accept
+	return !here[source] && !source.IsLoopback() && !plan.Decide(to, source, c.protocol, port).Accept
 }
 
 // addressesOf are the node's own.
@@ -207,3 +199,8 @@ func transport(protocol model.Protocol, offset uint32) []expr.Any {
 
 // isNew matches packets of connections that begin.
 func isNew() []expr.Any { return inState(expr.CtStateBitNEW) }
+
+func addrOf(ip net.IP) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
+}

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -41,29 +42,50 @@ func (t *tracker) close() { _ = unix.Close(t.socket) }
 const (
 	trackedGet, trackedDelete = 1, 2
 
-	ctTupleOrig, ctTupleReply, ctStatus, ctID, ctZone = 1, 2, 3, 12, 18
+	ctTupleOrig, ctTupleReply, ctStatus, ctID, ctZone, ctFilter = 1, 2, 3, 12, 18, 25
 
-	ctTupleIP, ctTupleProto      = 1, 2
-	ctProtoNumber, ctProtoSource = 1, 2
+	ctTupleIP, ctTupleProto                     = 1, 2
+	ctProtoNumber, ctProtoSource, ctProtoTarget = 1, 2, 3
+
+	ctFilterOrig, ctFilterProtocol = 1, 1 << 3 // linux/netfilter/nf_conntrack_common.h has no names for the bits
 
 	ctExpected = 1 // a bit of the status
 )
 
 // tracked is a connection.
 type tracked struct {
-	source   netip.Addr // who called, before it was translated
-	called   netip.Addr // who answers: whom that was translated to
 	protocol model.Protocol
-	port     uint16 // of who answers; 0 of protocols without ports
+	forward  ends   // as who called sends
+	reverse  ends   // as who answers does
 	related  bool   // another one asked for it
 	zone     bool   // it is not of the rules' zone
 	message  []byte // what the kernel said of it
 }
 
-// each reads the connections of a family. What it says of one holds only until
-// the next one.
-func (t *tracker) each(family model.Family, look func(*tracked)) error {
-	if err := t.send(family, trackedGet, netlink.Request|netlink.Dump, nil); err != nil {
+// ends are those of the packets of one direction. Protocols without ports have
+// 0.
+type ends struct{ from, to netip.AddrPort }
+
+// source is who called, before it was translated.
+func (c *tracked) source() netip.Addr { return c.forward.from.Addr() }
+
+// called is who answers: whom that was translated to.
+func (c *tracked) called() netip.AddrPort { return c.reverse.from }
+
+// each reads the connections of a family, of all protocols (0) or one. What it
+// says of one holds only until the next one.
+func (t *tracker) each(family model.Family, of model.Protocol, look func(*tracked)) error {
+	return t.tell(family, of, func(c *tracked) {
+		if of == 0 || of == c.protocol {
+			look(c)
+		}
+	})
+}
+
+// tell is each, but that a kernel before Linux 5.8 tells of other protocols as
+// well.
+func (t *tracker) tell(family model.Family, of model.Protocol, look func(*tracked)) error {
+	if err := t.send(family, trackedGet, netlink.Request|netlink.Dump, ofProtocol(of)); err != nil {
 		return err
 	}
 	for {
@@ -85,11 +107,25 @@ func (t *tracker) each(family model.Family, look func(*tracked)) error {
 				continue
 			}
 			c := readTracked(message.Data[4:])
-			if c.source.IsValid() && c.called.IsValid() {
+			if c.source().IsValid() && c.called().IsValid() {
 				look(&c)
 			}
 		}
 	}
+}
+
+// deleteAll forgets the connections of a family and protocol that match.
+func (t *tracker) deleteAll(family model.Family, of model.Protocol, match func(*tracked) bool) error {
+	var keys [][]byte
+	err := t.each(family, of, func(connection *tracked) {
+		if match(connection) {
+			keys = append(keys, keyOf(connection.message))
+		}
+	})
+	for _, key := range keys {
+		err = errors.Join(err, t.delete(family, key))
+	}
+	return err
 }
 
 // delete forgets a connection. It is no error if there is none.
@@ -156,9 +192,9 @@ func readTracked(message []byte) (c tracked) {
 	for kind, value := range attributes(message) {
 		switch kind {
 		case ctTupleOrig:
-			c.source, c.protocol, _ = readTuple(value)
+			c.forward, c.protocol = readTuple(value)
 		case ctTupleReply:
-			c.called, _, c.port = readTuple(value)
+			c.reverse, _ = readTuple(value)
 		case ctStatus:
 			c.related = len(value) == 4 && binary.BigEndian.Uint32(value)&ctExpected != 0
 		case ctZone:
@@ -167,6 +203,24 @@ func readTracked(message []byte) (c tracked) {
 	}
 	c.message = message
 	return c
+}
+
+// ofProtocol asks for connections of one protocol: the kernel goes through all
+// that there are, which takes it a tenth of the time that telling of them does.
+func ofProtocol(protocol model.Protocol) (request []byte) {
+	if protocol == 0 {
+		return nil
+	}
+	number := attribute(ctTupleProto|unix.NLA_F_NESTED, attribute(ctProtoNumber, []byte{byte(protocol)}))
+	flags := attribute(ctFilterOrig, binary.NativeEndian.AppendUint32(nil, ctFilterProtocol))
+	return append(attribute(ctTupleOrig|unix.NLA_F_NESTED, number), attribute(ctFilter|unix.NLA_F_NESTED, flags)...)
+}
+
+func attribute(kind uint16, value []byte) (encoded []byte) {
+	encoded = binary.NativeEndian.AppendUint16(encoded, uint16(unix.NLA_HDRLEN+len(value)))
+	encoded = binary.NativeEndian.AppendUint16(encoded, kind)
+	encoded = append(encoded, value...)
+	return append(encoded, make([]byte, -len(value)&3)...)
 }
 
 // keyOf is what names a connection, of what the kernel said of it: with its
@@ -180,27 +234,30 @@ func keyOf(message []byte) (key []byte) {
 		if kind == ctTupleOrig {
 			nested = unix.NLA_F_NESTED
 		}
-		key = binary.NativeEndian.AppendUint16(key, uint16(unix.NLA_HDRLEN+len(value)))
-		key = binary.NativeEndian.AppendUint16(key, kind|nested)
-		key = append(key, value...)
-		key = append(key, make([]byte, -len(value)&3)...)
+		key = append(key, attribute(kind|nested, value)...)
 	}
 	return key
 }
 
-// readTuple reads the sender of one direction.
-func readTuple(tuple []byte) (source netip.Addr, protocol model.Protocol, port uint16) {
+// readTuple reads one direction.
+func readTuple(tuple []byte) (e ends, protocol model.Protocol) {
+	var from, to netip.Addr
+	var source, target uint16
 	for kind, value := range attributes(tuple) {
 		for of, value := range attributes(value) {
 			switch {
 			case kind == ctTupleIP && of%2 == 1: // 1 in IPv4, and 3 in IPv6
-				source, _ = netip.AddrFromSlice(value)
+				from, _ = netip.AddrFromSlice(value)
+			case kind == ctTupleIP:
+				to, _ = netip.AddrFromSlice(value)
 			case kind == ctTupleProto && of == ctProtoNumber && len(value) == 1:
 				protocol = model.Protocol(value[0])
 			case kind == ctTupleProto && of == ctProtoSource && len(value) == 2:
-				port = binary.BigEndian.Uint16(value)
+				source = binary.BigEndian.Uint16(value)
+			case kind == ctTupleProto && of == ctProtoTarget && len(value) == 2:
+				target = binary.BigEndian.Uint16(value)
 			}
 		}
 	}
-	return source, protocol, port
+	return ends{netip.AddrPortFrom(from, source), netip.AddrPortFrom(to, target)}, protocol
 }

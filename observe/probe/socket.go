@@ -21,7 +21,7 @@ type conn struct {
 	kind   Kind
 	family model.Family
 	nonce  uint64
-	buffer [1 << 16]byte
+	buffer [512]byte // of a packet, the headers and the message are read
 }
 
 func (t Task) open(ctx context.Context, kind Kind) (*conn, error) {

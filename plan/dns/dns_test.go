@@ -94,3 +94,16 @@ func TestUnknown(t *testing.T) {
 		t.Error("a snapshot that says nothing new makes another zone")
 	}
 }
+
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+// sameSet compares lists with a comma between, in any order.
+func sameSet(a, b string) bool {
+	all := func(text string) []string { return slices.Sorted(slices.Values(strings.Split(text, ", "))) }
+	return slices.Equal(all(a), all(b))
+}

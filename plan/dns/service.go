@@ -112,7 +112,9 @@ func (c *computation) records(name Name, v *view, key model.ServiceKey) *Records
 			c.names.with(protocol.child(of.name), &Records{SRV: places})
 		}
 	}
-	own.SRV = distinct(all)
+	if len(names) > 1 {
+		own.SRV = distinct(all)
+	}
 	return own
 }
 

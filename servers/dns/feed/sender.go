@@ -38,10 +38,13 @@ type Sender struct {
 	User    int    // who may connect, besides root: the server's number, for user and group
 	Program string // version of Fairlead
 	Boot    string // of the node
+	Log     *slog.Logger
+	// Asked is called when a server has dialled: from then on somebody wants names.
+	// It must not block. It may be nil.
+	Asked func()
 	// Tell is called with all that servers have found to mend, whenever that has
 	// changed; nil: nobody wants to know.
 	Tell func(...model.Problem)
-	Log  *slog.Logger
 
 	mu      sync.Mutex
 	serving Serving
@@ -160,6 +163,9 @@ func (s *Sender) accept(ctx context.Context, listener *net.UnixListener) error {
 			s.Log.Warn("somebody else dialled the socket of the DNS server", "error", err)
 			_ = conn.Close()
 			continue
+		}
+		if s.Asked != nil {
+			s.Asked()
 		}
 		to := s.enter(conn)
 		talking.Go(func() {
