@@ -179,11 +179,11 @@ func (c *cache) put(k string, a *answer, stale time.Duration) {
 		e.gone += stale
 	}
 	s := &c.shards[e.hash%cacheShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if e.cost() > s.most/largest {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if old := s.find([]byte(k), e.hash); old != nil {
 		if a.failed() && old.usable(now) {
 			return
