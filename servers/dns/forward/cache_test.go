@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,38 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 	}
 	c.check(t, 1<<20)
+}
+
+// TestCacheTakesWhatItSays: the memory of the process, by the collector's own
+// count.
+func TestCacheTakesWhatItSays(t *testing.T) {
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	const most = 16 << 20
+	before := heap()
+	c := newCache(most)
+	a := &ask{name: "\x03www\x07example\x00", qtype: typeA}
+	raw := respond(a, func(m *miekg.Msg) {
+		m.Answer = records(t, []string{"www.example. 60 CNAME a.cdn.example.", "a.cdn.example. 60 A 10.0.0.1"})
+	})
+	for i := range 100000 {
+		kept, err := clean(raw, a, hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.put(fmt.Sprintf("\x10name-%09d\x07example\x00abc", i), kept, 0)
+	}
+	took := heap() - before
+	t.Logf("%d entries in %d bytes", c.shards[0].entries[success]*cacheShards, took)
+	if took > most || took < most/2 {
+		t.Errorf("the cache takes %d bytes, and should take up to %d", took, most)
+	}
+	runtime.KeepAlive(c)
 }
 
 // TestCacheIsResized: what is in use is found after it, as far as there is room.
