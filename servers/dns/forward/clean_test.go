@@ -103,11 +103,24 @@ func TestClean(t *testing.T) {
 			name: "a long TTL", asked: "www.example. A",
 			answer: []string{"www.example. 604800 A 10.0.0.1"}, want: []string{"www.example. 3600 A 10.0.0.1"}, ttl: 3600,
 		},
+		{
+			name: "a type with names and parameters", asked: "www.example. HTTPS",
+			answer: []string{`www.example. 60 HTTPS 1 Other.example. alpn="h2,h3" ipv4hint="10.0.0.1"`},
+			want:   []string{`www.example. 60 HTTPS 1 Other.example. alpn="h2,h3" ipv4hint="10.0.0.1"`}, ttl: 60,
+		},
+		{
+			name: "a type that nobody knows", asked: "www.example. TYPE65280",
+			answer: []string{`www.example. 60 CLASS1 TYPE65280 \# 4 0a000001`}, want: []string{`www.example. 60 CLASS1 TYPE65280 \# 4 0a000001`}, ttl: 60,
+		},
 		{name: "SERVFAIL", asked: "www.example. A", rcode: rcodeServFail, answer: []string{"www.example. 60 A 10.0.0.1"}, ttl: 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			name, kind, _ := strings.Cut(test.asked, " ")
-			q := question(name, miekg.StringToType[kind])
+			qtype, known := miekg.StringToType[kind]
+			if !known {
+				qtype = 65280
+			}
+			q := question(name, qtype)
 			a := &ask{name: string(q.Name), qtype: q.Type, do: test.do}
 			raw := respond(a, func(m *miekg.Msg) {
 				m.Rcode, m.Answer, m.Ns = test.rcode, records(t, test.answer), records(t, test.ns)
