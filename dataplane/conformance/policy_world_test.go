@@ -60,16 +60,21 @@ func (n *worldNode) enter(s *model.Snapshot) {
 	n.apply(planned)
 }
 
+// Who answers for the Service of DNS, and where.
+var answers = [...]netip.Addr{netip.MustParseAddr("203.0.113.53"), netip.MustParseAddr("2001:db8::53")}
+
+const answersAt = 5300
+
 // answered adds to a cluster who answers for its Service of DNS: somebody outside.
 func answered(s *model.Snapshot) {
 	for _, names := range s.Services.All() {
 		for _, family := range model.Families {
 			slice := &model.EndpointSlice{
 				SliceKey: model.SliceKey{Namespace: names.Namespace, Name: "answers" + family.String()}, Service: names.Name, Family: family,
-				Endpoints: []model.Endpoint{{Address: netip.MustParseAddr([...]string{"203.0.113.53", "2001:db8::53"}[family]), Ready: true, Serving: true}},
+				Endpoints: []model.Endpoint{{Address: answers[family], Ready: true, Serving: true}},
 			}
 			for _, port := range names.Ports {
-				slice.Ports = append(slice.Ports, model.EndpointPort{Name: port.Name, Protocol: port.Protocol, Port: 5300})
+				slice.Ports = append(slice.Ports, model.EndpointPort{Name: port.Name, Protocol: port.Protocol, Port: answersAt})
 			}
 			s.Slices = s.Slices.With(slice.SliceKey, slice)
 		}
@@ -92,7 +97,13 @@ func (n *worldNode) packet(s *model.Snapshot, c policyworld.Connection) (p wired
 	if slices.Contains(n.own, p.source) {
 		return p, false, false // the node's own come from no wire
 	}
-	out, defined := policyworld.Judge(s, policyworld.Connection{Direction: model.Egress, Pod: p.source, Peer: p.destination, Protocol: p.protocol, Port: p.port})
+	asked := policyworld.Connection{Direction: model.Egress, Pod: p.source, Peer: p.destination, Protocol: p.protocol, Port: p.port}
+	for _, names := range s.Services.All() {
+		if names.Serves == nil && slices.Contains(names.ClusterIPs, p.destination) { // it is judged by who answers
+			asked.Peer, asked.Port = answers[model.FamilyOf(p.destination)], answersAt
+		}
+	}
+	out, defined := policyworld.Judge(s, asked)
 	in, too := policyworld.Judge(s, policyworld.Connection{Direction: model.Ingress, Pod: p.destination, Peer: p.source, Protocol: p.protocol, Port: p.port})
 	arrives = out.Allowed && in.Allowed
 	for _, names := range s.Services.All() {
@@ -101,7 +112,7 @@ func (n *worldNode) packet(s *model.Snapshot, c policyworld.Connection) (p wired
 		case slices.Contains(names.ClusterIPs, p.source):
 			return p, false, false
 		case slices.Contains(names.ClusterIPs, p.destination) && !slices.ContainsFunc(names.Ports, has):
-			arrives = false // the Service refuses it
+			return p, false, false // the Service refuses it, and the packet comes back with that
 		}
 	}
 	return p, arrives, defined && too
