@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,9 @@ listen on port 53 and nothing else.`,
 	flags := command.Flags()
 	flags.StringVar(&config.Socket, "socket", "/run/fairlead/dns/dns.sock", "where the agent of this node tells what the names are")
 	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/fairlead-dns", "keeps the names for a start without an agent; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9814", "serves /healthz, /readyz, /metrics, /debug/clients and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.MetricsAddress, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9816; empty: not at all")
+	flags.StringVar(&config.ResolvConf, "resolv-conf", "/etc/resolv.conf", "who is asked about names that are not of the cluster, unless the Network says so")
 	flags.StringSliceVar(&listen, "listen", nil, "address and port to answer at, by UDP and TCP, besides those that the agent says (repeatable)")
 	flags.StringSliceVar(&clients, "client", nil, "range of addresses that are answered, such as 127.0.0.0/8, besides those that the agent says (repeatable)")
 	return command

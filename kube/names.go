@@ -63,6 +63,10 @@ func convertName(object *corev1.Service) converted[model.ServiceKey, *model.Name
 			to.absent = true
 			return to
 		}
+		if err := leads(name.External); err != nil {
+			to.problems = append(to.problems, notUnderstood("Service", &object.ObjectMeta, "spec.externalName", err))
+			to.absent = true
+		}
 	case spec.ClusterIP == corev1.ClusterIPNone: // its endpoints have the ports
 	case labelled(object.Labels) && spec.ClusterIP != "":
 		name.ClusterIPs, name.Ports, to.problems = addressed(object)
@@ -74,6 +78,20 @@ func convertName(object *corev1.Service) converted[model.ServiceKey, *model.Name
 		to.value = name
 	}
 	return to
+}
+
+// leads tells whether an external name is one that leads somewhere. The API server
+// takes addresses for names.
+func leads(external string) error {
+	if _, err := netip.ParseAddr(external); err == nil {
+		return fmt.Errorf("%s is an address, and names cannot stand for addresses: make a headless Service and an EndpointSlice of it", external)
+	}
+	for label := range strings.SplitSeq(external, ".") {
+		if label == "" || len(label) > 63 || len(external) > 253 {
+			return fmt.Errorf("%q is not the name of a host", external)
+		}
+	}
+	return nil
 }
 
 // addressed reads the addresses and ports of a Service that another program serves.

@@ -25,6 +25,8 @@ func TestConvertName(t *testing.T) {
 		"no address yet":     {object: `spec: {}`},
 		"headless":           {object: `spec: {clusterIP: None, ports: [{name: http, port: 80}]}`, want: &model.Name{}},
 		"external":           {object: `spec: {type: ExternalName, externalName: WWW.example.com.}`, want: &model.Name{External: "www.example.com"}},
+		"external, address":  {object: `spec: {type: ExternalName, externalName: 192.0.2.1}`, wrong: []string{"spec.externalName"}},
+		"external, no name":  {object: `spec: {type: ExternalName, externalName: a..b}`, wrong: []string{"spec.externalName"}},
 		"external, nowhere":  {object: `spec: {type: ExternalName}`},
 		"external, labelled": {object: proxy + `spec: {type: ExternalName, externalName: a}`, want: &model.Name{External: "a"}},
 		"headless, labelled": {object: proxy + `spec: {clusterIP: None}`, want: &model.Name{}},

@@ -12,7 +12,8 @@ import (
 // nobody waits for them.
 const (
 	// A watch that goes on where it was costs the API server a few reads of its
-	// cache, and an agent has nine. With 5,000 agents they take 10 s.
+	// cache, and an agent has nine, or eleven beside a server of names. With 5,000
+	// agents they take 10 s.
 	resumesPerSecond = 500
 	// A list sends all objects: 50 s for 5,000 agents, and ten for 1,000.
 	relistsPerSecond = 100

@@ -7,13 +7,14 @@ import (
 )
 
 // OfServices is the snapshot without other Services than the text may mean and
-// those that claim what one of these does, and without the EndpointSlices of
-// others: of a large cluster, these are nearly all of it. The text is
+// those that claim what one of these does, without the EndpointSlices of others,
+// and without mere names: of a large cluster, these are nearly all of it. The text is
 // NAMESPACE/NAME, or ADDRESS:PORT of a Service's own address or of a node; if it
 // is neither, no Service is meant.
 func (s *Snapshot) OfServices(text string) *Snapshot {
 	narrow := *s
 	narrow.Services, narrow.Slices = Map[ServiceKey, *Service]{}, Map[SliceKey, *EndpointSlice]{}
+	narrow.Names, narrow.Hosts, narrow.NamesKnown = Map[ServiceKey, *Name]{}, Map[SliceKey, *Hosts]{}, false
 	namespace, name, _ := strings.Cut(text, "/")
 	at, err := netip.ParseAddrPort(text)
 	isAddress := err == nil

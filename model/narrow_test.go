@@ -19,6 +19,8 @@ func TestOfServices(t *testing.T) {
 	} {
 		service.ServiceKey = ServiceKey{"shop", name}
 		s.Services = s.Services.With(service.ServiceKey, service)
+		mere := ServiceKey{"shop", name + "-headless"}
+		s.Names, s.NamesKnown = s.Names.With(mere, &Name{ServiceKey: mere}), true
 		slice := &EndpointSlice{SliceKey: SliceKey{"shop", name + "-1"}, Service: name}
 		s.Slices = s.Slices.With(slice.SliceKey, slice)
 	}
@@ -36,6 +38,9 @@ func TestOfServices(t *testing.T) {
 		}
 		slices.Sort(services)
 		slices.Sort(slicesOf)
+		if narrow.Names.Len() > 0 || narrow.NamesKnown {
+			t.Errorf("%q leaves names", text)
+		}
 		if got := strings.Join(services, " "); got != want || !slices.Equal(services, slicesOf) || narrow.Revision != 7 {
 			t.Errorf("%q leaves %s, and slices of %v; want %s", text, got, slicesOf, want)
 		}

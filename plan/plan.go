@@ -63,6 +63,7 @@ func Compute(prev *Node, snapshot *model.Snapshot, name string) *Node {
 	node.Firewall, problems = firewall.Compute(prev.Firewall, snapshot, name)
 	node.Problems = append(node.Problems, problems...)
 	node.DNS = dns.ComputeListen(prev.DNS, snapshot, name)
+	node.Problems = append(node.Problems, dns.Problems(snapshot)...)
 	node.Route = prev.Route
 	if node.routes != prev.routes || node.HostPort != prev.HostPort || ofServices(node.Service) != ofServices(prev.Service) || node.DNS != prev.DNS {
 		node.Route = withAddresses(withSysctls(node.routes, node.HostPort, ofServices(node.Service)), node.HostPort, node.DNS)

@@ -10,8 +10,8 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// large is a cluster of 10,000 Services with an address, and as many headless ones
-// of ten endpoints each.
+// large is a cluster of so many Services with an address, and as many headless ones
+// of so many endpoints each.
 func large(services, endpoints int) *model.Snapshot {
 	var all []*model.Service
 	var names []*model.Name
@@ -21,7 +21,9 @@ func large(services, endpoints int) *model.Snapshot {
 		all = append(all, service(namespace, fmt.Sprintf("service-%d", i), []netip.Addr{numbered(0x0a600000, i)}, port("http", model.TCP, 80)))
 		key := model.ServiceKey{Namespace: namespace, Name: fmt.Sprintf("headless-%d", i)}
 		names = append(names, &model.Name{ServiceKey: key})
-		hosts = append(hosts, slice(key, i*endpoints, endpoints))
+		if endpoints > 0 {
+			hosts = append(hosts, slice(key, i*endpoints, endpoints))
+		}
 	}
 	return world(func(s *model.Snapshot) {
 		s.Services = model.Collect(func(yield func(model.ServiceKey, *model.Service) bool) {
@@ -63,15 +65,27 @@ func numbered(base uint32, i int) netip.Addr {
 // BenchmarkFirst is a zone made anew: time, what is allocated, and what stays of it
 // besides the snapshot.
 func BenchmarkFirst(b *testing.B) {
-	snapshot := large(10_000, 10)
-	b.ReportAllocs()
-	for b.Loop() {
-		before := heap()
-		zone, _ := Compute(nil, snapshot)
-		b.ReportMetric(float64(heap()-before)/1e6, "MB")
-		runtime.KeepAlive(zone)
+	pods := world(func(s *model.Snapshot) {
+		s.Network.DNS.PodNames = true
+		for i := range 50_000 {
+			key := model.PodKey{Namespace: fmt.Sprintf("namespace-%d", i%100), Name: fmt.Sprint(i)}
+			s.Pods = s.Pods.With(key, &model.Pod{PodKey: key, Addresses: []netip.Addr{numbered(0x0b000000, i)}})
+		}
+	})
+	for name, snapshot := range map[string]*model.Snapshot{
+		"10000 services": large(10_000, 0), "and 100000 headless endpoints": large(10_000, 10), "50000 pods": pods,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				before := heap()
+				zone, _ := Compute(nil, snapshot)
+				b.ReportMetric(float64(heap()-before)/1e6, "MB")
+				runtime.KeepAlive(zone)
+			}
+			runtime.KeepAlive(snapshot)
+		})
 	}
-	runtime.KeepAlive(snapshot)
 }
 
 func heap() uint64 {

@@ -52,9 +52,10 @@ const QueryPort = 53
 
 // ComputeListen plans where queries are answered on a node. prev is the last plan
 // or nil; it is returned if nothing changed, or as long as it is not known how the
-// cluster's names are served. A cluster without the Service has an empty plan.
+// cluster's names are served, and where the node's own object has gone. A cluster
+// without the Service has an empty plan.
 func ComputeListen(prev *Listen, snapshot *model.Snapshot, name string) *Listen {
-	if snapshot.Network == nil {
+	if _, ok := snapshot.Nodes.Get(name); snapshot.Network == nil || !ok && prev != nil {
 		return prev
 	}
 	service, _ := snapshot.Services.Get(snapshot.Network.DNS.Service)

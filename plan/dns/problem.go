@@ -38,3 +38,37 @@ func tooLong(key model.ServiceKey, zone Name) model.Problem {
 		Remedy:  "give the Service or its namespace a shorter name",
 	}
 }
+
+// Problems are those of how names are served, as far as the cluster knows: a
+// Service of DNS that is not there though a server is, and upstreams that would
+// only ask it again. They are the same on all nodes.
+func Problems(snapshot *model.Snapshot) (all []model.Problem) {
+	if snapshot.Network == nil || !snapshot.NamesKnown {
+		return nil
+	}
+	options := &snapshot.Network.DNS
+	wrong := func(field, reason, message, remedy string) {
+		all = append(all, model.Problem{
+			Kind: "Network", Name: "default", Field: field, Reason: reason, Message: message, Remedy: remedy,
+		})
+	}
+	service, ok := snapshot.Services.Get(options.Service)
+	if !ok {
+		wrong("spec.dns.service", "NoService", fmt.Sprintf("there is no Service %s with an address, so pods' queries do not come to Fairlead", options.Service),
+			"name the Service whose address the kubelets have as clusterDNS")
+		return all
+	}
+	check := func(field string, upstreams []model.Upstream) {
+		for _, upstream := range upstreams {
+			if slices.Contains(service.ClusterIPs, upstream.At.Addr()) {
+				wrong(field, "Loop", fmt.Sprintf("%s is the address of %s itself, which would ask itself for ever", upstream, options.Service),
+					"give the address of a server outside of the cluster")
+			}
+		}
+	}
+	check("spec.dns.upstreams", options.Upstreams)
+	for _, stub := range options.Stubs {
+		check(fmt.Sprintf("spec.dns.stubDomains[%s].upstreams", stub.Zone), stub.Upstreams)
+	}
+	return all
+}

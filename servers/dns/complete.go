@@ -20,6 +20,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 			if a.served.Zone.Lookup(step) == nil {
 				continue
 			}
+			a.counts.completed.Add(1)
 			a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 			return step, chained
 		}
@@ -37,6 +38,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 		default:
 			return "", denied
 		}
+		a.counts.completed.Add(1)
 		a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 		if !a.r.splice(answer) {
 			a.r.fail(serverFailure)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,8 @@ type door struct {
 	sockets  []*socket
 	listener net.Listener
 	cancel   context.CancelFunc
-	running  sync.WaitGroup
+	loops    sync.WaitGroup // of the UDP sockets
+	running  sync.WaitGroup // all else
 }
 
 // mostSockets bounds how many UDP sockets an address has: one for each CPU, up to
@@ -51,23 +53,33 @@ func (s *Server) openDoor(ctx context.Context, at netip.AddrPort) (*door, error)
 		d.sockets = append(d.sockets, socket)
 	}
 	for _, socket := range d.sockets {
-		d.running.Go(func() { newLoop(s, socket).run(ctx, &d.running) })
+		d.loops.Go(func() {
+			l := newLoop(s, socket)
+			defer s.ended(l.counts)
+			l.run(ctx, &d.running)
+		})
 	}
 	d.running.Go(func() { s.accept(ctx, d.listener, &d.running) })
 	return d, nil
 }
 
-// close ends all that was open, and waits for it.
+// close ends all that was open, and waits for it. Queries that have come are
+// answered: another process may listen here already.
 func (d *door) close() {
-	d.cancel()
 	_ = d.listener.Close()
+	for _, socket := range d.sockets {
+		_ = socket.file.SetReadDeadline(time.Now())
+	}
+	d.loops.Wait()
 	for _, socket := range d.sockets {
 		_ = socket.file.Close()
 	}
+	d.cancel()
 	d.running.Wait()
 }
 
-// bindEarly lets a socket be bound to an address that the node does not have yet.
+// bindEarly lets a socket be bound to an address that the node does not have yet,
+// or that the same user listens at.
 func bindEarly(fd int, addr netip.Addr) error {
 	level, option := unix.SOL_IP, unix.IP_FREEBIND
 	if addr.Is6() {
@@ -75,6 +87,11 @@ func bindEarly(fd int, addr netip.Addr) error {
 		if err := unix.SetsockoptInt(fd, level, unix.IPV6_V6ONLY, 1); err != nil {
 			return fmt.Errorf("make the socket one of IPv6 only: %w", err)
 		}
+	}
+	// The next process of an upgrade listens before this one ends, and each core of
+	// this one by itself.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return fmt.Errorf("share the port: %w", err)
 	}
 	if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
 		return fmt.Errorf("allow an address that the node does not have yet: %w", err)

@@ -77,7 +77,7 @@ func TestOutside(t *testing.T) {
 	w := &world{t: t, records: "www.example.org. 60 IN CNAME a.example.net.\na.example.net. 30 IN A 192.0.2.1\na.example.net. 30 IN A 192.0.2.2"}
 	query := new(dns.Msg).SetQuestion("wWw.Example.ORG.", dns.TypeA).SetEdns0(1232, true)
 	query.CheckingDisabled = true
-	a := &answering{others: &Client{}, q: new(queryOf), r: &reply{}, outside: memory{w}, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: new(queryOf), r: &reply{}, outside: memory{w}, random: 1}
 	if a.message(served, packed(t, query), client, nil) != nil || !a.waits {
 		t.Fatal("what is not known at once is not waited for")
 	}

@@ -54,7 +54,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add(seed)
 	}
 	served := servedNow(f)
-	a := &answering{others: &Client{}, q: new(query), r: &reply{}, outside: memory{echo{}}, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: new(query), r: &reply{}, outside: memory{echo{}}, random: 1}
 	f.Fuzz(func(t *testing.T, message []byte) {
 		for _, tcp := range []bool{false, true} {
 			reply := a.message(served, message, asker{client.addr, tcp}, nil)
@@ -90,7 +90,7 @@ func FuzzUpstream(f *testing.F) {
 	}
 	served := servedNow(f)
 	w := &world{t: f, cached: true}
-	a := &answering{others: &Client{}, q: new(query), r: &reply{}, outside: memory{w}, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: new(query), r: &reply{}, outside: memory{w}, random: 1}
 	external := packed(f, new(dns.Msg).SetQuestion("out.default.svc.cluster.local.", dns.TypeA))
 	plain := packed(f, new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA))
 	f.Fuzz(func(t *testing.T, upstream []byte) {

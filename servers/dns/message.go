@@ -16,6 +16,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	a.waits = false
 	fate, code := a.q.read(message)
 	if fate == ignore {
+		a.counts.ignored.Add(1)
 		return nil
 	}
 	limit := a.q.size
@@ -29,11 +30,12 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	}
 	a.r.begin(a.q, into, limit)
 	if fate == refuse {
-		a.r.rcode = code
+		a.class, a.r.rcode = ofOutside, code
 	} else if !a.resolve() {
 		a.waits = true
 		return nil
 	}
+	a.counts.tally(a)
 	return a.r.finish()
 }
 
@@ -45,7 +47,7 @@ const askTime = 6 * time.Second
 // is counted in running. If too much is under way already, it is answered at
 // once, with SERVFAIL. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
-	answer := answering{q: &query{}, r: &reply{}, others: &s.others, random: 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: 1}
 	if !s.pending.enter(from.addr) {
 		served := s.served.Load()
 		answer.outside = nobody{}
@@ -59,8 +61,10 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 		answer.outside = inquiry{s.forward, ctx}
+		began := time.Now()
 		if reply := answer.message(s.served.Load(), message, from, nil); reply != nil {
 			send(reply)
+			s.counts.took(answer.class, 1, time.Since(began))
 		}
 	})
 }

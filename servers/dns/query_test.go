@@ -108,7 +108,7 @@ func TestQueries(t *testing.T) {
 // clients tell answers from forgeries (0x20).
 func TestLetters(t *testing.T) {
 	message := raw(t, "abcd 0110 0001 0000 0000 0001 <wEb.DEFAULT.sVc.ClUsTeR.LoCaL> 00 0001 0001 00 0029 0200 00008000 0000")
-	a := &answering{others: &Client{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
 	reply := a.message(servedNow(t), message, client, nil)
 	if !bytes.Contains(reply, message[headerSize:headerSize+35]) {
 		t.Errorf("%x lacks the question", reply)

@@ -23,6 +23,8 @@ const (
 // answering writes one answer. It is reused.
 type answering struct {
 	served  *Served
+	counts  *counts
+	class   class // of the name that is asked for
 	q       *query
 	r       *reply
 	others  *Client // who is no pod of this node
@@ -44,6 +46,7 @@ const maxChain = 8
 // be asked who is not here: nothing of the answer counts then.
 func (a *answering) resolve() bool {
 	q, r := a.q, a.r
+	a.class = ofOutside
 	switch {
 	case a.served.Zone == nil:
 		r.rcode = serverFailure
@@ -89,6 +92,9 @@ func (a *answering) link(name dns.Name) (next dns.Name, _ state) {
 	}
 	if a.r.counts[inAnswer] == 0 {
 		a.r.flags |= flagAA
+		if a.class = ofReverse; authority == zone.Origin {
+			a.class = ofCluster
+		}
 	}
 	a.authority = authority
 	records := zone.Lookup(name)

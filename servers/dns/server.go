@@ -16,6 +16,7 @@ type Server struct {
 	log     *slog.Logger
 	served  atomic.Pointer[Served]
 	others  Client // all that are no pods of this node
+	counts  counts // of all but the loops
 	pending pending
 	places  places
 
@@ -23,6 +24,8 @@ type Server struct {
 	wanted  []netip.AddrPort // sorted
 	open    []netip.AddrPort // sorted
 	changed chan struct{}    // of one element
+	loops   []*counts        // of each loop that there is; of one that has ended, the next has it
+	idle    []*counts
 }
 
 // New returns a server that knows nothing yet, and listens nowhere. Without a
@@ -114,6 +117,27 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-retry:
 		}
 	}
+}
+
+// tallied returns the counts for a loop that begins.
+func (s *Server) tallied() *counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return c
+	}
+	c := &counts{}
+	s.loops = append(s.loops, c)
+	return c
+}
+
+// ended takes the counts back of a loop that has ended. What they hold stays.
+func (s *Server) ended(c *counts) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.idle = append(s.idle, c)
 }
 
 // close ends the doors that are not to stay.

@@ -34,6 +34,7 @@ func (s *Server) accept(ctx context.Context, listener net.Listener, running *syn
 		remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 		from := asker{addr: addressOf(remote), tcp: true}
 		if !s.served.Load().allows(from.addr) {
+			s.counts.strangers.Add(1)
 			_ = conn.Close()
 			continue
 		}
@@ -67,7 +68,7 @@ func (c *stream) serve(ctx context.Context) {
 	defer stop()
 	defer c.later.Wait()
 	defer cancel()
-	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, outside: memory{c.server.forward}, random: rand.Uint32() | 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, random: rand.Uint32() | 1}
 	reader := bufio.NewReaderSize(c.conn, 512)
 	var into, message []byte
 	for {
@@ -76,6 +77,7 @@ func (c *stream) serve(ctx context.Context) {
 			return
 		}
 		c.place.used()
+		began := time.Now()
 		served := c.server.served.Load()
 		reply := answer.message(served, message, c.from, into)
 		switch {
@@ -84,6 +86,7 @@ func (c *stream) serve(ctx context.Context) {
 			if !c.send(reply) {
 				return
 			}
+			c.server.counts.took(answer.class, 1, time.Since(began))
 		case answer.waits:
 			select {
 			case c.room <- struct{}{}:

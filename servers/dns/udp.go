@@ -50,7 +50,6 @@ func listenUDP(at netip.AddrPort) (*socket, error) {
 	}
 	err = errors.Join(
 		bindEarly(fd, at.Addr()),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1),
 		// As much of it as net.core.rmem_max allows.
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer),
@@ -81,6 +80,7 @@ type datagram struct {
 type loop struct {
 	server *Server
 	socket *socket
+	counts *counts
 	answer answering
 	q      query
 	r      reply
@@ -94,7 +94,8 @@ type loop struct {
 
 func newLoop(s *Server, at *socket) *loop {
 	l := &loop{server: s, socket: at}
-	l.answer = answering{q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, random: rand.Uint32() | 1}
+	l.counts = s.tallied()
+	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, random: rand.Uint32() | 1}
 	for i := range l.in {
 		l.read[i] = unix.Iovec{Base: &l.queries[i][0], Len: maxQuery}
 		l.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&l.from[i])), Iov: &l.read[i], Iovlen: 1}
@@ -103,11 +104,16 @@ func newLoop(s *Server, at *socket) *loop {
 	return l
 }
 
-// run serves until the socket is closed. What takes time is done in goroutines
+// run serves until the socket is closed or, at a deadline, has nothing left. What takes time is done in goroutines
 // that are counted in running.
 func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 	for {
 		n, err := l.receive()
+		if errors.Is(err, os.ErrDeadlineExceeded) { // what is there already is answered
+			if n, err = l.rest(); n <= 0 {
+				return
+			}
+		}
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, os.ErrClosed) {
 				return
@@ -119,7 +125,9 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 			}
 			continue
 		}
+		began := time.Now()
 		served, ready := l.server.served.Load(), 0
+		var answered [classes]uint64
 		for i := range n {
 			from := address(&l.from[i])
 			reply := l.one(served, i, from)
@@ -132,15 +140,27 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 			l.write[ready] = unix.Iovec{Base: &reply[0], Len: uint64(len(reply))}
 			l.out[ready].header.Name, l.out[ready].header.Namelen = l.in[i].header.Name, l.in[i].header.Namelen
 			ready++
+			answered[l.answer.class]++
 		}
 		l.send(l.out[:ready])
+		took := time.Since(began)
+		for of, n := range answered {
+			if n > 0 {
+				l.counts.took(class(of), n, took)
+			}
+		}
 	}
 }
 
 // one answers the message at a place, and returns nil if there is no answer now.
 func (l *loop) one(served *Served, i int, from netip.Addr) []byte {
 	l.answer.waits = false
-	if !served.allows(from) || l.in[i].header.Flags&unix.MSG_TRUNC != 0 {
+	switch {
+	case !served.allows(from):
+		l.counts.strangers.Add(1)
+		return nil
+	case l.in[i].header.Flags&unix.MSG_TRUNC != 0:
+		l.counts.ignored.Add(1)
 		return nil
 	}
 	return l.answer.message(served, l.queries[i][:l.in[i].size], asker{addr: from}, l.replies[i][:0])
@@ -154,6 +174,19 @@ func (l *loop) later(ctx context.Context, running *sync.WaitGroup, i int, from n
 	l.server.slow(ctx, running, message, asker{addr: from}, func(reply []byte) {
 		l.socket.send(reply, &to, length)
 	})
+}
+
+// rest returns how many messages there are, and waits for none.
+func (l *loop) rest() (n int, err error) {
+	for i := range l.in {
+		l.in[i].header.Namelen = unix.SizeofSockaddrInet6
+	}
+	var errno unix.Errno
+	err = l.socket.raw.Control(func(fd uintptr) { n, errno = exchange(unix.SYS_RECVMMSG, fd, l.in[:]) })
+	if errno != 0 {
+		n = 0
+	}
+	return n, err
 }
 
 // receive waits for messages, and returns how many there are.
@@ -179,10 +212,15 @@ func (l *loop) send(replies []datagram) {
 		var n int
 		var errno unix.Errno
 		if err := l.socket.raw.Control(func(fd uintptr) { n, errno = exchange(unix.SYS_SENDMMSG, fd, replies) }); err != nil || errno == unix.EAGAIN {
+			l.counts.lost.Add(uint64(len(replies)))
 			return
 		}
-		if errno != 0 && errno != unix.EINTR {
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
 			n = 1
+			l.counts.lost.Add(1)
 		}
 		replies = replies[n:]
 	}

@@ -72,7 +72,7 @@ var client = asker{addr: netip.MustParseAddr("127.0.0.1")}
 // answered is the answer to a message, without a network; nil: there is none.
 func answered(t testing.TB, s *Served, elsewhere outside, from asker, message []byte) *dns.Msg {
 	t.Helper()
-	a := &answering{others: &Client{}, q: &query{}, r: &reply{}, outside: elsewhere, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: elsewhere, random: 1}
 	raw := a.message(s, message, from, nil)
 	if raw == nil {
 		return nil
@@ -192,7 +192,7 @@ func TestUnknown(t *testing.T) {
 // TestSpread: each of several addresses is the first as often as the others.
 func TestSpread(t *testing.T) {
 	served := servedNow(t)
-	a := &answering{others: &Client{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
+	a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
 	message := packed(t, new(dns.Msg).SetQuestion("few.default.svc.cluster.local.", dns.TypeA))
 	first := map[string]int{}
 	for range 3000 {
@@ -222,7 +222,7 @@ func TestTruncation(t *testing.T) {
 		if test.edns > 0 {
 			ask.SetEdns0(uint16(test.edns), false)
 		}
-		a := &answering{others: &Client{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
+		a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: memory{}, random: 1}
 		raw := a.message(served, packed(t, ask), asker{client.addr, test.tcp}, nil)
 		answer := new(dns.Msg)
 		if err := answer.Unpack(raw); err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	plandns "github.com/fairlead-net/fairlead/plan/dns"
 	"github.com/fairlead-net/fairlead/servers/dns"
 	"github.com/fairlead-net/fairlead/servers/dns/feed"
+	"github.com/fairlead-net/fairlead/servers/dns/forward"
 )
 
 // Config is what a daemon needs.
@@ -25,8 +27,13 @@ type Config struct {
 	StateDir string           // what is kept over restarts; empty: nothing
 	Listen   []netip.AddrPort // besides those that the agent says
 	Clients  []netip.Prefix   // likewise
-	Forward  dns.Forwarder    // nil: names that are not of the cluster are refused
-	Log      *slog.Logger
+	// ResolvConf is the node's: who is asked about names that are not of the cluster,
+	// unless the Network says so, and the last part of pods' search path; empty:
+	// /etc/resolv.conf.
+	ResolvConf string
+	// Health and metrics: see httpd.Server; empty: not at all.
+	HealthAddress, MetricsAddress string
+	Log                           *slog.Logger
 }
 
 // stateFile is the file in StateDir.
@@ -35,7 +42,9 @@ const stateFile = "names.json"
 // daemon is one that runs.
 type daemon struct {
 	Config
+	began    time.Time
 	server   *dns.Server
+	forward  *forward.Forwarder
 	receiver *feed.Receiver
 	boot     string // of the node, now
 
@@ -48,7 +57,10 @@ type daemon struct {
 
 // Run serves until the context ends, and then returns nil.
 func Run(ctx context.Context, config Config) error {
-	d := &daemon{Config: config, server: dns.New(config.Forward, config.Log), boot: bootID(), fresh: make(chan struct{}, 1)}
+	if config.ResolvConf == "" {
+		config.ResolvConf = "/etc/resolv.conf"
+	}
+	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1)}
 	d.served.Store(&dns.Served{})
 	var last feed.State
 	if config.StateDir != "" {
@@ -57,10 +69,12 @@ func Run(ctx context.Context, config Config) error {
 			config.Log.Error("the names of the last run are not known", "error", err)
 		}
 	}
-	d.apply(last)
 	d.receiver = &feed.Receiver{Path: config.Socket, Program: config.Version, State: last, Apply: d.apply, Log: config.Log}
+	d.forward = forward.New(d.outside(last), d.receiver.Tell, config.Log)
+	d.server = dns.New(d.forward, config.Log)
+	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.receiver.Run, d.save} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.save, d.watch().Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
@@ -71,21 +85,54 @@ func Run(ctx context.Context, config Config) error {
 	return nil
 }
 
+// outside is who is asked about names that are not of the cluster.
+func (d *daemon) outside(state feed.State) forward.Options {
+	options := forward.FromModel(optionsOf(state))
+	options.ResolvConf, options.Node = d.ResolvConf, state.Serving.Node
+	for _, at := range d.listens(state) {
+		options.Own = append(options.Own, at.Addr())
+	}
+	return options
+}
+
+// optionsOf are those of the Network, or the defaults.
+func optionsOf(state feed.State) model.DNSOptions {
+	if state.Snapshot == nil || state.Snapshot.Network == nil {
+		return model.DefaultDNS()
+	}
+	return state.Snapshot.Network.DNS
+}
+
+// listens is where queries are answered.
+func (d *daemon) listens(state feed.State) []netip.AddrPort {
+	return slices.Concat(d.Listen, state.Serving.Listen)
+}
+
 // apply makes the server follow a state.
 func (d *daemon) apply(state feed.State) {
 	before := d.served.Load()
 	next := *before
-	next.Clients = append(d.Clients[:len(d.Clients):len(d.Clients)], state.Serving.Clients...)
+	next.Clients = slices.Concat(d.Clients, state.Serving.Clients)
+	for _, at := range d.listens(state) { // who asks from there is the node itself
+		next.Clients = append(next.Clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
+	}
 	if state.Snapshot != nil && state.Snapshot.NamesKnown {
 		if zone, _ := plandns.Compute(before.Zone, state.Snapshot); zone != nil {
 			next.Zone, next.Revision = zone, state.Snapshot.Revision
 		}
 		next.Old = !state.Confirmed && (state.Boot == "" || state.Boot != d.boot)
 		next.Pods = podsOf(before.Pods, state.Snapshot.Attachments)
+		next.Complete, next.Search = !state.Snapshot.Network.DNS.NoCompletion, searchPath(d.ResolvConf)
 	}
 	d.served.Store(&next)
 	d.server.Serve(&next)
-	d.server.Listen(append(d.Listen[:len(d.Listen):len(d.Listen)], state.Serving.Listen...))
+	d.forward.Follow(d.outside(state))
+	// Where nobody listens, a query goes to another node, which may know more.
+	if next.Zone != nil {
+		d.server.Listen(d.listens(state))
+	} else {
+		d.server.Listen(d.Listen)
+	}
 	d.mu.Lock()
 	d.state = state
 	d.mu.Unlock()

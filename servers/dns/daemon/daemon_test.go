@@ -23,7 +23,8 @@ type node struct {
 	t     *testing.T
 	dir   string
 	feed  *model.Feed
-	at    string
+	at    string // what the agent says
+	own   string // what the command line says
 	agent context.CancelFunc
 	sends *feed.Sender
 }
@@ -32,7 +33,11 @@ type node struct {
 func begin(t *testing.T) *node {
 	t.Helper()
 	n := &node{t: t, dir: t.TempDir(), feed: &model.Feed{}}
-	n.at = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	n.at, n.own = fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.2:%d", freePort(t))
+	conf := "nameserver 127.0.0.9\nsearch corp.example\n" // where nobody listens
+	if err := os.WriteFile(filepath.Join(n.dir, "resolv.conf"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	n.startAgent()
 	return n
 }
@@ -71,7 +76,7 @@ func (n *node) startDaemon() context.CancelFunc {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = Run(ctx, Config{Socket: filepath.Join(n.dir, "run", feed.Socket), StateDir: state, Log: slog.New(slog.DiscardHandler)})
+		_ = Run(ctx, Config{Socket: filepath.Join(n.dir, "run", feed.Socket), StateDir: state, ResolvConf: filepath.Join(n.dir, "resolv.conf"), Listen: []netip.AddrPort{netip.MustParseAddrPort(n.own)}, Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: slog.New(slog.DiscardHandler)})
 	}()
 	stop := func() { cancel(); <-ended }
 	n.t.Cleanup(stop)
@@ -81,8 +86,13 @@ func (n *node) startDaemon() context.CancelFunc {
 // ask returns an rcode and the answers, or what went wrong.
 func (n *node) ask(network, name string, kind uint16) string {
 	n.t.Helper()
+	return n.askAt(network, n.at, name, kind)
+}
+
+func (n *node) askAt(network, at, name string, kind uint16) string {
+	n.t.Helper()
 	query := new(dns.Msg).SetQuestion(name, kind)
-	answer, _, err := (&dns.Client{Net: network, Timeout: time.Second}).Exchange(query, n.at)
+	answer, _, err := (&dns.Client{Net: network, Timeout: time.Second}).Exchange(query, at)
 	if err != nil {
 		return err.Error()
 	}
@@ -116,6 +126,19 @@ func (n *node) know() {
 	n.feed.Edit(func(s *model.Snapshot) { s.Network, s.NamesKnown = model.DefaultNetwork(), true })
 }
 
+// waitConnected waits until the server has dialled the agent.
+func (n *node) waitConnected() {
+	n.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, connected := n.sends.Serves(); connected {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatal("the server does not dial the agent")
+		}
+	}
+}
+
 // TestPath: SERVFAIL until the agent knows, then answers; what changes shows, the
 // agent learns that it is served, and what was known is served on without it,
 // over a restart.
@@ -123,15 +146,21 @@ func TestPath(t *testing.T) {
 	n := begin(t)
 	stop := n.startDaemon()
 	n.put("web", "10.96.0.20")
-	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "SERVFAIL")
+	n.waitConnected()
+	if got := n.askAt("udp", n.own, "web.default.svc.cluster.local.", dns.TypeA); got != "SERVFAIL" {
+		t.Errorf("before anything is known: %s", got)
+	}
+	if got := n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA); !strings.Contains(got, "refused") {
+		t.Errorf("where others could be asked: %s", got)
+	}
 	n.know()
 	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.20")
 	for _, network := range []string{"udp", "tcp"} {
 		if got := n.ask(network, "other.default.svc.cluster.local.", dns.TypeA); got != "NXDOMAIN" {
 			t.Errorf("a name that is not there: %s", got)
 		}
-		if got := n.ask(network, "example.org.", dns.TypeA); got != "REFUSED" {
-			t.Errorf("a name of the outside, without a forwarder: %s", got)
+		if got := n.ask(network, "example.org.", dns.TypeA); got != "SERVFAIL" {
+			t.Errorf("a name of the outside, without an upstream that answers: %s", got)
 		}
 	}
 	revision := n.put("web", "10.96.0.21")
@@ -165,13 +194,7 @@ func TestPath(t *testing.T) {
 	n.feed = &model.Feed{}
 	n.put("late", "10.96.0.22")
 	n.startAgent()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, connected := n.sends.Serves(); connected {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatal("the server does not dial the new agent")
-		}
-	}
+	n.waitConnected()
 	if got := n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA); got != "NOERROR 10.96.0.21" {
 		t.Errorf("while a new agent starts: %s", got)
 	}

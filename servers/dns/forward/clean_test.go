@@ -56,6 +56,8 @@ func TestClean(t *testing.T) {
 			name: "an alias of itself", asked: "a.example. A", refusedBecause: "circle",
 			answer: []string{"a.example. 60 CNAME a.example."},
 		},
+		{name: "a long chain", asked: "c0.example. A", answer: aliases(maxChain), refusedBecause: "more than"},
+		{name: "a chain", asked: "c0.example. A", answer: aliases(maxChain - 1), want: aliases(maxChain - 1), ttl: 60},
 		{
 			name: "DNAME", asked: "x.a.example. A",
 			answer: []string{"a.example. 90 DNAME b.example.", "x.a.example. 60 CNAME x.b.example.", "x.b.example. 60 A 10.0.0.1", "c.example. 60 DNAME d.example."},
@@ -132,6 +134,14 @@ func TestClean(t *testing.T) {
 			}
 		})
 	}
+}
+
+// aliases are a chain of n, with an address at its end.
+func aliases(n int) (lines []string) {
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("c%d.example. 60 CNAME c%d.example.", i, i+1))
+	}
+	return append(lines, fmt.Sprintf("c%d.example. 60 A 10.0.0.1", n))
 }
 
 func records(t *testing.T, lines []string) (all []miekg.RR) {
@@ -213,6 +223,9 @@ func FuzzClean(f *testing.F) {
 		soa, _ := miekg.NewRR("example. 60 SOA ns.example. m.example. 1 2 3 4 5")
 		m.Ns = []miekg.RR{soa}
 	}))
+	// A SOA without anything in it, which the library reads, and packs as what it
+	// does not read.
+	f.Add([]byte("\x00\x01\x810\x00\x01\x00\x00\x00\x01\x00\x00\x03www\aexample\x00\x00\x01\x00\x01\x00\x00\x06\x00\x010000\x00\x00"))
 	request := a.pack(1, form{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if verify(request, raw) != nil {

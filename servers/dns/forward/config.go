@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -23,10 +24,13 @@ const (
 	downLong = 10 * time.Second
 )
 
-// Follow makes other options apply. It does not block. What is kept is still given
-// while no upstream says otherwise.
+// Follow makes other options apply; the same as before cost nothing. It does not
+// block. What is kept is still given while no upstream says otherwise.
 func (f *Forwarder) Follow(options Options) {
-	f.options.Store(options.withDefaults())
+	next := options.withDefaults()
+	if reflect.DeepEqual(next, f.options.Swap(next)) {
+		return
+	}
 	f.configure()
 	wake(f.changed)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,10 @@ func TestMerged(t *testing.T) {
 		if n := b.counts.merged.Load(); n != 199 {
 			t.Errorf("%d are counted as merged", n)
 		}
+		synctest.Wait()
+		if n := len(b.flights.clients); n > 0 {
+			t.Errorf("%d clients are counted still", n)
+		}
 	})
 }
 
@@ -45,8 +50,8 @@ func TestOneClientIsBounded(t *testing.T) {
 			t.Errorf("another client gets %v", m)
 		}
 		synctest.Wait()
-		if *answered != 20 || *failed != 480 || b.counts.rejected.Load() != 480 {
-			t.Errorf("%d answered, %d failed, %d counted", *answered, *failed, b.counts.rejected.Load())
+		if answered.Load() != 20 || failed.Load() != 480 || b.counts.rejected.Load() != 480 {
+			t.Errorf("%d answered, %d failed, %d counted", answered.Load(), failed.Load(), b.counts.rejected.Load())
 		}
 		if calls, waiting := b.flights.count(); calls != 0 || waiting != 0 || len(b.flights.clients) != 0 {
 			t.Errorf("left are %d questions, %d that wait, clients %v", calls, waiting, b.flights.clients)
@@ -57,15 +62,15 @@ func TestOneClientIsBounded(t *testing.T) {
 // TestAllAreBounded: many clients together.
 func TestAllAreBounded(t *testing.T) {
 	inBubble(t, Options{Waiting: 100, WaitingOfOne: 20}, []does{after(time.Second, 60, "10.9.0.1")}, func(t *testing.T, b *bench) {
-		total := 0
-		var counts []*int
+		total := int64(0)
+		var counts []*atomic.Int64
 		for i := range 50 {
 			answered, _ := b.storm(netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), 10)
 			counts = append(counts, answered)
 		}
 		time.Sleep(5 * time.Second)
 		for _, n := range counts {
-			total += *n
+			total += n.Load()
 		}
 		if total != 100 {
 			t.Errorf("%d are answered", total)
@@ -73,25 +78,21 @@ func TestAllAreBounded(t *testing.T) {
 	})
 }
 
-// storm asks for many names at once. What it returns is to be read when all is
-// over.
-func (b *bench) storm(client netip.Addr, n int) (answered, failed *int) {
-	answered, failed = new(int), new(int)
-	var mu sync.Mutex
+// storm asks for many names at once.
+func (b *bench) storm(client netip.Addr, n int) (answered, failed *atomic.Int64) {
+	answered, failed = new(atomic.Int64), new(atomic.Int64)
 	for i := range n {
 		go func() {
 			q := question(fmt.Sprintf("%s-%d.example", client, i), typeA)
 			q.Client = client
 			began := time.Now()
 			wire, _ := b.Answer(context.Background(), q, nil)
-			m := b.read(q, wire)
-			mu.Lock()
-			defer mu.Unlock()
-			if m.Rcode == 0 {
-				*answered++
+			if m := b.read(q, wire); m.Rcode == 0 {
+				answered.Add(1)
 				return
 			}
-			if *failed++; time.Since(began) > 0 {
+			failed.Add(1)
+			if time.Since(began) > 0 {
 				b.t.Errorf("a failure takes %s", time.Since(began))
 			}
 		}()

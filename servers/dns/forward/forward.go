@@ -197,6 +197,7 @@ func (f *Forwarder) find(ctx context.Context, key string, a *ask) (*answer, erro
 	var found *answer
 	err := errNoUpstream
 	if g != nil {
+		a.trace.sayGroup(g)
 		found, err = f.resolve(ctx, a, g)
 	}
 	if err == errNoUpstream {
@@ -204,7 +205,7 @@ func (f *Forwarder) find(ctx context.Context, key string, a *ask) (*answer, erro
 		return nil, err
 	}
 	if found == nil {
-		found = silence(a)
+		found = silence(a, silenceTTL)
 	}
 	if found.failed() {
 		f.postpone([]byte(key))
@@ -215,13 +216,13 @@ func (f *Forwarder) find(ctx context.Context, key string, a *ask) (*answer, erro
 
 // silence stands for the answer that no upstream has given, so that clients that
 // ask again at once do not make them be asked at once (RFC 9520).
-func silence(a *ask) *answer {
+func silence(a *ask, ttl time.Duration) *answer {
 	q := dns.Question{Name: nameOf(a), Type: a.qtype, Class: classIN}
-	return &answer{wire: fail(nil, q, rcodeServFail), rcode: rcodeServFail, ttl: silenceTTL}
+	return &answer{wire: fail(nil, q, rcodeServFail), rcode: rcodeServFail, ttl: ttl}
 }
 
-// silenceTTL is for how long: the shortest that there may be, since whether a
-// network is there again shows when it is asked.
+// silenceTTL is for how long, if nothing was said at all: the shortest that there
+// may be, since whether a network is there again shows when it is asked.
 const silenceTTL = time.Second
 
 // postpone lets a stale answer be given at once for a while, though it is not

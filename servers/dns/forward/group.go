@@ -35,9 +35,9 @@ func (g *group) order() (list []*upstream, explore *upstream) {
 	}
 	slices.SortStableFunc(all, func(a, b ranked) int {
 		switch {
-		case a.is.down != b.is.down && a.is.down:
+		case a.is.down && !b.is.down:
 			return 1
-		case a.is.down != b.is.down:
+		case b.is.down && !a.is.down:
 			return -1
 		case g.ordered || a.is.rtt.mean == 0 || b.is.rtt.mean == 0:
 			return 0

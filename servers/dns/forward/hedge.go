@@ -110,9 +110,11 @@ func (r *round) ask(u *upstream) {
 // have one, and is asked at once.
 func (r *round) good(result asked) bool {
 	r.pending--
-	switch {
-	case result.err != nil:
+	if result.err != nil {
 		r.errs = append(r.errs, fmt.Errorf("%s: %w", result.from.to, result.err))
+	}
+	switch {
+	case result.answer == nil:
 	case !result.answer.failed():
 		return true
 	case r.bad == nil:

@@ -3,9 +3,12 @@ package forward
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	miekg "github.com/miekg/dns"
 )
 
 type does = func(context.Context, *ask) ([]byte, error)
@@ -26,6 +29,8 @@ func TestFirstGoodAnswer(t *testing.T) {
 		{"refused then fast", []does{refused, after(10*ms, 60, "10.9.0.2")}, "10.9.0.2", 10 * ms},
 		{"SERVFAIL then fast", []does{says(5*ms, rcodeServFail), after(10*ms, 60, "10.9.0.2")}, "10.9.0.2", 15 * ms},
 		{"REFUSED by all", []does{says(5*ms, rcodeRefused), says(5*ms, rcodeServFail)}, "REFUSED", 10 * ms},
+		{"garbage then fast", []does{garbage, after(10*ms, 60, "10.9.0.2")}, "10.9.0.2", 10 * ms},
+		{"only garbage", []does{garbage}, "SERVFAIL", 0},
 		{"NXDOMAIN is good", []does{says(5*ms, rcodeNXDomain), after(10*ms, 60, "10.9.0.2")}, "NXDOMAIN", 5 * ms},
 		{"one dead", []does{dead}, "SERVFAIL", 4500 * ms},
 		{"all dead", []does{dead, dead, dead}, "SERVFAIL", 4500 * ms},
@@ -43,13 +48,34 @@ func TestFirstGoodAnswer(t *testing.T) {
 	}
 }
 
+// garbage is not what was asked for.
+func garbage(_ context.Context, a *ask) ([]byte, error) {
+	return respond(a, func(m *miekg.Msg) {
+		rr, _ := miekg.NewRR("bank.example. 60 A 10.6.6.6")
+		m.Answer = append(m.Answer, rr)
+	}), nil
+}
+
+// TestGarbageIsNoIllness: a domain whose answers are of no use leaves its upstream
+// well.
+func TestGarbageIsNoIllness(t *testing.T) {
+	inBubble(t, Options{}, []does{garbage}, func(t *testing.T, b *bench) {
+		for i := range 20 {
+			b.look(question(fmt.Sprintf("a%d.example", i), typeA))
+		}
+		u := b.routes.Load().upstreams[0]
+		if u.standing().down || u.counts.failures.Load() != 20 {
+			t.Errorf("down: %v, failures: %d", u.standing().down, u.counts.failures.Load())
+		}
+	})
+}
+
 // TestLostPacket: one upstream, of whose packets the first is lost.
 func TestLostPacket(t *testing.T) {
 	inBubble(t, Options{}, []does{after(0, 60, "10.9.0.1")}, func(t *testing.T, b *bench) {
-		first := true
+		var lost atomic.Bool
 		b.fakes[0].becomes(func(ctx context.Context, a *ask) ([]byte, error) {
-			if first {
-				first = false
+			if !lost.Swap(true) {
 				return dead(ctx, a)
 			}
 			return after(5*time.Millisecond, 60, "10.9.0.1")(ctx, a)

@@ -68,7 +68,6 @@ type counts struct {
 	prefetch  atomic.Uint64
 	merged    atomic.Uint64 // queries that waited for another one's answer
 	noBackend atomic.Uint64 // queries that there was no upstream for
-	unready   atomic.Uint64
 }
 
 // Metric describes what Read emits.

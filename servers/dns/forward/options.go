@@ -50,7 +50,8 @@ type Options struct {
 	Patience time.Duration
 
 	// MixCase asks in letters of random case, which answers have to repeat. It makes
-	// answers still harder to forge; some servers do not repeat it.
+	// answers still harder to forge; servers that do not repeat it are asked by TCP.
+	// It is read once, by New.
 	MixCase bool
 	// PrivateReverse answers for the reverse names of private addresses (RFC 6303)
 	// here, that there are none. By default upstreams are asked: they are those of

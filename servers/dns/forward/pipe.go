@@ -46,10 +46,11 @@ func newPipe(conn net.Conn) *pipe {
 	return p
 }
 
-func (p *pipe) count() int {
+// count is how many wait on it; it is not ok if it has ended.
+func (p *pipe) count() (waiting int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.waiting)
+	return len(p.waiting), p.broken == nil
 }
 
 func (p *pipe) exchange(ctx context.Context, a *ask, f form) ([]byte, error) {

@@ -43,28 +43,28 @@ func newStream(f form, dial func(context.Context) (net.Conn, error)) *stream {
 }
 
 // exchange asks on a connection that is open, if there is one. A server may close
-// it at any time, so that what was asked on it is asked once more.
+// it at any time, so that what was asked on it is asked again, until it was the
+// first to be asked on one.
 func (s *stream) exchange(ctx context.Context, a *ask) ([]byte, error) {
-	p, err := s.open(ctx, nil)
-	if err != nil {
-		return nil, err
+	for range maxPipes {
+		p, err := s.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		fresh := p.fresh.Swap(false)
+		answer, err := p.exchange(ctx, a, s.form)
+		if err == nil || fresh || ctx.Err() != nil || !errors.Is(err, errBroken) {
+			return answer, err
+		}
+		a.trace.say("the connection had been closed: asked on another one")
 	}
-	fresh := p.fresh.Swap(false)
-	answer, err := p.exchange(ctx, a, s.form)
-	if err == nil || fresh || ctx.Err() != nil || !errors.Is(err, errBroken) {
-		return answer, err
-	}
-	a.trace.say("the connection had been closed: asked on another one")
-	if p, err = s.open(ctx, p); err != nil {
-		return nil, err
-	}
-	return p.exchange(ctx, a, s.form)
+	return nil, errBroken
 }
 
-// open returns a connection that is not the one that has broken. One query at a
-// time opens one; others wait for it.
-func (s *stream) open(ctx context.Context, broken *pipe) (*pipe, error) {
-	if p, err := s.best(broken); p != nil || err != nil {
+// open returns a connection that is well, as far as is known. One query at a time
+// opens one; others wait for it.
+func (s *stream) open(ctx context.Context) (*pipe, error) {
+	if p, err := s.best(); p != nil || err != nil {
 		return p, err
 	}
 	select {
@@ -73,7 +73,7 @@ func (s *stream) open(ctx context.Context, broken *pipe) (*pipe, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if p, err := s.best(broken); p != nil || err != nil {
+	if p, err := s.best(); p != nil || err != nil {
 		return p, err
 	}
 	s.misses.Add(1)
@@ -98,24 +98,28 @@ func (s *stream) open(ctx context.Context, broken *pipe) (*pipe, error) {
 
 // best is the connection with the least to do; nil if another one should be
 // opened.
-func (s *stream) best(broken *pipe) (*pipe, error) {
+func (s *stream) best() (*pipe, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errClosed
 	}
 	var best *pipe
-	least := maxOnPipe
+	least, well := maxOnPipe, 0
 	for _, p := range s.pipes {
-		if waiting := p.count(); p != broken && waiting < least {
+		waiting, ok := p.count()
+		if !ok {
+			continue
+		}
+		if well++; waiting < least {
 			best, least = p, waiting
 		}
 	}
 	switch {
-	case best != nil && (least < fullPipe || len(s.pipes) >= maxPipes):
+	case best != nil && (least < fullPipe || well >= maxPipes):
 		s.hits.Add(1)
 		return best, nil
-	case best == nil && len(s.pipes) >= maxPipes && broken == nil:
+	case best == nil && well >= maxPipes:
 		return nil, errBusy
 	}
 	return nil, nil

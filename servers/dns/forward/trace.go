@@ -70,9 +70,6 @@ func (f *Forwarder) Trace(ctx context.Context, q dns.Question, anew bool) ([]byt
 	if old != nil && !anew && f.cache.fresh(old, now) {
 		return old.answer.tell(nil, now-old.stored, false), t.Steps()
 	}
-	if g := f.routes.Load().match(string(q.Name)); g != nil {
-		t.sayGroup(g)
-	}
 	a := askOf(string(raw))
 	a.trace = t
 	found, err := f.find(ctx, string(raw), a)
@@ -105,6 +102,9 @@ func (t *Trace) sayCached(c *cache, e *entry, now time.Duration) {
 }
 
 func (t *Trace) sayGroup(g *group) {
+	if t == nil {
+		return
+	}
 	about := "all names"
 	if g.zone != rootName {
 		about = nameText(g.zone)

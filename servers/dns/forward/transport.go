@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"net"
+	"net/netip"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -48,7 +49,9 @@ func (d dialing) connect(to model.Upstream) transport {
 	case model.HTTPS:
 		return newDoH(to, dialTCP, config)
 	}
-	dialUDP := func(ctx context.Context) (net.Conn, error) { return d.dialer.DialContext(ctx, "udp", at) }
+	dialUDP := func(ctx context.Context) (net.Conn, error) {
+		return d.dialer.DialUDP(ctx, "udp", netip.AddrPort{}, to.At)
+	}
 	return &datagram{dial: dialUDP, form: form{mixed: d.mixed}, long: newStream(form{}, dialTCP)}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -108,35 +109,47 @@ func (u *upstream) standingLocked() standing {
 // asked is what came of asking one upstream.
 type asked struct {
 	from   *upstream
-	answer *answer // nil: none that is of use
+	answer *answer // nil: none
 	err    error
 }
 
-// ask asks it, and notes what comes of it.
+// ask asks it, and notes what comes of it. What comes and is of no use stands for
+// SERVFAIL: the upstream is there, and another one may do better.
 func (u *upstream) ask(ctx context.Context, a *ask, keep lifetimes) asked {
 	began := time.Now()
 	raw, err := u.transport.exchange(ctx, a)
-	var answer *answer
-	if err == nil && truncated(raw) {
+	took := time.Since(began)
+	if err != nil {
+		if !errors.Is(context.Cause(ctx), errStopped) && !ours(err) {
+			u.counts.failures.Add(1)
+			u.failed(began, err)
+		}
+		a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: describeError(err)})
+		return asked{u, nil, err}
+	}
+	u.succeeded(took)
+	answer, err := clean(raw, a, keep)
+	if truncated(raw) {
 		err = errNotWhole
 	}
-	if err == nil {
-		answer, err = clean(raw, a, keep)
-	}
-	took := time.Since(began)
-	switch {
-	case err == nil:
-		u.succeeded(took)
-		u.counts.took(answer.rcode, took)
-		a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: describe(answer)})
-		return asked{u, answer, nil}
-	case errors.Is(context.Cause(ctx), errStopped), errors.Is(err, errClosed), errors.Is(err, errBusy):
-	default:
+	if err != nil {
 		u.counts.failures.Add(1)
-		u.failed(began, err)
+		a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: "its answer is of no use: " + err.Error()})
+		return asked{u, silence(a, failureTTL), err}
 	}
-	a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: describeError(err)})
-	return asked{u, nil, err}
+	u.counts.took(answer.rcode, took)
+	a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: describe(answer)})
+	return asked{u, answer, nil}
+}
+
+// ours tells whether an error says nothing of the upstream, but of this process.
+func ours(err error) bool {
+	for _, is := range []error{errClosed, errBusy, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 // describe says what an answer is, for people.

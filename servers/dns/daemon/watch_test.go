@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/fairlead-net/fairlead/model"
+	server "github.com/fairlead-net/fairlead/servers/dns"
+	"github.com/fairlead-net/fairlead/servers/dns/feed"
+	"github.com/fairlead-net/fairlead/servers/dns/forward"
+)
+
+// TestWatch: whether it is ready is told honestly, who asks is named, and metrics
+// have CoreDNS's names.
+func TestWatch(t *testing.T) {
+	n := begin(t)
+	n.put("web", "10.96.0.20")
+	pod := model.AttachmentKey{ContainerID: "c", Interface: "eth0"}
+	n.feed.Edit(func(s *model.Snapshot) {
+		s.Attachments = s.Attachments.With(pod, &model.Attachment{
+			AttachmentKey: pod, Pod: model.PodKey{Namespace: "default", Name: "asks"}, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+		})
+	})
+	state := feed.State{Snapshot: &model.Snapshot{}}
+	d := &daemon{Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
+	d.served.Store(&server.Served{})
+	d.receiver = &feed.Receiver{Apply: d.apply}
+	d.forward = forward.New(d.outside(state), d.receiver.Tell, d.Log)
+	d.server = server.New(d.forward, d.Log)
+	get := func(path string) (int, string) {
+		request := httptest.NewRequest(http.MethodGet, path, nil)
+		request.RemoteAddr = "127.0.0.1:1"
+		answer := httptest.NewRecorder()
+		d.watch().Mux().ServeHTTP(answer, request)
+		text, _ := io.ReadAll(answer.Body)
+		return answer.Code, string(text)
+	}
+	if code, text := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "waiting  names of the cluster are known") {
+		t.Errorf("before anything is known: %d %s", code, text)
+	}
+
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = d.server.Run(t.Context())
+	}()
+	t.Cleanup(func() { <-ended })
+	n.know()
+	snapshot, _ := n.feed.Latest()
+	state = feed.State{Snapshot: snapshot, Serving: feed.Serving{Listen: []netip.AddrPort{netip.MustParseAddrPort(n.at)}}, Confirmed: true}
+	d.fresh = make(chan struct{}, 1)
+	d.apply(state)
+	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.20")
+	n.ask("tcp", "none.default.svc.cluster.local.", dns.TypeAAAA)
+	if code, text := get("/readyz?verbose"); code != http.StatusOK || !strings.Contains(text, "note     there is no agent") {
+		t.Errorf("ready: %d %s", code, text)
+	}
+	if _, text := get("/debug/clients"); !strings.Contains(text, `{"namespace":"default","pod":"asks","queries":2,"outside":0,"nxdomain":1,"refused":0}`) {
+		t.Errorf("clients: %s", text)
+	}
+	_, text := get("/metrics")
+	for _, want := range []string{
+		`coredns_dns_requests_total{family="1",proto="udp",type="A",zone="cluster.local."} 1`,
+		`coredns_dns_requests_total{family="1",proto="tcp",type="AAAA",zone="cluster.local."} 1`,
+		`coredns_dns_responses_total{rcode="NXDOMAIN",zone="cluster.local."} 1`,
+		`coredns_dns_request_duration_seconds_count{zone="cluster.local."} 2`,
+		`fairlead_dns_client_queries_total{namespace="default",pod="asks"} 2`,
+		`fairlead_dns_serving{address="` + n.at + `"} 1`,
+		`coredns_cache_entries{type="success"} 0`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+
+	// An old state is told of, and denies nothing.
+	state.Confirmed, state.Boot = false, "another"
+	d.boot = "this"
+	d.apply(state)
+	if code, text := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "waiting  they are of this boot") {
+		t.Errorf("with what is of another boot: %d %s", code, text)
+	}
+	n.eventually("none.default.svc.cluster.local.", dns.TypeA, "SERVFAIL")
+}
