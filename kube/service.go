@@ -91,7 +91,7 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	s.Affinity = affinity(spec)
 	s.Ports = servicePorts(spec, wrong)
 	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
-		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targetsOf(spec, s.Ports)}
+		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targetsOf(spec)}
 	}
 	to.value = s
 	return to
@@ -119,27 +119,24 @@ func servicePorts(spec *corev1.ServiceSpec, wrong func(string, error)) (all []mo
 // in /etc/resolv.conf knows no other.
 func answersDNS(port model.ServicePort) bool { return port.Protocol == model.UDP && port.Port == 53 }
 
-// targetsOf are where ports lead at the pods of a Service.
-func targetsOf(spec *corev1.ServiceSpec, ports []model.ServicePort) (targets []model.ContainerPort) {
-	for _, known := range ports {
-		at := slices.IndexFunc(spec.Ports, func(port corev1.ServicePort) bool { return port.Name == known.Name })
-		targets = append(targets, targetOf(&spec.Ports[at], known.Protocol))
+// targetsOf are where ports lead at the pods of a Service: of each that can be
+// understood.
+func targetsOf(spec *corev1.ServiceSpec) (all []model.ContainerPort) {
+	for _, port := range spec.Ports {
+		protocol, err := protocolOf(port.Protocol)
+		if err != nil || port.Port < 1 || port.Port > 65535 {
+			continue
+		}
+		target := model.ContainerPort{Protocol: protocol, Port: uint16(port.Port)}
+		switch number := port.TargetPort.IntVal; {
+		case port.TargetPort.Type == intstr.String:
+			target.Name, target.Port = intern(port.TargetPort.StrVal), 0
+		case number > 0 && number <= 65535:
+			target.Port = uint16(number)
+		}
+		all = append(all, target)
 	}
-	return targets
-}
-
-// targetOf is where a port leads at the pods of a Service.
-func targetOf(port *corev1.ServicePort, protocol model.Protocol) model.ContainerPort {
-	target := model.ContainerPort{Protocol: protocol}
-	switch number := port.TargetPort.IntVal; {
-	case port.TargetPort.Type == intstr.String:
-		target.Name = intern(port.TargetPort.StrVal)
-	case number > 0 && number <= 65535:
-		target.Port = uint16(number)
-	default: // not said
-		target.Port = uint16(port.Port)
-	}
-	return target
+	return all
 }
 
 // external tells whether a Service has more addresses than its ClusterIPs.

@@ -45,16 +45,7 @@ func serviceObjectOf(s *model.Service) object {
 	ports := portObjectsOf(s.Ports)
 	spec["ports"] = ports
 	if s.Serves != nil {
-		for i, target := range s.Serves.Ports {
-			if ports[i]["targetPort"] = target.Port; target.Name != "" {
-				ports[i]["targetPort"] = target.Name
-			}
-		}
-		selector := object{}
-		for key, value := range s.Serves.Labels.All() {
-			selector[key] = value
-		}
-		spec["selector"] = selector
+		serves(spec, ports, s.Serves)
 	}
 	if slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
 		spec["type"] = corev1.ServiceTypeNodePort
@@ -113,6 +104,20 @@ func portObjectsOf(ports []model.ServicePort) (all []object) {
 		all = append(all, written)
 	}
 	return all
+}
+
+// serves writes whom a Service selects.
+func serves(spec object, ports []object, of *model.Selected) {
+	selector := object{}
+	for key, value := range of.Labels.All() {
+		selector[key] = value
+	}
+	spec["selector"] = selector
+	for i, target := range of.Ports {
+		if ports[i]["targetPort"] = target.Port; target.Name != "" {
+			ports[i]["targetPort"] = target.Name
+		}
+	}
 }
 
 func sliceObjectOf(s *model.EndpointSlice) object {

@@ -38,7 +38,7 @@ func TestVerdictOfQueries(t *testing.T) {
 				Backend: netip.AddrPortFrom(endpoint.Address, 53),
 			}
 			hop := plan.Verdict(node, packet)
-			if denied := hop.Denied.Pod.IsValid(); denied == allowed || !denied && hop.Pod != packet.Backend {
+			if denied := hop.Denied.Pod.IsValid(); denied == allowed || !denied && !hop.Pod.IsValid() {
 				t.Errorf("by %s, allowed %t: %+v", endpoint.Address, allowed, hop)
 			}
 			packet.Destination = endpoint.Address

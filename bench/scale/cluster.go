@@ -314,8 +314,18 @@ func (c *cluster) settled(ctx context.Context) error {
 	}
 }
 
-// restart measures an agent that finds the kernel as it left it.
+// restart measures an agent that finds the kernel as it left it, in a cluster as
+// large as at the start.
 func (c *cluster) restart(ctx context.Context) error {
+	first := c.newNode(0)
+	for i := range joining + 1 {
+		if err := c.server.remove(nodesPath, nodeObject(first+i)); err != nil {
+			return err
+		}
+	}
+	if _, err := c.kernel.until(first, first+joining, false); err != nil {
+		return err
+	}
 	c.agent.stop()
 	var profiled chan error
 	if c.Processor != "" {

@@ -139,17 +139,18 @@ func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Directi
 		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
 	})
-	b.rule(main, "", logged(direction))
+	b.rule(main, "", logged(direction.String()))
 	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
 }
 
-// logged logs packets, unless they are too many.
-func logged(direction model.Direction) []expr.Any {
+// logged logs packets with the direction, or with LogUnfound, unless they are too
+// many.
+func logged(what string) []expr.Any {
 	return []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: deniedPerSecond, Unit: expr.LimitTimeSecond, Burst: deniedAtOnce},
 		&expr.Log{
 			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX,
-			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + direction.String()),
+			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + what),
 		},
 	}
 }
@@ -186,11 +187,20 @@ func (s *policies) addFamilyChains(b *batch, m *policyMaps, direction model.Dire
 	twice(cell, ofCell, goTo("policy-row"))
 	b.rule(cell, "as for others", noPriority())
 	twice(cell, ofCell, goTo("policy-row"))
-	b.rule(cell, unfound, counted(then(expr.VerdictDrop, "")...))
+	b.dropUnfound(cell)
 }
 
 // unfound is said of a packet of which nothing tells whether it is allowed.
 const unfound = "policy that was not found"
+
+// LogUnfound is in the prefix of the log of such a packet, where that of another
+// has the direction. Its mark says nothing.
+const LogUnfound = "unfound"
+
+func (b *batch) dropUnfound(in *nft.Chain) {
+	b.rule(in, "", logged(LogUnfound))
+	b.rule(in, unfound, counted(then(expr.VerdictDrop, "")...))
+}
 
 // fillRow adds the rules that look up the port, which end in the number of the
 // rule that denies it, or 0.
@@ -208,5 +218,5 @@ func (s *policies) fillRow(b *batch, row *nft.Chain) {
 	}, found)
 	b.rule(row, "", []expr.Any{priority, protocol, mapped(s.protocols)}, found)
 	b.rule(row, "", []expr.Any{priority, mapped(s.defaults)}, found)
-	b.rule(row, unfound, counted(then(expr.VerdictDrop, "")...))
+	b.dropUnfound(row)
 }
