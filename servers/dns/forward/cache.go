@@ -37,7 +37,7 @@ const (
 
 // shard is a part of the cache that changes on its own.
 type shard struct {
-	buckets []atomic.Pointer[entry] // a power of two
+	buckets atomic.Pointer[buckets]
 	counts  hitCounts
 
 	mu      sync.Mutex
@@ -49,6 +49,9 @@ type shard struct {
 	entries [kinds]int
 	evicted [kinds]uint64
 }
+
+// buckets are where entries are found, by their hash: a power of two of chains.
+type buckets []atomic.Pointer[entry]
 
 // kind tells answers apart in metrics, by CoreDNS's words.
 type kind uint8
@@ -91,12 +94,38 @@ type entry struct {
 
 func newCache(most int) *cache {
 	c := &cache{seed: maphash.MakeSeed(), epoch: time.Now()}
+	c.resize(most)
+	return c
+}
+
+// resize bounds the cache to another number of bytes.
+func (c *cache) resize(most int) {
 	most = max(most/cacheShards, 16<<10)
 	for i := range c.shards {
-		c.shards[i].most = most
-		c.shards[i].buckets = make([]atomic.Pointer[entry], 1<<bits.Len(uint(most/bucketShare)))
+		c.shards[i].resize(most, c.now())
 	}
-	return c
+}
+
+// resize makes room for as many entries as there may be. Who looks for one
+// meanwhile may miss it: an entry is led to by its new chain before all of the
+// others are, and only to such as are, too.
+func (s *shard) resize(most int, now time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.most == most {
+		return
+	}
+	s.most = most
+	for s.bytes > s.most {
+		s.evict(now)
+	}
+	next := make(buckets, 1<<bits.Len(uint(most/bucketShare)))
+	for e := s.oldest; e != nil; e = e.newer {
+		at := next.of(e.hash)
+		e.chained.Store(at.Load())
+		at.Store(e)
+	}
+	s.buckets.Store(&next)
 }
 
 // now is the time by which entries end. It is monotonic.
@@ -108,8 +137,10 @@ func (c *cache) shardOf(key []byte) (*shard, uint64) {
 	return &c.shards[hash%cacheShards], hash
 }
 
-func (s *shard) bucket(hash uint64) *atomic.Pointer[entry] {
-	return &s.buckets[hash/cacheShards&uint64(len(s.buckets)-1)]
+func (s *shard) bucket(hash uint64) *atomic.Pointer[entry] { return s.buckets.Load().of(hash) }
+
+func (b buckets) of(hash uint64) *atomic.Pointer[entry] {
+	return &b[hash/cacheShards&uint64(len(b)-1)]
 }
 
 // find returns an entry, stale or not, and nil if there is none. It takes no lock.
@@ -148,11 +179,11 @@ func (c *cache) put(k string, a *answer, stale time.Duration) {
 		e.gone += stale
 	}
 	s := &c.shards[e.hash%cacheShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if e.cost() > s.most/largest {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if old := s.find([]byte(k), e.hash); old != nil {
 		if a.failed() && old.usable(now) {
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,67 @@ func TestCacheIsBounded(t *testing.T) {
 	c.check(t, 1<<20)
 }
 
+// TestCacheTakesWhatItSays: the memory of the process, by the collector's own
+// count.
+func TestCacheTakesWhatItSays(t *testing.T) {
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	const most = 16 << 20
+	before := heap()
+	c := newCache(most)
+	a := &ask{name: "\x03www\x07example\x00", qtype: typeA}
+	raw := respond(a, func(m *miekg.Msg) {
+		m.Answer = records(t, []string{"www.example. 60 CNAME a.cdn.example.", "a.cdn.example. 60 A 10.0.0.1"})
+	})
+	for i := range 100000 {
+		kept, err := clean(raw, a, hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.put(fmt.Sprintf("\x10name-%09d\x07example\x00abc", i), kept, 0)
+	}
+	took := heap() - before
+	t.Logf("%d entries in %d bytes", c.shards[0].entries[success]*cacheShards, took)
+	if took > most || took < most/2 {
+		t.Errorf("the cache takes %d bytes, and should take up to %d", took, most)
+	}
+	runtime.KeepAlive(c)
+}
+
+// TestCacheIsResized: what is in use is found after it, as far as there is room.
+func TestCacheIsResized(t *testing.T) {
+	c := newCache(1 << 20)
+	for i := range 1000 {
+		c.put(fmt.Sprintf("name-%d", i), kept(100, time.Hour), 0)
+	}
+	found := func() (n int) {
+		for i := range 1000 {
+			k := fmt.Appendf(nil, "name-%d", i)
+			if s, hash := c.shardOf(k); s.find(k, hash) != nil {
+				n++
+			}
+		}
+		return n
+	}
+	for _, mebibytes := range []int{64, 1, 2} {
+		c.resize(mebibytes << 20)
+		c.check(t, mebibytes<<20)
+		if n := found(); n != 1000 {
+			t.Errorf("at %d MiB %d are found", mebibytes, n)
+		}
+	}
+	c.resize(256 << 10)
+	c.check(t, 256<<10)
+	if n := found(); n < 300 || n > 800 {
+		t.Errorf("of a cache that holds less %d are found", n)
+	}
+}
+
 func (c *cache) check(t *testing.T, most int) {
 	t.Helper()
 	total := 0
@@ -49,8 +111,9 @@ func (c *cache) check(t *testing.T, most int) {
 				t.Fatalf("shard %d: the queue is not linked both ways", i)
 			}
 		}
-		for b := range s.buckets {
-			for e := s.buckets[b].Load(); e != nil; e = e.chained.Load() {
+		all := *s.buckets.Load()
+		for b := range all {
+			for e := all[b].Load(); e != nil; e = e.chained.Load() {
 				chained++
 				if !queued[e] {
 					t.Fatalf("shard %d: an entry is found that is not queued", i)
@@ -99,6 +162,12 @@ func TestCacheSparesWhatIsUsed(t *testing.T) {
 func TestCacheIsReadWithoutLocks(t *testing.T) {
 	c := newCache(256 << 10)
 	var all sync.WaitGroup
+	all.Go(func() {
+		for i := range 50 {
+			c.resize((1 + i%4) * 256 << 10)
+		}
+		c.resize(256 << 10)
+	})
 	for worker := range 4 {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(worker), 0))

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func clean(raw []byte, a *ask, keep lifetimes) (*answer, error) {
 	if err := new(miekg.Msg).Unpack(wire); err != nil {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
-	result.wire = wire
+	result.wire = bytes.Clone(wire) // the library has made room for more
 	if result.ttls, err = findTTLs(wire); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	miekg "github.com/miekg/dns"
+
+	planned "github.com/fairlead-net/fairlead/plan/dns"
+	"github.com/fairlead-net/fairlead/servers/dns"
 )
 
 var hour = lifetimes{max: time.Hour, negative: time.Hour}
@@ -100,11 +103,24 @@ func TestClean(t *testing.T) {
 			name: "a long TTL", asked: "www.example. A",
 			answer: []string{"www.example. 604800 A 10.0.0.1"}, want: []string{"www.example. 3600 A 10.0.0.1"}, ttl: 3600,
 		},
+		{
+			name: "a type with names and parameters", asked: "www.example. HTTPS",
+			answer: []string{`www.example. 60 HTTPS 1 Other.example. alpn="h2,h3" ipv4hint="10.0.0.1"`},
+			want:   []string{`www.example. 60 HTTPS 1 Other.example. alpn="h2,h3" ipv4hint="10.0.0.1"`}, ttl: 60,
+		},
+		{
+			name: "a type that nobody knows", asked: "www.example. TYPE65280",
+			answer: []string{`www.example. 60 CLASS1 TYPE65280 \# 4 0a000001`}, want: []string{`www.example. 60 CLASS1 TYPE65280 \# 4 0a000001`}, ttl: 60,
+		},
 		{name: "SERVFAIL", asked: "www.example. A", rcode: rcodeServFail, answer: []string{"www.example. 60 A 10.0.0.1"}, ttl: 5},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			name, kind, _ := strings.Cut(test.asked, " ")
-			q := question(name, miekg.StringToType[kind])
+			qtype, known := miekg.StringToType[kind]
+			if !known {
+				qtype = 65280
+			}
+			q := question(name, qtype)
 			a := &ask{name: string(q.Name), qtype: q.Type, do: test.do}
 			raw := respond(a, func(m *miekg.Msg) {
 				m.Rcode, m.Answer, m.Ns = test.rcode, records(t, test.answer), records(t, test.ns)
@@ -261,6 +277,46 @@ func FuzzFindTTLs(f *testing.F) {
 		ttls, err := findTTLs(msg)
 		if err == nil {
 			(&answer{wire: msg, ttls: ttls}).tell(nil, time.Second, false)
+		}
+	})
+}
+
+// FuzzName: whatever a name is made of, its answer repeats it byte by byte, whether
+// an upstream has given it or nobody was asked.
+func FuzzName(f *testing.F) {
+	for _, name := range []string{"www.example.", ".", "localhost.", "a\\.b.invalid.", "\\000\\255.example.", "8.8.8.8.in-addr.arpa."} {
+		f.Add([]byte(question(name, typeA).Name), uint16(typeA))
+	}
+	marks := newMarks()
+	f.Fuzz(func(t *testing.T, name []byte, qtype uint16) {
+		end, ok := nameEnd(name, 0)
+		if !ok || end != len(name) || qtype == typeOPT {
+			return
+		}
+		for i := range name {
+			name[i] = lower(name[i])
+		}
+		q := dns.Question{Name: planned.Name(name), Type: qtype, Class: classIN}
+		a := &ask{name: string(name), qtype: qtype}
+		marks.isMark(a.name)
+		var k key
+		if back := askOf(string(keyOf(q, &k))); back.name != a.name || back.qtype != qtype {
+			t.Fatalf("asked is %q %d", back.name, back.qtype)
+		}
+		asked := a.pack(7, form{pad: true})
+		response := append([]byte(nil), asked[:headerLen+len(name)+4]...)
+		response[2], response[3], response[11] = 0x81, 0x83, 0
+		if err := verify(asked, response); err != nil {
+			t.Fatal(err)
+		}
+		got, err := clean(response, a, hour)
+		if err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+		for _, got := range []*answer{got, special(a, &Options{PrivateReverse: true}), silence(a, time.Second)} {
+			if got != nil && string(got.wire[headerLen:headerLen+len(name)]) != string(name) {
+				t.Fatalf("asked for %q, told of %q", name, got.wire)
+			}
 		}
 	})
 }

@@ -31,6 +31,7 @@ func (f *Forwarder) Follow(options Options) {
 	if reflect.DeepEqual(next, f.options.Swap(next)) {
 		return
 	}
+	f.cache.resize(int(next.CacheBytes))
 	f.configure()
 	wake(f.changed)
 }

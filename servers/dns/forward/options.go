@@ -31,7 +31,7 @@ type Options struct {
 	// Node is the node's name, for what it has to mend.
 	Node string
 
-	// CacheBytes bounds what is kept, in bytes; 0: 16 MiB. It is read once, by New.
+	// CacheBytes bounds what is kept, in bytes; 0: 16 MiB.
 	CacheBytes int64
 	// MaxTTL, MaxNegativeTTL and MaxStale bound for how long; see
 	// model.CacheOptions. 0 is 0; negative ones stand for the defaults of the model.
