@@ -114,9 +114,12 @@ func (d *daemon) listens(state feed.State) []netip.AddrPort {
 func (d *daemon) apply(state feed.State) {
 	before := d.served.Load()
 	next := *before
-	next.Clients = slices.Concat(d.Clients, state.Serving.Clients)
-	for _, at := range d.listens(state) { // who asks from there is the node itself
-		next.Clients = append(next.Clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
+	if before.Clients == nil || !d.state.Serving.Equal(&state.Serving) {
+		clients := slices.Concat(d.Clients, state.Serving.Clients)
+		for _, at := range d.listens(state) { // who asks from there is the node itself
+			clients = append(clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
+		}
+		next.Clients = dns.NewRanges(clients)
 	}
 	if state.Snapshot != nil && state.Snapshot.NamesKnown {
 		if zone, _ := plandns.Compute(before.Zone, state.Snapshot); zone != nil {
