@@ -13,6 +13,11 @@ import (
 // node. It alone may dial the socket in the directory dns of Config.RunDir.
 const DNSUser = 65532
 
+// newNameServers is all that has to do with that server.
+func newNameServers(c *Config, feed *model.Feed, notices *notices) *nameServers {
+	return &nameServers{node: c.Node, feed: feed, told: newNames(c, feed, notices), log: c.Log}
+}
+
 // newNames tells that server what the names of the cluster are made of. Some of it
 // is nothing to anybody else, and is not watched until a server has dialled.
 func newNames(c *Config, from *model.Feed, notices *notices) *feed.Sender {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -27,7 +28,7 @@ import (
 type nameServers struct {
 	node string
 	feed *model.Feed
-	told *feed.Sender // what it serves; nil: nobody is told
+	told *feed.Sender // what it serves
 	log  *slog.Logger
 }
 
@@ -40,8 +41,15 @@ const (
 	askAttempts = 3
 )
 
-// Run asks until the context ends.
+// Run tells and asks until the context ends.
 func (w *nameServers) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.told.Run(ctx) })
+	group.Go(func() error { w.askAlways(ctx); return nil })
+	return group.Wait()
+}
+
+func (w *nameServers) askAlways(ctx context.Context) {
 	var listen *dns.Listen
 	for {
 		snapshot, changed := w.feed.Latest()
@@ -51,7 +59,7 @@ func (w *nameServers) Run(ctx context.Context) error {
 			w.tell(model.Families[:], model.NameServerUnknown)
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-changed:
 			}
 			continue
@@ -59,7 +67,7 @@ func (w *nameServers) Run(ctx context.Context) error {
 		listen = next
 		w.askAll(ctx, snapshot.Network.DNS.Zone, listen)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 	}
 }
@@ -67,7 +75,7 @@ func (w *nameServers) Run(ctx context.Context) error {
 // follow computes what the server is told, and tells it.
 func (w *nameServers) follow(last *dns.Listen, snapshot *model.Snapshot) *dns.Listen {
 	next := dns.ComputeListen(last, snapshot, w.node)
-	if next != nil && next != last && w.told != nil {
+	if next != nil && next != last {
 		w.told.Serve(feed.Serving{Listen: next.Serve, Clients: next.Clients, Node: w.node})
 	}
 	return next

@@ -9,6 +9,9 @@ import (
 //go:generate sh -c "cat crd/*.yaml base.yaml >fairlead.yaml"
 //go:generate sh -c "sed -f helm/chart.sed fairlead.yaml >helm/fairlead/templates/fairlead.yaml"
 
+//go:generate sh -c "sed -f helm/dns.sed dns.yaml >helm/fairlead/templates/dns.yaml"
+//go:generate sh -c "sed -f helm/dns-service.sed dns-service.yaml >helm/fairlead/templates/dns-service.yaml"
+
 // The kind ClusterNetworkPolicy is Kubernetes', and optional. It is made of its Go
 // types.
 //

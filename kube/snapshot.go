@@ -33,8 +33,21 @@ type nodeState struct {
 	Links       []linkState       `json:"links,omitempty"`
 	Attachments []attachmentState `json:"attachments,omitempty"`
 	Firewalls   *firewallState    `json:"firewalls,omitempty"`
+	NameServers map[string]string `json:"nameServers,omitempty"`     // by family, how the node's DNS server is: absent, well or hung; none: it was not asked
 	NoPolicies  bool              `json:"policiesUnknown,omitempty"` // they have not been read yet
 	NoNames     bool              `json:"namesUnknown,omitempty"`    // Services and endpoints of headless ones have not been read yet, or are not followed
+}
+
+// readNameServer reads how the DNS server is in a family.
+func readNameServer(name, is string) (model.Family, model.NameServer, error) {
+	for _, family := range model.Families {
+		for server := model.NameServerUnknown; server <= model.NameServerHung; server++ {
+			if family.String() == name && server.String() == is {
+				return family, server, nil
+			}
+		}
+	}
+	return 0, 0, fmt.Errorf("%s: %s: want IPv4 or IPv6, and unknown, absent, well or hung", name, is)
 }
 
 // firewallState is what others filter with.
@@ -215,6 +228,13 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 			to.Firewalls.Drops = append(to.Firewalls.Drops, model.ForwardChain(chain))
 		}
 	}
+	for name, is := range state.NameServers {
+		family, server, err := readNameServer(name, is)
+		if err != nil {
+			return fmt.Errorf("%s: nameServers: %w", nodeStateKind, err)
+		}
+		to.NameServers[family] = server
+	}
 	for _, link := range state.Links {
 		l := model.Link(link)
 		to.Links = to.Links.With(l.Name, &l)
@@ -347,6 +367,14 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 		state.Firewalls = &firewallState{Drops: []chainState{}}
 		for _, chain := range snapshot.Firewalls.Drops {
 			state.Firewalls.Drops = append(state.Firewalls.Drops, chainState(chain))
+		}
+	}
+	for family, server := range snapshot.NameServers {
+		if server != model.NameServerUnknown {
+			if state.NameServers == nil {
+				state.NameServers = map[string]string{}
+			}
+			state.NameServers[model.Families[family].String()] = server.String()
 		}
 	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {

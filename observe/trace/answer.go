@@ -168,5 +168,6 @@ type Plan struct {
 	Masquerade bool              `json:"masquerade,omitempty"`
 	As         netip.Addr        `json:"as,omitzero"`       // invalid: the address of the interface
 	Service    *Service          `json:"service,omitempty"` // that the destination is of; Translated is where that leads
+	Here       bool              `json:"here,omitempty"`    // the node's own DNS server answers it, and no Service is asked
 	Sysctls    map[string]string `json:"sysctls,omitempty"` // wanted, of those that matter here
 }

@@ -44,6 +44,7 @@ func Expect(snapshot *model.Snapshot, node string, q Question, mac model.MAC) *P
 		hop = plan.Hop{Spoofed: hop.Spoofed, Reachable: true} // it goes nowhere
 	}
 	expected.Spoofed, expected.Refused = hop.Spoofed, !hop.Spoofed && !hop.Reachable
+	expected.Here = hop.Here
 	expected.Device, expected.Via, expected.MTU, expected.Remote = hop.Device, hop.Via, hop.MTU, hop.Remote
 	if !q.Reply {
 		expected.Translated, expected.Masquerade, expected.As = hop.Pod, hop.Masquerade, hop.As

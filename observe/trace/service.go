@@ -121,6 +121,10 @@ func (v *visit) translated() netip.AddrPort {
 // serve shows what a Service makes of the packet, and tells whether it goes on.
 func (v *visit) serve() bool {
 	held, at := v.kernel.Service, netip.AddrPortFrom(v.q.To, v.q.Port)
+	if v.plan != nil && v.plan.Here {
+		v.line(Line{Where: v.place.Name, Way: fmt.Sprintf("%s: answered by the DNS server of %s itself", at, v.place.Name)})
+		return true
+	}
 	var want *Service
 	if v.plan != nil {
 		want = v.plan.Service

@@ -2,7 +2,6 @@ package dns
 
 import (
 	"net/netip"
-	"slices"
 	"sync/atomic"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -23,7 +22,7 @@ type Served struct {
 	Revision uint64
 	// Clients are who may ask. To others there is no answer at all, so that
 	// nobody is sent what they did not ask for.
-	Clients []netip.Prefix
+	Clients *Ranges
 	// Complete makes the first query of a pod's search have the answer of the last,
 	// where Search is the node's own path, behind that of the cluster.
 	Complete bool
@@ -48,5 +47,5 @@ func (s *Served) allows(client netip.Addr) bool {
 	if _, ok := s.Pods.Get(client); ok {
 		return true
 	}
-	return slices.ContainsFunc(s.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+	return s.Clients.Contains(client)
 }

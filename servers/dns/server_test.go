@@ -151,7 +151,7 @@ func TestPipeline(t *testing.T) {
 func TestStrangers(t *testing.T) {
 	s, at := start(t, nil)
 	served := *s.served.Load()
-	served.Clients = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}
+	served.Clients = NewRanges([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), {}})
 	s.Serve(&served)
 	query := packed(t, new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA))
 	stranger := dialUDP(t, at)

@@ -62,7 +62,7 @@ func servedNow(t testing.TB) *Served {
 	}
 	return &Served{
 		Zone: zone, Revision: 17,
-		Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Clients: NewRanges([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,7 @@ func Run(ctx context.Context, config Config) error {
 	if config.ResolvConf == "" {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
+	debug.SetGCPercent(collectAt)
 	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1)}
 	d.served.Store(&dns.Served{})
 	var last feed.State
@@ -112,9 +114,12 @@ func (d *daemon) listens(state feed.State) []netip.AddrPort {
 func (d *daemon) apply(state feed.State) {
 	before := d.served.Load()
 	next := *before
-	next.Clients = slices.Concat(d.Clients, state.Serving.Clients)
-	for _, at := range d.listens(state) { // who asks from there is the node itself
-		next.Clients = append(next.Clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
+	if before.Clients == nil || !d.state.Serving.Equal(&state.Serving) {
+		clients := slices.Concat(d.Clients, state.Serving.Clients)
+		for _, at := range d.listens(state) { // who asks from there is the node itself
+			clients = append(clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
+		}
+		next.Clients = dns.NewRanges(clients)
 	}
 	if state.Snapshot != nil && state.Snapshot.NamesKnown {
 		if zone, _ := plandns.Compute(before.Zone, state.Snapshot); zone != nil {
@@ -136,6 +141,9 @@ func (d *daemon) apply(state feed.State) {
 	d.mu.Lock()
 	d.state = state
 	d.mu.Unlock()
+	if before.Zone == nil && next.Zone != nil {
+		debug.FreeOSMemory() // what reading all of it took
+	}
 	if state.Confirmed {
 		select {
 		case d.fresh <- struct{}{}:
@@ -166,6 +174,11 @@ func podsOf(before model.Map[netip.Addr, *dns.Client], attachments model.Map[mod
 	}
 	return next
 }
+
+// collectAt is the garbage, in percent of what is in use, at which it is collected:
+// less than Go's default. What serves the cluster makes none, so memory is worth
+// more than the time.
+const collectAt = 40
 
 // savePause is how seldom the names are saved, at most.
 const savePause = 20 * time.Second

@@ -37,7 +37,7 @@ func newHouse(t *testing.T, addr string, options func(at netip.AddrPort) Options
 		t.Fatal("there is no zone")
 	}
 	server := dns.New(h.Forwarder, slog.New(slog.DiscardHandler))
-	server.Serve(&dns.Served{Zone: zone, Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	server.Serve(&dns.Served{Zone: zone, Clients: dns.NewRanges([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})})
 	server.Listen([]netip.AddrPort{at})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
