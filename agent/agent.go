@@ -118,7 +118,7 @@ func Run(ctx context.Context, c Config) error {
 		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(), drops: newDrops(&c, loop),
 	}
 	metrics.registry.MustRegister(state.collectors()...)
-	names := newNames(&c, feed)
+	names := newNames(&c, feed, notices)
 
 	return c.together(ctx, feed, []Server{
 		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},

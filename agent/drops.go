@@ -141,7 +141,9 @@ func (d *drops) take(packet nflog.Packet) {
 	if strings.HasSuffix(packet.Prefix, model.Egress.String()) {
 		denied.Direction = model.Egress
 	}
-	if rule, known := d.denier.DeniedBy(packet.Mark); known {
+	if strings.HasSuffix(packet.Prefix, nftables.LogUnfound) {
+		denied.Unfound = true
+	} else if rule, known := d.denier.DeniedBy(packet.Mark); known {
 		denied.By = &rule
 	}
 	outcome, _ := d.loop.outcome.get()

@@ -124,23 +124,28 @@ func TestDropTaken(t *testing.T) {
 	packet.Mark = 8
 	d.take(packet)
 	d.take(nflog.Packet{Mark: 7, Payload: []byte("no packet")})
+	packet.Mark, packet.Prefix = 7, "fairlead unfound"
+	d.take(packet)
 	report := d.report(time.Time{})
-	if len(report.Records) != 2 || report.Counts.Read != 3 {
+	if len(report.Records) != 3 || report.Counts.Read != 4 {
 		t.Fatalf("%+v", report)
 	}
-	if why := report.Records[0].Why(); why != "denied by NetworkPolicy web/out: rule 2, direction egress" {
+	if why := report.Records[0].Why(); why != "denied by NetworkPolicy web/out, spec.egress[1], direction egress" {
 		t.Error(why)
 	}
 	if why := report.Records[1].Why(); why != "denied by a policy that has gone, direction egress" {
 		t.Error(why)
 	}
+	if last := report.Records[2]; !strings.HasPrefix(last.Why(), "policies were being changed") || last.Policy != nil || last.Direction != "" {
+		t.Errorf("%+v: %s", last, last.Why())
+	}
 	text, err := os.ReadFile(path)
-	if lines := strings.Split(string(text), "\n"); err != nil || len(lines) != 3 || !strings.Contains(lines[0], `"ruleset":"NetworkPolicy web/out"`) || !strings.Contains(lines[0], `"cluster":{"name":"prod"}`) {
+	if lines := strings.Split(string(text), "\n"); err != nil || len(lines) != 4 || !strings.Contains(lines[0], `"ruleset":"NetworkPolicy web/out"`) || !strings.Contains(lines[0], `"cluster":{"name":"prod"}`) {
 		t.Errorf("%v %s", err, text)
 	}
 	d.file.Path = filepath.Join(path, "below a file")
 	d.take(packet)
-	if report := d.report(time.Time{}); len(report.Records) != 3 || report.Counts.Unwritten != 1 {
+	if report := d.report(time.Time{}); len(report.Records) != 4 || report.Counts.Unwritten != 1 {
 		t.Errorf("%+v", report)
 	}
 }

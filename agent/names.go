@@ -15,11 +15,12 @@ const DNSUser = 65532
 
 // newNames tells that server what the names of the cluster are made of. Some of it
 // is nothing to anybody else, and is not watched until a server has dialled.
-func newNames(c *Config, from *model.Feed) *feed.Sender {
+func newNames(c *Config, from *model.Feed, notices *notices) *feed.Sender {
 	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty: it cannot be told
 	return &feed.Sender{
 		Feed: from, Dir: filepath.Join(c.RunDir, "dns"), User: DNSUser,
 		Program: c.Version, Boot: strings.TrimSpace(string(boot)), Log: c.Log,
 		Asked: c.Source.FollowNames,
+		Tell:  func(problems ...model.Problem) { notices.set("dns", problems...) },
 	}
 }

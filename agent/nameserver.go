@@ -198,6 +198,9 @@ func askOnce(query []byte, at netip.AddrPort) (model.NameServer, error) {
 		},
 	}
 	conn, err := dialer.Dial("udp", at.String())
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		return model.NameServerHung, err // or this process does, for now
+	}
 	if err != nil {
 		return model.NameServerAbsent, err // the address is not there yet
 	}

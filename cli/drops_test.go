@@ -27,7 +27,7 @@ func TestDropsText(t *testing.T) {
 	records := []*drop.Record{aDrop(), aDrop(), aDrop()}
 	records[1].Service = ""
 	records[2].Called, records[2].Service, records[2].Source.Pod = netip.AddrPort{}, "", ""
-	records[2].Nearest = &drop.Nearest{Policy: drop.Policy{Kind: "NetworkPolicy", Namespace: "shop", Name: "db", Rule: 1}, Differs: "port differs"}
+	records[2].Nearest = &drop.Nearest{Policy: drop.Policy{Kind: "NetworkPolicy", Namespace: "shop", Name: "db", Rule: 1, Field: "spec.ingress[0]"}, Differs: "port differs"}
 	var text bytes.Buffer
 	if err := options.write(&text, records); err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestDropsText(t *testing.T) {
 	const why = "5432/TCP  default deny by NetworkPolicy shop/deny-all, direction ingress"
 	want := "May  4 12:00:01.337  node2  shop/client → shop/db-0 (svc shop/db)  " + why + "\n" +
 		"May  4 12:00:01.337  node2  shop/client → shop/db-0 (10.96.0.7:90)  " + why + "\n" +
-		"May  4 12:00:01.337  node2  10.244.0.2 → shop/db-0  " + why + "; nearest allow: NetworkPolicy shop/db: rule 1, port differs\n"
+		"May  4 12:00:01.337  node2  10.244.0.2 → shop/db-0  " + why + "; nearest allow: NetworkPolicy shop/db, spec.ingress[0], port differs\n"
 	if text.String() != want {
 		t.Errorf("\n%s, want\n%s", text.String(), want)
 	}

@@ -29,7 +29,7 @@ It needs root, and leaves nothing behind after "down".`,
 		labUpCommand(flags), labDownCommand(flags), labListCommand(), labStatusCommand(flags),
 		labKubectlCommand(flags), labExecCommand(flags), labShellCommand(flags), labLogsCommand(flags),
 		labImagesCommand(flags), labNodeCommand(flags), labLinkCommand(flags), labPartitionCommand(flags),
-		labAPIServerCommand(flags), labServiceCommand(flags), labAgentCommand(flags),
+		labAPIServerCommand(flags), labServiceCommand(flags), labAgentCommand(flags), labDNSCommand(flags),
 		labMachineInitCommand(), labMachineEnterCommand(), labPortalCommand(), labOutsideCommand(),
 	)
 	return command

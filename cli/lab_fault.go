@@ -143,6 +143,22 @@ func labServiceCommand(flags *labFlags) *cobra.Command {
 	return command
 }
 
+func labDNSCommand(flags *labFlags) *cobra.Command {
+	command := &cobra.Command{Use: "dns", Short: "Do harm to the DNS server of a node"}
+	command.AddCommand(
+		labVerb(flags, "kill NODE", "Kill it, as a crash does; the kubelet starts it again", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.KillDNS(ctx, args[0])
+		}),
+		labVerb(flags, "hang NODE", "Let it answer nobody, with its sockets as they are", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.HangDNS(ctx, args[0], true)
+		}),
+		labVerb(flags, "unhang NODE", "Let it go on", func(ctx context.Context, l *lab.Lab, args []string) error {
+			return l.HangDNS(ctx, args[0], false)
+		}),
+	)
+	return command
+}
+
 func labAgentCommand(flags *labFlags) *cobra.Command {
 	command := &cobra.Command{Use: "agent", Short: "Do harm to the agent of a node"}
 	command.AddCommand(

@@ -143,6 +143,12 @@ func seasonService(service *corev1.Service, p pick) {
 	for i := range spec.Ports {
 		spec.Ports[i].Protocol = corev1.Protocol(p.of("TCP", "UDP", "SCTP", "", "x"))
 		spec.Ports[i].Port, spec.Ports[i].NodePort = p.Int31n(65536), p.Int31n(65536)
+		if p.Intn(3) == 0 {
+			spec.Ports[i].Protocol, spec.Ports[i].Port = corev1.ProtocolUDP, 53
+		}
+		if p.Intn(2) == 0 {
+			spec.Ports[i].TargetPort = intstr.FromInt32(p.Int31n(70000) - 10)
+		}
 	}
 	service.Status.LoadBalancer.Ingress = nil
 	for _, address := range p.addresses() {

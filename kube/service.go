@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	netutils "k8s.io/utils/net"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -37,7 +38,7 @@ func labelled(labels map[string]string) bool {
 func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, named], error) {
 	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertNamed,
 		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs", "spec.externalName",
-		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort",
+		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort", "spec.ports.targetPort", "spec.selector",
 		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
 }
@@ -89,6 +90,9 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	}
 	s.Affinity = affinity(spec)
 	s.Ports = servicePorts(spec, wrong)
+	if len(spec.Selector) > 0 && slices.ContainsFunc(s.Ports, answersDNS) {
+		s.Serves = &model.Selected{Labels: model.LabelsOf(spec.Selector), Ports: targetsOf(spec)}
+	}
 	to.value = s
 	return to
 }
@@ -107,6 +111,30 @@ func servicePorts(spec *corev1.ServiceSpec, wrong func(string, error)) (all []mo
 		all = append(all, model.ServicePort{
 			Name: intern(port.Name), Protocol: protocol, Port: uint16(port.Port), NodePort: uint16(port.NodePort),
 		})
+	}
+	return all
+}
+
+// answersDNS tells whether queries of DNS are sent to such a port: what finds names
+// in /etc/resolv.conf knows no other.
+func answersDNS(port model.ServicePort) bool { return port.Protocol == model.UDP && port.Port == 53 }
+
+// targetsOf are where ports lead at the pods of a Service: of each that can be
+// understood.
+func targetsOf(spec *corev1.ServiceSpec) (all []model.ContainerPort) {
+	for _, port := range spec.Ports {
+		protocol, err := protocolOf(port.Protocol)
+		if err != nil || port.Port < 1 || port.Port > 65535 {
+			continue
+		}
+		target := model.ContainerPort{Protocol: protocol, Port: uint16(port.Port)}
+		switch number := port.TargetPort.IntVal; {
+		case port.TargetPort.Type == intstr.String:
+			target.Name, target.Port = intern(port.TargetPort.StrVal), 0
+		case number > 0 && number <= 65535:
+			target.Port = uint16(number)
+		}
+		all = append(all, target)
 	}
 	return all
 }

@@ -53,6 +53,18 @@ spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, "fd00::1"], ports: [{port: 
 			}},
 		{name: "of one address, as before Kubernetes 1.20", spec: `spec: {clusterIP: 10.96.0.1}`,
 			want: &model.Service{ClusterIPs: addrs("10.96.0.1")}},
+		{name: "what could answer queries of DNS has whom it selects", spec: `
+spec: {clusterIP: 10.96.0.10, selector: {k8s-app: kube-dns}, ports: [{name: dns, port: 53, protocol: UDP, targetPort: 5353}, {name: dns-tcp, port: 53, targetPort: dns-tcp}, {name: metrics, port: 9153}]}`,
+			want: &model.Service{
+				ClusterIPs: addrs("10.96.0.10"),
+				Ports:      []model.ServicePort{{Name: "dns", Protocol: model.UDP, Port: 53}, {Name: "dns-tcp", Protocol: model.TCP, Port: 53}, {Name: "metrics", Protocol: model.TCP, Port: 9153}},
+				Serves: &model.Selected{
+					Labels: model.LabelsOf(map[string]string{"k8s-app": "kube-dns"}),
+					Ports:  []model.ContainerPort{{Protocol: model.UDP, Port: 5353}, {Name: "dns-tcp", Protocol: model.TCP}, {Protocol: model.TCP, Port: 9153}},
+				},
+			}},
+		{name: "others do not", spec: `spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{port: 53}]}`,
+			want: &model.Service{ClusterIPs: addrs("10.96.0.1"), Ports: []model.ServicePort{{Protocol: model.TCP, Port: 53}}}},
 		{name: "headless", spec: `spec: {clusterIP: None, clusterIPs: [None]}`},
 		{name: "another program's", spec: `
 metadata: {namespace: ns, name: web, labels: {service.kubernetes.io/service-proxy-name: other}}

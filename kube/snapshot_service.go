@@ -42,7 +42,11 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 // serviceObjectOf names the type that has all that the Service has.
 func serviceObjectOf(s *model.Service) object {
 	spec := object{"type": corev1.ServiceTypeClusterIP, "clusterIPs": s.ClusterIPs}
-	spec["ports"] = portObjectsOf(s.Ports)
+	ports := portObjectsOf(s.Ports)
+	spec["ports"] = ports
+	if s.Serves != nil {
+		serves(spec, ports, s.Serves)
+	}
 	if slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
 		spec["type"] = corev1.ServiceTypeNodePort
 	}
@@ -100,6 +104,20 @@ func portObjectsOf(ports []model.ServicePort) (all []object) {
 		all = append(all, written)
 	}
 	return all
+}
+
+// serves writes whom a Service selects.
+func serves(spec object, ports []object, of *model.Selected) {
+	selector := object{}
+	for key, value := range of.Labels.All() {
+		selector[key] = value
+	}
+	spec["selector"] = selector
+	for i, target := range of.Ports {
+		if ports[i]["targetPort"] = target.Port; target.Name != "" {
+			ports[i]["targetPort"] = target.Name
+		}
+	}
 }
 
 func sliceObjectOf(s *model.EndpointSlice) object {

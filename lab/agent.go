@@ -15,7 +15,10 @@ import (
 )
 
 // agentOf is the process of the agent on a node.
-func (l *Lab) agentOf(node string) (pid int, err error) {
+func (l *Lab) agentOf(node string) (pid int, err error) { return l.processOf(node, "agent") }
+
+// processOf is the process of one of Fairlead's roles on a node.
+func (l *Lab) processOf(node, role string) (pid int, err error) {
 	if _, err := l.Node(node); err != nil {
 		return 0, err
 	}
@@ -24,11 +27,11 @@ func (l *Lab) agentOf(node string) (pid int, err error) {
 		return 0, err
 	}
 	for _, pid := range pids {
-		if strings.HasPrefix(readFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")), "/fairlead\x00agent\x00") {
+		if strings.HasPrefix(readFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")), "/fairlead\x00"+role+"\x00") {
 			return pid, nil
 		}
 	}
-	return 0, fmt.Errorf("no agent runs on %s; fairlead lab kubectl --name %s get pods --all-namespaces --output=wide tells of it", node, l.Name())
+	return 0, fmt.Errorf("no process of fairlead %s runs on %s; fairlead lab kubectl --name %s get pods --all-namespaces --output=wide tells of it", role, node, l.Name())
 }
 
 // KillAgent kills the agent of a node at once, as a crash does. The kubelet
@@ -40,6 +43,29 @@ func (l *Lab) KillAgent(_ context.Context, node string) error {
 	}
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		return fmt.Errorf("killing the agent of %s: %w", node, err)
+	}
+	return nil
+}
+
+// KillDNS kills the DNS server of a node at once; the kubelet starts it again.
+func (l *Lab) KillDNS(_ context.Context, node string) error { return l.signalDNS(node, unix.SIGKILL) }
+
+// HangDNS stops the DNS server of a node as it is: it has its sockets, and answers
+// nobody, until it is not to hang any more.
+func (l *Lab) HangDNS(_ context.Context, node string, hang bool) error {
+	if hang {
+		return l.signalDNS(node, unix.SIGSTOP)
+	}
+	return l.signalDNS(node, unix.SIGCONT)
+}
+
+func (l *Lab) signalDNS(node string, signal unix.Signal) error {
+	pid, err := l.processOf(node, "dns")
+	if err != nil {
+		return err
+	}
+	if err := unix.Kill(pid, signal); err != nil {
+		return fmt.Errorf("sending a signal to the DNS server of %s: %w", node, err)
 	}
 	return nil
 }

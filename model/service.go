@@ -31,6 +31,25 @@ type Service struct {
 	// (internalTrafficPolicy and externalTrafficPolicy).
 	InternalLocal, ExternalLocal bool
 	HealthCheckNodePort          uint16 // 0: none
+	// Serves is whom it selects, of Services that could answer queries of DNS:
+	// those with port 53 of UDP. Nil: of all others, and without a selector.
+	Serves *Selected
+}
+
+// Selected are the pods that a Service selects, whether there are any or not.
+type Selected struct {
+	Labels Labels // all of them, at least
+	// Ports are where its ports lead at those pods, of each in turn: by number, or
+	// by the Name of a container's port, and then Port is 0.
+	Ports []ContainerPort
+}
+
+// Equal tells whether nothing differs.
+func (s *Selected) Equal(other *Selected) bool {
+	if s == nil || other == nil {
+		return s == other
+	}
+	return s.Labels == other.Labels && slices.Equal(s.Ports, other.Ports)
 }
 
 // ServicePort is one port of a Service.
@@ -58,7 +77,7 @@ func (s *Service) Equal(other *Service) bool {
 		s.HealthCheckNodePort == other.HealthCheckNodePort && (s.SourceRanges == nil) == (other.SourceRanges == nil) &&
 		slices.Equal(s.ClusterIPs, other.ClusterIPs) && slices.Equal(s.ExternalIPs, other.ExternalIPs) &&
 		slices.Equal(s.LoadBalancerIPs, other.LoadBalancerIPs) && slices.Equal(s.SourceRanges, other.SourceRanges) &&
-		slices.Equal(s.Ports, other.Ports)
+		slices.Equal(s.Ports, other.Ports) && s.Serves.Equal(other.Serves)
 }
 
 // SliceKey names an EndpointSlice.

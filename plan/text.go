@@ -125,6 +125,7 @@ func policyText(p *policy.Plan) []string {
 		lines(p.Ranges, func(prefix netip.Prefix, group policy.Group) string {
 			return fmt.Sprintf("policy group of %s: %s", prefix, group)
 		}),
+		lines(p.Queries, func(q policy.Query, _ struct{}) string { return fmt.Sprintf("policy asks before translation: %s", q) }),
 		lines(p.Cells, func(cell policy.Cell, row policy.Row) string {
 			who := map[policy.Group]string{policy.Others: "others", policy.Itself: "itself"}[cell.Group]
 			if who == "" {

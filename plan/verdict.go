@@ -47,8 +47,15 @@ func Verdict(node *Node, packet Packet) Hop {
 	if spoofed(node.AntiSpoof, packet) {
 		return Hop{Spoofed: true}
 	}
+	directions := model.Directions[:]
+	if isQuery(node, packet) {
+		if denial := denied(node, packet, model.Egress); denial.Pod.IsValid() {
+			return Hop{Denied: denial}
+		}
+		directions = []model.Direction{model.Ingress}
+	}
 	if here(node.DNS, packet) {
-		if denial := denied(node, packet); denial.Pod.IsValid() {
+		if denial := denied(node, packet, directions...); denial.Pod.IsValid() {
 			return Hop{Denied: denial}
 		}
 		return Hop{Reachable: true, Here: true}
@@ -73,7 +80,7 @@ func Verdict(node *Node, packet Packet) Hop {
 	if routed && found.Unreachable {
 		return Hop{}
 	}
-	if denial := denied(node, packet); denial.Pod.IsValid() {
+	if denial := denied(node, packet, directions...); denial.Pod.IsValid() {
 		return Hop{Denied: denial}
 	}
 	if routed {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/policy"
@@ -14,10 +15,21 @@ type Denial struct {
 	By        policy.Rule
 }
 
-// denied asks the policies of the pods of this node at both ends; a packet that
+// isQuery tells whether a packet asks for a name at the address of the Service of
+// DNS: egress is judged by that, and not by who answers.
+func isQuery(node *Node, packet Packet) bool {
+	if node.Policy == nil {
+		return false
+	}
+	_, is := node.Policy.Queries.Get(policy.Query{Protocol: packet.Protocol, At: netip.AddrPortFrom(packet.Destination, packet.Port)})
+	return is
+}
+
+// denied asks the policies of the pods of this node at the ends of a connection
+// that have one of the directions; a packet that
 // a Service or a port of the node sends on is asked about as it goes on. What
 // the node itself sends to its pods is not judged: probes get through.
-func denied(node *Node, packet Packet) Denial {
+func denied(node *Node, packet Packet, directions ...model.Direction) Denial {
 	if node.Policy == nil || packet.Established || !packet.Source.IsValid() {
 		return Denial{}
 	}
@@ -29,6 +41,9 @@ func denied(node *Node, packet Packet) Denial {
 		{policy.Subject{Direction: model.Ingress, Address: packet.Destination}, packet.Source},
 	}
 	for _, end := range ends {
+		if !slices.Contains(directions, end.at.Direction) {
+			continue
+		}
 		if end.at.Direction == model.Ingress && node.Service != nil && fromHere(node, packet) {
 			continue
 		}

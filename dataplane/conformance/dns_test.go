@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -256,4 +257,78 @@ func TestDNSKilled(t *testing.T) {
 			t.Errorf("round %d: when the server is back, of %d queries %d are answered here, %d elsewhere, %d lost", round, asked, here, elsewhere, lost)
 		}
 	}
+}
+
+// TestDNSConnections: a connection of TCP to a server elsewhere goes on there when
+// somebody begins to listen on the node, who gets the next one.
+func TestDNSConnections(t *testing.T) {
+	n := newServiceNet(t)
+	service := kubeDNS()
+	n.setService(service, nil, -2)
+	first, second := n.machines[0], n.machines[1]
+	for key, slice := range n.snapshot.Slices.All() {
+		changed := *slice
+		changed.Ports = []model.EndpointPort{{Name: "tcp", Protocol: model.TCP, Port: 9001}}
+		n.snapshot.Slices = n.snapshot.Slices.With(key, &changed)
+	}
+	n.applyAll()
+	var open []net.Conn
+	for _, to := range service.ClusterIPs {
+		n.echo(second, netip.AddrPortFrom(second.node.Address(model.FamilyOf(to)), 9001))
+		first.pod.Do(func() {
+			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(to, 53).String(), 4*time.Second)
+			n.check(err)
+			open = append(open, conn)
+		})
+		conn := open[len(open)-1]
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	say := func(conn net.Conn, when string) {
+		buffer := make([]byte, 1)
+		n.check(conn.SetDeadline(time.Now().Add(4 * time.Second)))
+		_, err := conn.Write([]byte("?"))
+		if err == nil {
+			_, err = conn.Read(buffer)
+		}
+		if err != nil {
+			t.Errorf("%s, a connection to a server elsewhere ends: %v", when, err)
+		}
+	}
+	for _, conn := range open {
+		say(conn, "before somebody listens here")
+	}
+	n.startDNS(first)
+	for i, conn := range open {
+		say(conn, "when somebody listens here")
+		to := netip.AddrPortFrom(service.ClusterIPs[i], 53)
+		if got := n.call(first.pod, model.TCP, to, 4*time.Second); got.server != to.Addr() {
+			t.Errorf("the next connection to %s: %s", to, got)
+		}
+		say(conn, "after another one here")
+	}
+}
+
+// echo says the same, at one address of a node, until the test ends.
+func (n *serviceNet) echo(in *machine, at netip.AddrPort) {
+	var listener net.Listener
+	in.space.Do(func() {
+		var err error
+		listener, err = net.Listen("tcp", at.String())
+		n.check(err)
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	n.t.Cleanup(func() { _ = listener.Close(); <-done })
 }

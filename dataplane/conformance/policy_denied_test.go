@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"bytes"
 	"encoding/binary"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,26 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/policy"
 )
+
+// TestUnfoundIsLogged: a packet of which nothing tells whether it is allowed is
+// dropped, and that is logged too.
+func TestUnfoundIsLogged(t *testing.T) {
+	n := newPolicyNode(t, 2)
+	own, peer := n.pods["pod1"][model.IPv4], n.pods["pod2"][model.IPv4]
+	n.apply(policyWorld{}.between(peer, own, allows, denies))
+	n.node.Do(func() {
+		if out, err := exec.Command("nft", "flush", "map", "inet", nftables.TableName, "policy-rows").CombinedOutput(); err != nil {
+			t.Fatalf("nft flush: %v: %s", err, out)
+		}
+	})
+	log := n.listen()
+	n.expect("a row that is gone", []wired{{device: "pod2", source: peer, destination: own, protocol: model.TCP, port: 80}}, func(wired) bool { return false })
+	buffer := make([]byte, 64<<10)
+	length, _, err := unix.Recvfrom(log, buffer, 0)
+	if err != nil || !bytes.Contains(buffer[:length], []byte("fairlead "+nftables.LogUnfound)) {
+		t.Errorf("%v: %q", err, buffer[:max(length, 0)])
+	}
+}
 
 // TestDenied: what is denied is counted for the rule that denies it and the
 // direction, and logged with a mark that tells the rule.

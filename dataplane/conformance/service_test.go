@@ -56,17 +56,21 @@ func newServiceNet(t testing.TB) *serviceNet {
 	return n
 }
 
-// serve answers at port 9000 of TCP and UDP with the address that was called
-// there, and that of the client, until the test ends.
 func (n *serviceNet) serve(in *netnstest.Namespace, addrs ...netip.Addr) {
+	n.serveAt(in, 9000, addrs...)
+}
+
+// serveAt answers at a port of TCP and UDP with the address that was called
+// there, and that of the client, until the test ends.
+func (n *serviceNet) serveAt(in *netnstest.Namespace, port uint16, addrs ...netip.Addr) {
 	for _, addr := range addrs {
 		var tcp net.Listener
 		var udp net.PacketConn
 		in.Do(func() {
 			var err error
-			tcp, err = net.Listen("tcp", netip.AddrPortFrom(addr, 9000).String())
+			tcp, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
 			n.check(err)
-			udp, err = net.ListenPacket("udp", netip.AddrPortFrom(addr, 9000).String())
+			udp, err = net.ListenPacket("udp", netip.AddrPortFrom(addr, port).String())
 			n.check(err)
 		})
 		n.servers[addr] = true

@@ -46,7 +46,9 @@ func newSources() sourceSet {
 func (p *Plane) addAntiSpoof(b *batch) error {
 	table := ourTable()
 	check := b.AddChain(&nft.Chain{Table: table, Name: "from-pod"})
-	p.addDNS(b)
+	if err := p.addDNS(b); err != nil {
+		return err
+	}
 	prerouting := b.AddChain(&nft.Chain{
 		Name: "raw", Table: table, Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,

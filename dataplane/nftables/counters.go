@@ -29,7 +29,7 @@ func (p *Plane) Counters() ([]dataplane.Counter, error) {
 	}
 	met := map[string]dataplane.Counter{}
 	for _, chain := range chains {
-		if chain.Table.Name != TableName || chain.Name == calledChain {
+		if chain.Table.Name != TableName || chain.Name == calledChain || chain.Name == sentChain {
 			continue
 		}
 		rules, err := conn.GetRules(chain.Table, chain)

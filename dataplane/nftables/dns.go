@@ -1,8 +1,12 @@
 package nftables
 
 import (
+	"fmt"
+	"time"
+
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
@@ -82,17 +86,79 @@ func ofSocket(key expr.SocketKey, is byte) []expr.Any {
 func untracked() []expr.Any { return []expr.Any{&expr.Notrack{}} }
 
 // queryChain is that of packets to where DNS is.
-const queryChain = "dns-query"
+func queryChain(family model.Family) *nft.Chain {
+	return chain([...]string{"dns-query4", "dns-query6"}[family])
+}
+
+// Connections of TCP that went elsewhere, because nobody listened here, go on
+// there when somebody does: else it would end those that it does not know.
+const (
+	elsewhereTime = 2 * time.Minute // after their last packet
+	mostElsewhere = 65536           // then, those that come last are not known
+)
+
+func elsewhere(family model.Family) *nft.Set {
+	const number = 900 // above those of mirrors
+	set := &nft.Set{
+		Table: ourTable(), ID: number + uint32(family), Name: [...]string{"dns-elsewhere4", "dns-elsewhere6"}[family],
+		Comment: "connections of TCP that others answer", KeyType: nft.MustConcatSetType(nft.TypeIPAddr, nft.TypeInetService),
+		Dynamic: true, HasTimeout: true, Timeout: elsewhereTime, Size: mostElsewhere,
+	}
+	if family == model.IPv6 {
+		set.KeyType = nft.MustConcatSetType(nft.TypeIP6Addr, nft.TypeInetService)
+	}
+	return set
+}
+
+// ofTCP matches TCP of a family.
+func ofTCP(family model.Family) []expr.Any {
+	return append(of(family), meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_TCP))
+}
+
+// caller loads who sent a packet.
+func caller(family model.Family) []expr.Any {
+	return []expr.Any{source(family, word0), sourcePort(word0 + headers[family].words)}
+}
+
+// remembered adds or removes a client that is loaded.
+func remembered(in *nft.Set, operation uint32) expr.Any {
+	return &expr.Dynset{SrcRegKey: word0, SetName: in.Name, SetID: in.ID, Operation: operation}
+}
+
+// opening matches packets that begin a connection of TCP.
+func opening() []expr.Any {
+	const flags, syn, ack = 13, 0x02, 0x10
+	return append(transport(model.TCP, flags),
+		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}}, equal(syn))
+}
+
+// addQuery adds the chain that looks who answers.
+func addQuery(b *batch, family model.Family) error {
+	here, others := b.AddChain(queryChain(family)), elsewhere(family)
+	if err := b.AddSet(others, nil); err != nil {
+		return fmt.Errorf("add set %s: %w", others.Name, err)
+	}
+	back := then(expr.VerdictReturn, "")
+	b.rule(here, "another program's, which has all addresses", ofSocket(expr.SocketKeyWildcard, 1), back)
+	b.rule(here, "", opening(), of(family), caller(family), []expr.Any{remembered(others, dynsetDelete)})
+	b.rule(here, "connections that others answer", ofTCP(family), caller(family), []expr.Any{in(others)}, caller(family),
+		[]expr.Any{remembered(others, unix.NFT_DYNSET_OP_UPDATE)}, back)
+	b.rule(here, "somebody listens", ofSocket(expr.SocketKeyTransparent, 0), untracked(), back)
+	b.rule(here, "nobody does", ofTCP(family), caller(family), []expr.Any{remembered(others, unix.NFT_DYNSET_OP_UPDATE)})
+	return nil
+}
 
 // addDNS adds the chains that keep queries that are answered here, and the
 // answers, from being tracked; addQueries adds the rules that lead to the former.
-func (p *Plane) addDNS(b *batch) {
+func (p *Plane) addDNS(b *batch) error {
 	if p.noSockets {
-		return
+		return nil
 	}
-	here := b.AddChain(chain(queryChain))
-	b.rule(here, "another program's, which has all addresses", ofSocket(expr.SocketKeyWildcard, 1), then(expr.VerdictReturn, ""))
-	b.rule(here, "somebody listens", ofSocket(expr.SocketKeyTransparent, 0), untracked())
+	for _, family := range model.Families {
+		if err := addQuery(b, family); err != nil {
+			return err
+		}
+	}
 	output := b.AddChain(&nft.Chain{
 		Name: "raw-output", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookOutput, Priority: nft.ChainPriorityRaw,
@@ -105,6 +171,7 @@ func (p *Plane) addDNS(b *batch) {
 		b.rule(output, "queries of who watches the server", of(family),
 			dnsSource(family, &p.queries.at), toDNS(family, &p.queries.at), untracked())
 	}
+	return nil
 }
 
 func (p *Plane) addQueries(b *batch, prerouting *nft.Chain) {
@@ -112,7 +179,7 @@ func (p *Plane) addQueries(b *batch, prerouting *nft.Chain) {
 		return
 	}
 	for _, family := range model.Families {
-		b.rule(prerouting, "queries of DNS", of(family), toDNS(family, &p.queries.here), then(expr.VerdictJump, queryChain))
+		b.rule(prerouting, "queries of DNS", of(family), toDNS(family, &p.queries.here), then(expr.VerdictJump, queryChain(family).Name))
 	}
 }
 

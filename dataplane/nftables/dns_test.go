@@ -40,17 +40,20 @@ func TestDNSListing(t *testing.T) {
 		comment "where the node's own queries are answered here"
 		elements = { 10.96.0.10 . udp . 53 }
 `,
-		`ip daddr . meta l4proto . th dport @dns-here4 jump dns-query comment "queries of DNS"
-		ip6 daddr . meta l4proto . th dport @dns-here6 jump dns-query comment "queries of DNS"
+		`ip daddr . meta l4proto . th dport @dns-here4 jump dns-query4 comment "queries of DNS"
+		ip6 daddr . meta l4proto . th dport @dns-here6 jump dns-query6 comment "queries of DNS"
 `,
 		`type filter hook output priority raw; policy accept;
 		ip saddr . meta l4proto . th sport @dns4 notrack comment "answers of DNS"
 		ip daddr . meta l4proto . th dport @dns-own4 notrack comment "queries of the node that are answered here"
 		ip saddr . meta l4proto . th dport @dns4 ip daddr . meta l4proto . th dport @dns4 notrack comment "queries of who watches the server"
 `,
-		`chain dns-query {
+		`chain dns-query4 {
 		socket wildcard 1 return comment "another program's, which has all addresses"
-		socket transparent 0 notrack comment "somebody listens"
+		tcp flags syn / syn,ack delete @dns-elsewhere4 { ip saddr . tcp sport }
+		ip saddr . tcp sport @dns-elsewhere4 update @dns-elsewhere4 { ip saddr . tcp sport } return comment "connections that others answer"
+		socket transparent 0 notrack return comment "somebody listens"
+		update @dns-elsewhere4 { ip saddr . tcp sport } comment "nobody does"
 `,
 	} {
 		if list := listed(t, "list", "table", "inet", TableName); !strings.Contains(list, want) {

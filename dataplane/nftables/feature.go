@@ -70,7 +70,7 @@ func missingFeature() string {
 		{"addresses of connections in nftables (Linux 4.17)", rule(nat, originalDestination(model.IPv4))},
 		{"counters of elements in nftables (Linux 5.7)", func(b *batch) error { return b.AddSet(denied, nil) }},
 		{"states of connections in nftables (Linux 3.14)", rule(filter, established()...)},
-		{"logs of nftables, with nfnetlink_log (Linux 3.17)", rule(filter, logged(model.Ingress)...)},
+		{"logs of nftables, with nfnetlink_log (Linux 3.17)", rule(filter, logged(LogUnfound)...)},
 		{"refusing before routing in nftables (Linux 5.9)", rule(filter, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})},
 	}
 	for most := range features {

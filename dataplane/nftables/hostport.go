@@ -85,6 +85,7 @@ func (p *Plane) addHostPorts(b *batch) {
 	b.rule(prerouting, "only the node reaches its loopback interface", loopback(headers[model.IPv4].dest), then(expr.VerdictReturn, ""))
 	b.rule(output, "which no packet from ::1 leaves",
 		of(model.IPv6), []expr.Any{destination(model.IPv6, word0), equal(netip.IPv6Loopback().AsSlice()...)}, then(expr.VerdictReturn, ""))
+	p.policies.judgeQueries(b, prerouting)
 	for _, chain := range []*nft.Chain{prerouting, output} {
 		for i := range p.services.families {
 			m := &p.services.families[i]

@@ -44,6 +44,9 @@ type policyView struct {
 	ranges model.Map[netip.Prefix, policy.Group]
 	cells  model.Map[policy.Cell, policy.Row]
 	rows   model.Map[policy.Row, *policy.Ports]
+	// queries are judged before they are translated, and those of asked not after.
+	// They differ while the plan's queries change: meanwhile both is done.
+	queries, asked model.Map[policy.Query, struct{}]
 }
 
 // policyMaps are those of a family.
@@ -52,6 +55,8 @@ type policyMaps struct {
 	pods, ranges *nft.Set                        // address: group
 	cells        [len(model.Directions)]*nft.Set // group and pod of this node: row
 	itself       *nft.Set                        // pods that have rows, twice: as both ends of a connection
+
+	queries, asked *nft.Set // of policyView
 }
 
 // Numbers that are always the same. A decision is 0, or that of a rule that
@@ -108,6 +113,9 @@ func newPolicyMaps(family model.Family) policyMaps {
 		},
 	}
 	m.ranges.Interval = true
+	query := nft.MustConcatSetType(address, nft.TypeInetProto, nft.TypeInetService)
+	m.queries = &nft.Set{Name: "policy-queries" + suffix, Comment: "DNS: egress is judged before it is translated", KeyType: query}
+	m.asked = &nft.Set{Name: "policy-asked" + suffix, Comment: "DNS: egress is not judged after that", KeyType: query}
 	cell := nft.MustConcatSetType(nft.TypeClassID, address)
 	m.cells[model.Ingress] = mapOf("policy-ingress", "group and pod of this node: row", cell)
 	m.cells[model.Egress] = mapOf("policy-egress", "group and pod of this node: row", cell)
@@ -120,14 +128,14 @@ func (s *policies) kernel() []*nft.Set {
 	sets = append(sets, s.denied[:]...)
 	for i := range s.families {
 		m := &s.families[i]
-		sets = append(append(sets, m.pods, m.ranges, m.itself), m.cells[:]...)
+		sets = append(append(sets, m.pods, m.ranges, m.itself, m.queries, m.asked), m.cells[:]...)
 	}
 	return sets
 }
 
 // Desire says what should be.
 func (s *policies) Desire(plan *policy.Plan) {
-	s.desired, s.cut = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows}, plan.CutEstablished
+	s.desired, s.cut = policyView{plan.Pods, plan.Ranges, plan.Cells, plan.Rows, plan.Queries, plan.Queries}, plan.CutEstablished
 }
 
 // Pending is 0 if nothing differs.

@@ -120,7 +120,11 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 	}
 	source, called, port := c.source(), c.called().Addr(), c.called().Port()
 	from, to := policy.Subject{Direction: model.Egress, Address: source}, policy.Subject{Direction: model.Ingress, Address: called}
-	if !plan.Decide(from, called, c.protocol, port).Accept {
+	peer, at := called, port
+	if _, query := plan.Queries.Get(policy.Query{Protocol: c.protocol, At: c.forward.to}); query {
+		peer, at = c.forward.to.Addr(), c.forward.to.Port()
+	}
+	if !plan.Decide(from, peer, c.protocol, at).Accept {
 		return true
 	}
 	return !here[source] && !source.IsLoopback() && !plan.Decide(to, source, c.protocol, port).Accept

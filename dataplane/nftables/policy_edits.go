@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/policy"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // policyEdits are the elements that differ between what the kernel holds and
@@ -24,6 +25,7 @@ func newPolicyEdits(s *policies, next policyView) *policyEdits {
 	e.editMembers()
 	e.editCells()
 	e.editRows()
+	e.editQueries()
 	return e
 }
 
@@ -82,6 +84,24 @@ func (e *policyEdits) editMembers() {
 			e.put(set, aside, elements(change.New)...)
 		}
 	}
+}
+
+// editQueries changes which egress is judged before it is translated.
+func (e *policyEdits) editQueries() {
+	edit := func(before, after model.Map[policy.Query, struct{}], set func(*policyMaps) *nft.Set) {
+		for change := range model.Diff(before, after) {
+			q := change.Key
+			element := nft.SetElement{Key: vipKey(service.VIP(q))}
+			of := set(&e.families[model.FamilyOf(q.At.Addr())])
+			if change.Had {
+				e.remove(of, e.fail, element)
+			} else {
+				e.put(of, e.fail, element)
+			}
+		}
+	}
+	edit(e.held.queries, e.next.queries, func(m *policyMaps) *nft.Set { return m.queries })
+	edit(e.held.asked, e.next.asked, func(m *policyMaps) *nft.Set { return m.asked })
 }
 
 // editCells changes what pods of this node say to groups.

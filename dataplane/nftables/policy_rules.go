@@ -56,15 +56,48 @@ func (s *policies) addChains(b *batch) error {
 	if s.cut {
 		b.addMidstream(forward, input)
 	}
-	b.rule(forward, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	sent := s.addSent(b)
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, sent.Name))
 	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
 	}
 	b.rule(input, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
-	b.rule(input, "", fromPods(), then(expr.VerdictJump, "policy-egress"))
+	b.rule(input, "", fromPods(), then(expr.VerdictJump, sent.Name))
 	return nil
+}
+
+// sentChain judges what pods send, but for queries, which were judged before they
+// were translated. The library cannot read its rules.
+const sentChain = "policy-sent"
+
+func (s *policies) addSent(b *batch) *nft.Chain {
+	sent := b.AddChain(chain(sentChain))
+	for i := range s.families {
+		m := &s.families[i]
+		after := word0 + headers[m.family].words
+		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
+			b.rule(sent, "", translated(), []expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(byte(protocol))}, []expr.Any{
+				originalDestination(m.family), meta(expr.MetaKeyL4PROTO, after), originalPort(after + 1), in(m.asked),
+			}, then(expr.VerdictReturn, ""))
+		}
+	}
+	b.rule(sent, "", then(expr.VerdictGoto, "policy-egress"))
+	return sent
+}
+
+// judgeQueries judges queries of pods in a chain that meets only the first packet
+// of a connection, before it is translated. Those that are not tracked are not,
+// and meet none: they are the node's own to answer, and judged in input.
+func (s *policies) judgeQueries(b *batch, first *nft.Chain) {
+	for i := range s.families {
+		m := &s.families[i]
+		after := word0 + headers[m.family].words
+		b.rule(first, "queries of pods", fromPods(), of(m.family), []expr.Any{
+			destination(m.family, word0), meta(expr.MetaKeyL4PROTO, after), destinationPort(after + 1), in(m.queries),
+		}, then(expr.VerdictJump, "policy-egress"))
+	}
 }
 
 // discoveryTypes matches what no policy is asked about.
@@ -106,17 +139,18 @@ func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Directi
 		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
 	})
-	b.rule(main, "", logged(direction))
+	b.rule(main, "", logged(direction.String()))
 	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
 }
 
-// logged logs packets, unless they are too many.
-func logged(direction model.Direction) []expr.Any {
+// logged logs packets with the direction, or with LogUnfound, unless they are too
+// many.
+func logged(what string) []expr.Any {
 	return []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: deniedPerSecond, Unit: expr.LimitTimeSecond, Burst: deniedAtOnce},
 		&expr.Log{
 			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_PREFIX,
-			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + direction.String()),
+			Group: DeniedLogGroup, Snaplen: deniedBytes, Data: []byte("fairlead " + what),
 		},
 	}
 }
@@ -153,11 +187,20 @@ func (s *policies) addFamilyChains(b *batch, m *policyMaps, direction model.Dire
 	twice(cell, ofCell, goTo("policy-row"))
 	b.rule(cell, "as for others", noPriority())
 	twice(cell, ofCell, goTo("policy-row"))
-	b.rule(cell, unfound, counted(then(expr.VerdictDrop, "")...))
+	b.dropUnfound(cell)
 }
 
 // unfound is said of a packet of which nothing tells whether it is allowed.
 const unfound = "policy that was not found"
+
+// LogUnfound is in the prefix of the log of such a packet, where that of another
+// has the direction. Its mark says nothing.
+const LogUnfound = "unfound"
+
+func (b *batch) dropUnfound(in *nft.Chain) {
+	b.rule(in, "", logged(LogUnfound))
+	b.rule(in, unfound, counted(then(expr.VerdictDrop, "")...))
+}
 
 // fillRow adds the rules that look up the port, which end in the number of the
 // rule that denies it, or 0.
@@ -175,5 +218,5 @@ func (s *policies) fillRow(b *batch, row *nft.Chain) {
 	}, found)
 	b.rule(row, "", []expr.Any{priority, protocol, mapped(s.protocols)}, found)
 	b.rule(row, "", []expr.Any{priority, mapped(s.defaults)}, found)
-	b.rule(row, unfound, counted(then(expr.VerdictDrop, "")...))
+	b.dropUnfound(row)
 }

@@ -57,6 +57,11 @@ func examplePolicies() *policy.Plan {
 		p.say(model.Egress, at.own, policy.Others, none)
 		p.say(model.Egress, at.own, "friends", policy.Ports{Default: accept})
 	}
+	for _, at := range []string{"10.96.0.10:53", "[fd96::a]:53"} {
+		for _, protocol := range []model.Protocol{model.UDP, model.TCP} {
+			p.Queries = p.Queries.With(policy.Query{Protocol: protocol, At: netip.MustParseAddrPort(at)}, struct{}{})
+		}
+	}
 	return &p.Plan
 }
 
@@ -75,8 +80,10 @@ func TestPolicyListing(t *testing.T) {
 		"meta priority set meta priority . ip6 saddr map @policy-egress6 goto policy-row\n",
 		"meta priority set meta priority . meta l4proto . th dport map @policy-port-ranges return\n",
 		"meta mark set meta priority map @policy-denied-ingress\n",
+		"fd96::a . udp . 53", "iifgroup 175 ip daddr . meta l4proto . th dport @policy-queries4 jump policy-egress comment",
+		"ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @policy-asked6 return\n",
 		`limit rate 10/second burst 50 packets log prefix "fairlead ingress" group 175 snaplen 128`,
-		"\t\tct state established,related accept\n\t\tiifgroup 175 jump policy-egress\n\t\toifgroup 175 jump policy-ingress\n",
+		"\t\tct state established,related accept\n\t\tiifgroup 175 jump policy-sent\n\t\toifgroup 175 jump policy-ingress\n",
 	} {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in\n%s", want, list)
@@ -94,7 +101,7 @@ func TestPolicyCutListing(t *testing.T) {
 	cut.Policy = &policies
 	jump := "ct state new jump policy-midstream\n"
 	wanted := []string{
-		"\t\tct state established,related accept\n\t\tiifgroup 175 " + jump + "\t\toifgroup 175 " + jump + "\t\tiifgroup 175 jump policy-egress\n",
+		"\t\tct state established,related accept\n\t\tiifgroup 175 " + jump + "\t\toifgroup 175 " + jump + "\t\tiifgroup 175 jump policy-sent\n",
 		"tcp flags ! syn counter", "meta l4proto sctp @th,96,8 != 0x1 counter",
 		"type filter hook output priority filter; policy accept;\n\t\toifgroup 175 " + jump,
 	}

@@ -24,6 +24,10 @@ import (
 //  6. whoever had to wait
 //  7. what nobody leads to any more goes
 //
+// What is judged before it is translated is the first of all to go, and the last
+// to come; while that changes, both is judged, which neither allows what one of
+// them forbids, nor forbids what both allow.
+//
 // Most changes are one step. Who comes to a group whose cells change at the same
 // time waits in a group of its own, whose cells say at once what is to be.
 
@@ -50,6 +54,7 @@ func (s *policies) transition(goal policyView) []policyView {
 		others: map[policy.Subject]policy.Row{}, unsettled: map[policy.Group]bool{}, waiting: map[policy.Group]policy.Group{},
 		ready: map[policy.Group]bool{},
 	}
+	t.unask()
 	cells := t.compare()
 	t.comePods()
 	t.next.ranges = t.newRanges()
@@ -68,6 +73,10 @@ func (s *policies) transition(goal policyView) []policyView {
 	t.step()
 	t.next.cells, t.next.rows = goal.cells, t.rowsLeft()
 	t.step()
+	t.next.queries = goal.queries
+	t.step()
+	t.next.asked = goal.asked
+	t.step()
 	return t.steps
 }
 
@@ -79,6 +88,20 @@ func (t *transition) step() {
 	if t.next != before {
 		t.steps = append(t.steps, t.next)
 	}
+}
+
+// unask makes what stops being judged before translation be judged after it.
+func (t *transition) unask() {
+	both := t.from.asked
+	for change := range model.Diff(t.from.asked, t.goal.asked) {
+		if !change.Has {
+			both = both.Without(change.Key)
+		}
+	}
+	t.next.asked = both
+	t.step()
+	t.next.queries = both
+	t.step()
 }
 
 // compare finds the cells that differ.

@@ -318,3 +318,28 @@ func randomPorts(random *rand.Rand) *policy.Ports {
 	}
 	return p
 }
+
+// TestTransitionOfQueries: at each moment, egress of a query is judged before it
+// is translated or after that, though a packet may meet two steps.
+func TestTransitionOfQueries(t *testing.T) {
+	q := policy.Query{Protocol: model.UDP, At: netip.MustParseAddrPort("10.96.0.10:53")}
+	var with policyView
+	with.queries = with.queries.With(q, struct{}{})
+	with.asked = with.queries
+	for _, change := range [][2]policyView{{{}, with}, {with, {}}} {
+		var s policies
+		s.init()
+		s.held = change[0]
+		views := append([]policyView{change[0]}, s.transition(change[1])...)
+		if len(views) != 3 {
+			t.Errorf("%d steps", len(views)-1)
+		}
+		for i := range views {
+			_, first := views[i].queries.Get(q)
+			_, left := views[min(i+1, len(views)-1)].asked.Get(q)
+			if !first && left {
+				t.Errorf("before step %d, a query is not judged, and after it no more", i+1)
+			}
+		}
+	}
+}

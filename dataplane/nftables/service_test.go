@@ -413,14 +413,14 @@ func withoutServices(list string) string {
 		header, _, _ := strings.Cut(strings.TrimSpace(block), "{")
 		if strings.Contains(header, "service") || strings.Contains(header, "sticky") || strings.Contains(header, "cluster-ips") || strings.Contains(header, "policy") ||
 			strings.Contains(header, " dns") || strings.Contains(header, "raw-output") ||
-			strings.Contains(block, "jump policy") {
+			strings.Contains(block, "jump policy") && !strings.Contains(block, "jump hostport") {
 			blocks[i] = ""
 		}
 	}
 	blocks = slices.DeleteFunc(blocks, func(block string) bool { return block == "" })
 	var lines []string
 	for line := range strings.Lines(strings.Join(blocks, "\n\n")) {
-		if !strings.Contains(line, "jump service") && !strings.Contains(line, "jump dns") {
+		if !strings.Contains(line, "jump service") && !strings.Contains(line, "jump dns") && !strings.Contains(line, "jump policy") {
 			lines = append(lines, line)
 		}
 	}

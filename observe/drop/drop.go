@@ -17,15 +17,16 @@ import (
 type Record struct {
 	Time        time.Time      `json:"time"` // by the clock of the node; no two of a node are the same
 	Node        string         `json:"node"`
-	Direction   string         `json:"direction"` // ingress or egress, of the pod that the policy is for
+	Direction   string         `json:"direction"` // ingress or egress, of the pod that the policy is for; empty if Unfound
 	Source      End            `json:"source"`
 	Destination End            `json:"destination"`       // after the address of a Service was translated
 	Protocol    string         `json:"protocol"`          // TCP, UDP, SCTP, ICMP, ICMPv6, or a number
 	ICMP        *ICMP          `json:"icmp,omitempty"`    // of such a packet
 	Called      netip.AddrPort `json:"called,omitzero"`   // what the client has called, if it was translated
-	Service     string         `json:"service,omitempty"` // NAMESPACE/NAME, that has this address
+	Service     string         `json:"service,omitempty"` // NAMESPACE/NAME, that has this address, or that of Destination
 	Policy      *Policy        `json:"policy,omitempty"`  // nil: the rule is gone, and nobody knows it any more
 	Nearest     *Nearest       `json:"nearest,omitempty"` // rule that would have allowed it with the least change
+	Unfound     bool           `json:"unfound,omitempty"` // policies were being changed, and what they say of it was not found: nothing denies it
 }
 
 // End is one of a connection.
@@ -51,7 +52,8 @@ type Policy struct {
 	Tier      string `json:"tier,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
-	Rule      int    `json:"rule,omitempty"` // of the direction, from 1; 0: no rule allows it
+	Rule      int    `json:"rule,omitempty"`  // of the direction, from 1; 0: no rule allows it
+	Field     string `json:"field,omitempty"` // of that rule, such as spec.ingress[0]
 }
 
 // Nearest is a rule that allows something else.
@@ -74,9 +76,18 @@ func (p Policy) Object() string {
 
 func (p Policy) String() string {
 	if p.Rule > 0 {
-		return fmt.Sprintf("%s: rule %d", p.Object(), p.Rule)
+		return p.Object() + ", " + p.RuleName()
 	}
 	return p.Object()
+}
+
+// RuleName is the field of the rule as its manifest has it: spec.ingress[0]. One
+// of an agent that does not say it has its number.
+func (p Policy) RuleName() string {
+	if p.Field == "" {
+		return fmt.Sprintf("rule %d", p.Rule)
+	}
+	return p.Field
 }
 
 // Subject is the pod whose policies have denied the packet, and Peer the other
@@ -111,6 +122,8 @@ func (r *Record) Port() string {
 func (r *Record) Why() string {
 	var text strings.Builder
 	switch p := r.Policy; {
+	case r.Unfound:
+		return "policies were being changed, and what they say of it was not found; whoever sends it again is answered. If this goes on: fairlead status"
 	case p == nil:
 		text.WriteString("denied by a policy that has gone")
 	case p.Kind == kindPod:

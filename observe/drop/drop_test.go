@@ -63,7 +63,7 @@ func TestJudge(t *testing.T) {
 	by := s.Plan.Policy.Decide(policy.Subject{Direction: model.Ingress, Address: netip.MustParseAddr("10.244.0.3")}, netip.MustParseAddr("10.244.0.2"), model.TCP, 8080).By
 	d := Denied{Packet: packet(model.TCP, "10.244.0.2:4000", "10.244.0.3:8080"), Time: noon, Called: vip, By: &by}
 	r := s.Judge(d)
-	want := "default deny by NetworkPolicy shop/allow-web, direction ingress; nearest allow: NetworkPolicy shop/allow-web: rule 1, port differs"
+	want := "default deny by NetworkPolicy shop/allow-web, direction ingress; nearest allow: NetworkPolicy shop/allow-web, spec.ingress[0], port differs"
 	if r.Source.String() != "shop/client" || r.Destination.String() != "shop/server" || r.Destination.Labels["app"] != "server" ||
 		r.Service != "shop/front" || r.Port() != "8080/TCP" || r.Why() != want {
 		t.Errorf("%s to %s of %s at %s: %s", r.Source, r.Destination, r.Service, r.Port(), r.Why())
@@ -75,13 +75,17 @@ func TestJudge(t *testing.T) {
 		t.Error("the wrong pods are found")
 	}
 
+	query := Denied{Packet: packet(model.TCP, "10.244.0.2:4000", vip.String()), Time: noon, Direction: model.Egress, Called: vip, By: &by}
+	if r := s.Judge(query); r.Service != "shop/front" || r.Called.IsValid() {
+		t.Errorf("a query that is denied before it is translated, to %q at %s", r.Service, r.Called)
+	}
 	d.Called = netip.AddrPortFrom(d.Destination, d.DestinationPort)
 	if r := s.Judge(d); r.Called.IsValid() {
 		t.Errorf("what was called, %s, is no other", r.Called)
 	}
 	other := policy.Rule{Tier: model.AdminTier, Policy: model.PolicyKey{Name: "admin"}, Rule: 2}
 	d.By = &other
-	if got := s.Judge(d).Why(); got != "denied by ClusterNetworkPolicy admin: rule 3, direction ingress" {
+	if got := s.Judge(d).Why(); got != "denied by ClusterNetworkPolicy admin, spec.ingress[2], direction ingress" {
 		t.Errorf("a rule that the plan does not have any more: %s", got)
 	}
 	d.By = &policy.Rule{Rule: policy.Unknown}
@@ -204,7 +208,7 @@ func TestECS(t *testing.T) {
 		"orchestrator.resource.ip": "[10.244.0.3]", "orchestrator.resource.label": "[app:server]",
 		"labels.source_namespace": "shop", "labels.source_pod": "client", "labels.source_labels": "app=client",
 		"labels.destination_namespace": "shop", "labels.destination_pod": "server", "labels.destination_labels": "app=server",
-		"labels.nearest_allow": "NetworkPolicy shop/allow-web: rule 1, port differs",
+		"labels.nearest_allow": "NetworkPolicy shop/allow-web, spec.ingress[0], port differs",
 	}
 	if !maps.Equal(got, want) {
 		for _, key := range slices.Sorted(maps.Keys(want)) {

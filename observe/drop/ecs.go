@@ -69,7 +69,7 @@ type ecsNetwork struct {
 	Type        string `json:"type"`
 	IANANumber  string `json:"iana_number"`
 	Transport   string `json:"transport"`
-	Direction   string `json:"direction"`
+	Direction   string `json:"direction,omitempty"`
 	CommunityID string `json:"community_id"`
 }
 
@@ -123,7 +123,7 @@ func ECS(r *Record, cluster string) ([]byte, error) {
 	if p := r.Policy; p != nil {
 		e.Rule = &ecsRule{Name: "default deny", Ruleset: p.Object(), Category: p.Tier}
 		if p.Rule > 0 {
-			e.Rule.Name = "rule " + strconv.Itoa(p.Rule)
+			e.Rule.Name = p.RuleName()
 		}
 	}
 	line, err := json.Marshal(e)

@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,7 @@ type Denied struct {
 	Direction model.Direction
 	Called    netip.AddrPort // what its connection was made to; invalid: not known
 	By        *policy.Rule   // nil: not known any more
+	Unfound   bool           // nothing denied it: what policies say was not found, and Direction is not known
 }
 
 // Judge says whose packet it was, and why it was denied. What is nearest to
@@ -36,10 +38,17 @@ func (s Scene) Judge(d Denied) *Record {
 	if d.Called.IsValid() && d.ICMP == nil && d.Called != netip.AddrPortFrom(d.Destination, d.DestinationPort) {
 		r.Called, r.Service = d.Called, s.service(d.Protocol, d.Called)
 	}
+	if r.Service == "" && d.Direction == model.Egress && d.ICMP == nil { // queries of DNS are denied before they are translated
+		r.Service = s.service(d.Protocol, netip.AddrPortFrom(d.Destination, d.DestinationPort))
+	}
+	if d.Unfound {
+		r.Unfound, r.Direction = true, ""
+		return r
+	}
 	if d.By == nil {
 		return r
 	}
-	by := policyOf(*d.By)
+	by := policyOf(*d.By, d.Direction)
 	r.Policy = &by
 	if s.Plan == nil || s.Plan.Policy == nil {
 		return r
@@ -50,7 +59,7 @@ func (s Scene) Judge(d Denied) *Record {
 	}
 	why := s.Plan.Policy.Explain(policy.Subject{Direction: d.Direction, Address: at}, peer, d.Protocol, d.DestinationPort)
 	if !why.Accept && why.By == *d.By && why.Nearest != nil {
-		r.Nearest = &Nearest{policyOf(why.Nearest.Rule), why.Nearest.Differs.String()}
+		r.Nearest = &Nearest{policyOf(why.Nearest.Rule, d.Direction), why.Nearest.Differs.String()}
 	}
 	return r
 }
@@ -87,7 +96,7 @@ func (s Scene) service(protocol model.Protocol, at netip.AddrPort) string {
 
 const kindPod = "Pod"
 
-func policyOf(rule policy.Rule) Policy {
+func policyOf(rule policy.Rule, direction model.Direction) Policy {
 	p := Policy{Kind: "NetworkPolicy", Tier: rule.Tier.String(), Namespace: rule.Policy.Namespace, Name: rule.Policy.Name}
 	switch {
 	case rule.Rule == policy.Unknown:
@@ -96,7 +105,7 @@ func policyOf(rule policy.Rule) Policy {
 		p.Kind = "ClusterNetworkPolicy"
 	}
 	if rule.Rule >= 0 {
-		p.Rule = rule.Rule + 1
+		p.Rule, p.Field = rule.Rule+1, fmt.Sprintf("spec.%s[%d]", direction, rule.Rule)
 	}
 	return p
 }

@@ -68,8 +68,8 @@ type way struct {
 	source   netip.Addr // as the sender has it
 	seenAs   netip.Addr // as the other end's policies see it
 	at       netip.AddrPort
+	called   netip.AddrPort // the Service that leads to it; invalid: none does
 	protocol model.Protocol
-	service  bool // a Service led it
 }
 
 // Explain says whether policies allow a connection, and by which rules. An
@@ -114,6 +114,9 @@ func Explain(snapshot *model.Snapshot, q Query) (*Explanation, error) {
 		return nil, err
 	}
 	for _, w := range ways {
+		if pod, _ := known.plan.Nameserver(plan.Query{Protocol: w.protocol, At: w.called}); pod != nil && e.Notes == nil && w.from.pod != nil {
+			e.Notes = []string{fmt.Sprintf("queries of DNS are judged as if sent to a pod with %s of %s, as the Service selects, wherever they are answered", pod.Labels, pod.Namespace)}
+		}
 		c := known.judge(w)
 		if c.Verdict == Denied {
 			e.Verdict = Denied
@@ -155,25 +158,35 @@ func (w *world) judge(of way) Connection {
 		c.SeenAs = &of.seenAs
 	}
 	c.Egress.Verdict, c.Ingress.Verdict = Allowed, Allowed
-	if of.from.pod != nil && of.from.pod == of.to.pod && !of.service {
+	if of.from.pod != nil && of.from.pod == of.to.pod && !of.called.IsValid() {
 		c.Egress.Exempt = "it does not leave the pod"
 		c.Ingress.Exempt = c.Egress.Exempt
 		return c
 	}
 	if c.Egress.Exempt = exempt(of.from); c.Egress.Exempt == "" {
-		c.Egress = w.side(plan.Subject{Direction: model.Egress, Address: of.source}, of.from.pod, of.at.Addr(), of)
+		c.Egress = w.egress(of)
 	}
 	c.Ingress.Exempt = exempt(of.to)
 	if c.Ingress.Exempt == "" && of.from.Kind == OfNode && of.from.Node == of.to.Node {
 		c.Ingress.Exempt = "a node reaches its own pods, whatever policies say, so that the kubelet's probes do"
 	}
 	if c.Ingress.Exempt == "" {
-		c.Ingress = w.side(plan.Subject{Direction: model.Ingress, Address: of.at.Addr()}, of.to.pod, of.seenAs, of)
+		c.Ingress = w.side(plan.Subject{Direction: model.Ingress, Address: of.at.Addr()}, of.to.pod, netip.AddrPortFrom(of.seenAs, of.at.Port()), of)
 	}
 	if c.Egress.Verdict == Denied || c.Ingress.Verdict == Denied {
 		c.Verdict = Denied
 	}
 	return c
+}
+
+// egress is judged by who answers, but that of queries by the Service of DNS.
+func (w *world) egress(of way) Side {
+	if pod, port := w.plan.Nameserver(plan.Query{Protocol: of.protocol, At: of.called}); pod != nil {
+		of.to.pod, of.at = pod, netip.AddrPortFrom(of.called.Addr(), port)
+	} else {
+		of.called = of.at
+	}
+	return w.side(plan.Subject{Direction: model.Egress, Address: of.source}, of.from.pod, of.called, of)
 }
 
 // exempt says why an end has no policies; empty: it may have.
@@ -196,14 +209,14 @@ func protocolName(p model.Protocol) string {
 	return p.String()
 }
 
-// side explains one direction of a pod.
-func (w *world) side(at plan.Subject, pod *model.Pod, peer netip.Addr, of way) Side {
-	why := w.plan.Explain(at, peer, of.protocol, of.at.Port())
+// side explains one direction of a pod: the other end, and the port.
+func (w *world) side(at plan.Subject, pod *model.Pod, peer netip.AddrPort, of way) Side {
+	why := w.plan.Explain(at, peer.Addr(), of.protocol, peer.Port())
 	side := Side{Verdict: Allowed, IsolatedBy: isolating(w.snapshot, pod, at.Direction)}
 	if !why.Accept {
 		side.Verdict = Denied
 	}
-	fit := asked{w.snapshot, at.Direction, peerOf(w.snapshot, peer, of), of}
+	fit := asked{w.snapshot, at.Direction, peerOf(w.snapshot, peer.Addr(), of), of}
 	switch {
 	case why.Accepted != nil:
 		side.By = fit.rule(*why.Accepted)

@@ -56,7 +56,7 @@ func MatrixOf(snapshot *model.Snapshot, q MatrixQuery) (*Matrix, error) {
 	seen := map[*Workload]bool{}
 	for _, from := range s.workloads {
 		for _, to := range s.workloads {
-			if from.namespace == "" && to.namespace == "" || q.Namespace != "" && from.namespace != q.Namespace && to.namespace != q.Namespace {
+			if from.service || from.namespace == "" && to.namespace == "" || q.Namespace != "" && from.namespace != q.Namespace && to.namespace != q.Namespace {
 				continue
 			}
 			seen[from], seen[to] = true, true

@@ -17,9 +17,11 @@ import (
 var update = flag.Bool("update", false, "write the golden files of testdata anew")
 
 // shop is the cluster of testdata/shop.yaml.
-func shop(t *testing.T) *model.Snapshot {
+func shop(t *testing.T) *model.Snapshot { return read(t, "shop.yaml") }
+
+func read(t *testing.T, name string) *model.Snapshot {
 	t.Helper()
-	file, err := os.Open(filepath.Join("testdata", "shop.yaml"))
+	file, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,31 @@ func TestExplain(t *testing.T) {
 		b.WriteString("\n")
 	}
 	golden(t, "explain.txt", b.String())
+}
+
+// TestNames: what is said of queries of DNS, in testdata/names.txt.
+func TestNames(t *testing.T) {
+	snapshot := read(t, "names.yaml")
+	var b strings.Builder
+	for _, q := range [][2]string{{"front", "dns"}, {"front", "metrics"}, {"back", "dns"}} {
+		fmt.Fprintf(&b, "# --from %s --to svc/kube-system/kube-dns --port %s\n", q[0], q[1])
+		explained, err := policy.Explain(snapshot, policy.Query{From: q[0], To: "svc/kube-system/kube-dns", Namespace: "shop", Port: policy.Port{Name: q[1]}})
+		if err == nil {
+			err = explained.Text(&b, policy.Style{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n")
+	}
+	matrix, err := policy.MatrixOf(snapshot, policy.MatrixQuery{Namespace: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range matrix.Rows() {
+		b.WriteString(strings.Join(row[:], " | ") + "\n")
+	}
+	golden(t, "names.txt", b.String())
 }
 
 // TestParsePort: what is no port is refused.

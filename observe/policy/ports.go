@@ -125,7 +125,21 @@ func (s *survey) pairOf(world int, from, to *unit, family model.Family) pair {
 		ports, _ := p.Rows.Get(row)
 		return ports
 	}
-	return pair{say(model.Egress, from, to), say(model.Ingress, to, from)}
+	return pair{queriesOf(say(model.Egress, from, to), to), say(model.Ingress, to, from)}
+}
+
+// queriesOf are ports of the Service of DNS: what policies say of those that it
+// has. It refuses the rest.
+func queriesOf(ports *plan.Ports, to *unit) *plan.Ports {
+	if to.queries == nil {
+		return ports
+	}
+	var only plan.Ports
+	for _, port := range to.queries {
+		at := stretch{port.Protocol, port.Port, port.Port}
+		only.Ranges = append(only.Ranges, plan.PortRange{Protocol: port.Protocol, From: port.Port, To: port.Port, Decision: at.decide(ports)})
+	}
+	return &only
 }
 
 // allowed are the ports that both ends allow.

@@ -138,7 +138,7 @@ func PreviewOf(snapshot *model.Snapshot, edit Edit) (*Preview, error) {
 	p.isolation(s)
 	for _, from := range s.workloads {
 		for _, to := range s.workloads {
-			if from.namespace != "" || to.namespace != "" {
+			if !from.service && (from.namespace != "" || to.namespace != "") {
 				p.Changes = append(p.Changes, s.changes(from, to)...)
 			}
 		}

@@ -49,7 +49,7 @@ func (f finder) served(e *Explanation, s *model.Service, port Port) (ways []way,
 				return nil, err
 			}
 			to.Addresses = []netip.Addr{target.Addr()}
-			w := way{from: e.From, to: to, source: source, seenAs: source, at: target, protocol: of.Protocol, service: true}
+			w := way{from: e.From, to: to, source: source, seenAs: source, at: target, protocol: of.Protocol, called: netip.AddrPortFrom(vip, of.Port)}
 			if node, ok := f.Nodes.Get(e.From.Node); ok && frontend.Masquerade == service.FromAll && to.Node != node.Name {
 				w.seenAs = node.Address(model.FamilyOf(source))
 			}

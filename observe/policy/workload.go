@@ -11,13 +11,14 @@ import (
 )
 
 // Workload is who policies are looked at for together: the pods of a Deployment,
-// a StatefulSet and so on, as their names and labels tell; or addresses that are
-// no pod's.
+// a StatefulSet and so on, as their names and labels tell; the Service of DNS, which
+// policies know as a pod; or addresses that are no pod's.
 type Workload struct {
 	Name string `json:"name"` // NAMESPACE/NAME, Others, or ranges
 	Pods int    `json:"pods"` // 0: addresses
 
 	namespace string // empty: addresses
+	service   bool   // it is the Service of DNS, which calls nobody
 	units     []*unit
 }
 
@@ -32,6 +33,7 @@ type unit struct {
 	example [len(model.Families)]netip.Addr
 	groups  [][len(model.Families)]plan.Group // by world
 	has     [len(model.Families)]bool
+	queries []model.ServicePort // of the Service of DNS: it has no other ports
 }
 
 // survey is a cluster as one or several sets of policies see it: worlds that
@@ -136,6 +138,7 @@ func surveyOf(snapshots ...*model.Snapshot) (*survey, error) {
 		s.addPod(pod, likes[m.key(pod)], workloads, units)
 	}
 	slices.SortFunc(s.workloads, func(a, b *Workload) int { return strings.Compare(a.Name, b.Name) })
+	s.addNameserver()
 	s.addRanges()
 	return s, nil
 }
@@ -167,6 +170,29 @@ func (s *survey) addPod(pod, like *model.Pod, workloads map[string]*Workload, un
 	u.pods = 1
 	units[key] = u
 	of.units = append(of.units, u)
+}
+
+// addNameserver adds the Service of DNS, if policies know it: who may ask it does
+// not follow from who may call the pods behind it.
+func (s *survey) addNameserver() {
+	from := s.worlds[0].snapshot
+	if from.Network == nil {
+		return
+	}
+	service, ok := from.Services.Get(from.Network.DNS.Service)
+	u := &unit{groups: make([][len(model.Families)]plan.Group, len(s.worlds))}
+	for i, w := range s.worlds {
+		for q := range w.plan.Queries.All() {
+			addr := q.At.Addr()
+			family := model.FamilyOf(addr)
+			u.example[family], u.has[family] = addr, true
+			u.groups[i][family] = w.plan.GroupOf(plan.Subject{}, addr)
+		}
+	}
+	if ok && u.has != [len(model.Families)]bool{} {
+		u.queries = service.Ports
+		s.workloads = append(s.workloads, &Workload{Name: "svc/" + service.String(), service: true, units: []*unit{u}})
+	}
 }
 
 // addRanges adds the addresses that blocks of policies tell apart, and the rest.

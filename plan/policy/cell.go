@@ -57,13 +57,13 @@ func (p *profile) fill(c *computation) {
 			continue
 		}
 		cells := draft[Group, Row]{}
-		others := c.row(s, nil, false)
+		others := c.row(s, &group{}, false)
 		cells.put(Others, others)
 		for name, g := range c.allGroups() {
-			if !s.tells(g.members) {
+			if !s.tells(g) {
 				continue
 			}
-			if made := c.row(s, g.members, false); made != others {
+			if made := c.row(s, g, false); made != others {
 				cells.put(name, made)
 			}
 		}
@@ -100,10 +100,10 @@ func (p *profile) adjusted(c *computation, born, dead map[Group]*group) *profile
 			s.cells = s.cells.Without(name)
 		}
 		for name, g := range born {
-			if !s.tells(g.members) {
+			if !s.tells(g) {
 				continue
 			}
-			if made := c.row(s, g.members, false); made != others {
+			if made := c.row(s, g, false); made != others {
 				s.cells = s.cells.With(name, made)
 			}
 		}
@@ -119,18 +119,22 @@ func (p *profile) adjusted(c *computation, born, dead map[Group]*group) *profile
 // said is what a side says to those whom the same rules fit.
 type said struct {
 	*side
-	rules  string
-	itself bool
+	rules   string
+	itself  bool
+	shifted bool // there is one group of such
 }
 
 // row is what a side says to members of a group.
-func (c *computation) row(s *side, members []member, itself bool) Row {
-	rules, key := s.fit(members)
-	as := said{s, key, itself}
+func (c *computation) row(s *side, g *group, itself bool) Row {
+	rules, key := s.fit(g.members)
+	as := said{s, key, itself, s.calls && g.shifts != nil}
 	if row, known := c.said[as]; known {
 		return row
 	}
 	ports := s.ports(rules, itself)
+	if as.shifted {
+		ports = ports.shifted(g.shifts)
+	}
 	row := ports.Row()
 	c.made[row], c.said[as] = ports, row
 	return row
@@ -202,7 +206,7 @@ func (c *computation) itselfOf(p *profile, members []member) (rows [len(model.Di
 	for d := range p.sides {
 		side := &p.sides[d]
 		if others, ok := side.cells.Get(Others); ok {
-			if made := c.row(side, members, true); made != others {
+			if made := c.row(side, &group{members: members}, true); made != others {
 				rows[d] = made
 			}
 		}

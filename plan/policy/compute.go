@@ -9,31 +9,33 @@ import (
 
 // state is what the next plan is made from.
 type state struct {
-	from     *model.Snapshot // what of it is looked at
-	idle     bool            // there are no policies, so that other pods are not kept
-	spaces   model.Map[string, *space]
-	owners   model.Map[netip.Addr, *model.Pod]
-	contests model.Map[netip.Addr, *contest]
-	here     model.Map[model.PodKey, *attached]
-	claims   model.Map[netip.Addr, *claimants]
-	subjects model.Map[netip.Addr, *subject]
-	profiles model.Map[profileKey, *profile]
-	compiled model.Map[model.PolicyKey, *compiled]
-	ordered  []*model.ClusterPolicy
-	peers    model.Map[string, *peers]
-	users    model.Map[string, int] // of peers: how many sides of profiles
-	matcher  *matcher               // of peers
-	blocks   *blocks                // of peers
-	groups   model.Map[Group, *group]
-	rowUsers model.Map[Row, int]
-	ties     []model.Problem
-	suspects []suspect
-	problems []model.Problem
+	from       *model.Snapshot // what of it is looked at
+	idle       bool            // there are no policies, so that other pods are not kept
+	spaces     model.Map[string, *space]
+	owners     model.Map[netip.Addr, *model.Pod]
+	contests   model.Map[netip.Addr, *contest]
+	here       model.Map[model.PodKey, *attached]
+	claims     model.Map[netip.Addr, *claimants]
+	subjects   model.Map[netip.Addr, *subject]
+	profiles   model.Map[profileKey, *profile]
+	compiled   model.Map[model.PolicyKey, *compiled]
+	ordered    []*model.ClusterPolicy
+	peers      model.Map[string, *peers]
+	users      model.Map[string, int] // of peers: how many sides of profiles
+	matcher    *matcher               // of peers
+	blocks     *blocks                // of peers
+	groups     model.Map[Group, *group]
+	nameserver *nameserver // nil: none
+	rowUsers   model.Map[Row, int]
+	ties       []model.Problem
+	suspects   []suspect
+	problems   []model.Problem
 }
 
 // group are members of the same.
 type group struct {
 	members []member
+	shifts  []shift
 	size    int // addresses of pods, and ranges
 }
 
@@ -62,6 +64,9 @@ type computation struct {
 	cells  *draft[Cell, Row]
 	rows   *draft[Row, *Ports]
 
+	nameserver *nameserver
+	queries    model.Map[Query, struct{}]
+
 	matcher *matcher
 	blocks  *blocks
 	signer  *search // of matcher
@@ -70,7 +75,7 @@ type computation struct {
 	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
 	stale    map[profileKey]struct{} // that other policies may select
 	grown    map[Group]int           // how many members have come, less those that went
-	formed   map[Group][]member      // of groups that somebody is in
+	formed   map[Group]group         // groups that somebody is in, without their size
 	every    map[Group]*group        // of the next plan, once somebody asked for all
 	made     map[Row]*Ports
 	said     map[said]Row
@@ -90,6 +95,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.
 	c := newComputation(prev, snapshot, node)
 	c.findHere()
 	c.findPods()
+	c.findNameserver()
 	c.findNamespaces()
 	c.findPolicies()
 	c.planSubjects()
@@ -112,7 +118,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
 		matcher: b.matcher, blocks: b.blocks,
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
-		grown: map[Group]int{}, formed: map[Group][]member{}, made: map[Row]*Ports{}, said: map[said]Row{},
+		grown: map[Group]int{}, formed: map[Group]group{}, made: map[Row]*Ports{}, said: map[said]Row{},
 	}
 }
 
@@ -120,12 +126,13 @@ func (c *computation) done() *Plan {
 	from := &model.Snapshot{
 		Pods: c.snapshot.Pods, Attachments: c.snapshot.Attachments, Namespaces: c.snapshot.Namespaces,
 		Policies: c.snapshot.Policies, ClusterPolicies: c.snapshot.ClusterPolicies,
+		Slices: c.snapshot.Slices, // of which those of nameserver are
 	}
 	return &Plan{
-		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(),
+		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(), Queries: c.queries,
 		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
-			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks,
+			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, nameserver: c.nameserver,
 			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
 			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
 			peers: c.peers.done(), users: c.users.done(), groups: c.groups.done(), rowUsers: c.rowUsers.done(),

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -38,7 +39,7 @@ func (c *computation) planPeers() {
 		for _, p := range c.allPeers() {
 			c.matcher.add(p)
 		}
-		if c.before.from.Pods.Len() > 0 {
+		if c.owners.base.Len() > 0 {
 			c.touchChosen(changed)
 		}
 	}
@@ -111,7 +112,7 @@ func (c *computation) planBlocks(come, gone []*peers, ported bool) {
 		if had && old == next {
 			continue
 		}
-		c.join(next, 1, func() []member { return bareMembers(c.blocks.of(prefix.Addr())) })
+		c.join(next, 1, func() group { return group{members: bareMembers(c.blocks.of(prefix.Addr()))} })
 		if had {
 			c.join(old, -1, nil)
 		}
@@ -202,10 +203,10 @@ func asBlocks(prefixes []netip.Prefix) []block {
 }
 
 // join counts who is in a group.
-func (c *computation) join(g Group, by int, members func() []member) {
+func (c *computation) join(g Group, by int, of func() group) {
 	c.grown[g] += by
 	if _, known := c.formed[g]; by > 0 && !known {
-		c.formed[g] = members()
+		c.formed[g] = of()
 	}
 }
 
@@ -214,11 +215,15 @@ func (c *computation) planGroups() {
 	c.signer = c.matcher.search(c.labelsOf)
 	for addr := range c.touched {
 		var next Group
-		var members []member
+		var of group
 		if pod, ok := c.owners.get(addr); ok {
 			var own bool
-			if members, own = sign(c.blocks, c.signer, pod, addr); own {
-				next = groupOf(members)
+			of.members, own = sign(c.blocks, c.signer, pod, addr)
+			if own {
+				next = groupOf(of.members)
+			}
+			if of.shifts = c.nameserver.shiftsOf(pod); of.shifts != nil {
+				next = Group(brief(fmt.Sprintf("%s (%s)", groupOf(of.members), of.shifts)))
 			}
 		}
 		old, _ := c.pods.base.Get(addr)
@@ -229,7 +234,7 @@ func (c *computation) planGroups() {
 			c.pods.remove(addr)
 		default:
 			c.pods.put(addr, next)
-			c.join(next, 1, func() []member { return members })
+			c.join(next, 1, func() group { return of })
 		}
 		if old != Others {
 			c.join(old, -1, nil)
@@ -237,10 +242,11 @@ func (c *computation) planGroups() {
 	}
 	for name, by := range c.grown {
 		old, had := c.groups.base.Get(name)
-		next := group{members: c.formed[name], size: by}
+		next := c.formed[name]
 		if had {
-			next.members, next.size = old.members, old.size+by
+			next = *old
 		}
+		next.size += by
 		if next.size == 0 {
 			c.groups.remove(name)
 		} else if by != 0 {

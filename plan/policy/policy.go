@@ -35,6 +35,10 @@ type Plan struct {
 	Cells model.Map[Cell, Row]
 	// Rows are all that Cells lead to.
 	Rows model.Map[Row, *Ports]
+	// Queries are judged for egress before their destination is translated, and
+	// not after, since names are answered on each node, at addresses that no policy
+	// means: their own address is one of Pods.
+	Queries model.Map[Query, struct{}]
 	// CutEstablished ends connections that this plan forbids.
 	CutEstablished bool
 

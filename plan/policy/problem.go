@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -76,8 +77,8 @@ func (p *profile) suspects() (all []suspect) {
 
 // met tells whether a pod that the policy selects has the port.
 func (s suspect) met(in *space) bool {
-	for _, pod := range in.pods.All() {
-		if numberOf(pod.Ports, s.portName) != 0 && s.policy.Pods.Matches(pod.Labels) {
+	for name, pod := range in.pods.All() {
+		if !strings.HasPrefix(name, asService) && numberOf(pod.Ports, s.portName) != 0 && s.policy.Pods.Matches(pod.Labels) {
 			return true
 		}
 	}

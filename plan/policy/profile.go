@@ -40,6 +40,7 @@ type side struct {
 	isolated *Rule                 // who denies what no NetworkPolicy allows; nil: none selects the pod
 	cells    model.Map[Group, Row] // that of Others, if there are rules, and those that differ from it
 	peers    map[string]struct{}   // of all rules, by name
+	calls    bool                  // it is of egress: the port is that of the other end
 }
 
 // rule is one as it is for a profile.
@@ -87,6 +88,7 @@ func compileRule(by Rule, action model.Action, from *model.PolicyRule, d model.D
 // newProfile puts together what the policies that select a pod say.
 func (c *computation) newProfile(pod *model.Pod, policies []*model.Policy, clusters []*model.ClusterPolicy) *profile {
 	p := &profile{pod: pod, policies: policies, clusters: clusters}
+	p.sides[model.Egress].calls = true
 	for _, policy := range policies {
 		rules := c.compile(policy.PolicyKey, policy, func() *compiled { return compilePolicy(policy) })
 		for _, d := range model.Directions {
@@ -162,9 +164,10 @@ func (p *profile) restricts() bool {
 	return slices.ContainsFunc(p.sides[:], func(s side) bool { return s.restricts() })
 }
 
-// tells tells whether a rule is about members of a group.
-func (s *side) tells(members []member) bool {
-	return slices.ContainsFunc(members, func(m member) bool { _, ok := s.peers[m.name]; return ok })
+// tells tells whether a rule is about members of a group, or all are about other
+// ports of it.
+func (s *side) tells(g *group) bool {
+	return s.calls && g.shifts != nil || slices.ContainsFunc(g.members, func(m member) bool { _, ok := s.peers[m.name]; return ok })
 }
 
 // selecting are the policies that select pods of a profile, in the order in

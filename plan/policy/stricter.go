@@ -11,7 +11,7 @@ import (
 // not for pods that come, to this node or to another, and get what they are
 // allowed. What a former plan that is nil allowed, is not known.
 func (p *Plan) Stricter(former *Plan) bool {
-	if former == nil || p.Ranges != former.Ranges {
+	if former == nil || p.Ranges != former.Ranges || p.Queries != former.Queries {
 		return true
 	}
 	c := comparison{former, p, map[[2]Row]bool{}}

@@ -26,7 +26,7 @@ func (c *computation) unknown(who model.PodKey) *profile {
 	p := &profile{unknown: who}
 	for d := range p.sides {
 		p.sides[d].isolated = &Rule{Policy: model.PolicyKey(who), Rule: Unknown}
-		p.sides[d].cells = p.sides[d].cells.With(Others, c.row(&p.sides[d], nil, false))
+		p.sides[d].cells = p.sides[d].cells.With(Others, c.row(&p.sides[d], &group{}, false))
 	}
 	return p
 }

@@ -75,6 +75,9 @@ func (p *Plan) Explain(at Subject, peer netip.Addr, protocol model.Protocol, por
 		return e
 	}
 	q := question{side, p.membersAt(s.pod, at.Address, peer), protocol, port}
+	if side.calls {
+		q.port = p.nameserver.judged(peer, protocol, port)
+	}
 	if q.ask(model.AdminTier, &e) {
 		return e
 	}
@@ -106,6 +109,9 @@ func (p *Plan) membersAt(pod *model.Pod, at, peer netip.Addr) []member {
 // connection; nil if there is none. Where nothing is restricted, nobody is known.
 func (p *Plan) PodAt(addr netip.Addr) *model.Pod {
 	pod, _ := p.owners.Get(addr)
+	if p.nameserver != nil && pod == p.nameserver.pod {
+		return nil // it stands for a Service
+	}
 	return pod
 }
 

@@ -126,6 +126,9 @@ func differs(got, want *policy.Plan) (text string) {
 			text += fmt.Sprintf("row %+v\n", change)
 		}
 	}
+	for change := range model.Diff(want.Queries, got.Queries) {
+		text += fmt.Sprintf("query %+v\n", change)
+	}
 	used := map[policy.Row]bool{}
 	for cell, row := range got.Cells.All() {
 		if used[row] = true; cell.Group == policy.Others {

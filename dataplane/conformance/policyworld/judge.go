@@ -47,7 +47,15 @@ func Judge(s *model.Snapshot, c Connection) (v Verdict, ok bool) {
 		return Verdict{Allowed: true}, true
 	}
 	q := question{s: s, Connection: c, pod: pod}
+	nameserver, target := NameserverAt(s, c.Peer, c.Protocol, c.Port)
+	if nameserver != nil && c.Direction == model.Egress {
+		q.Port = target
+	}
 	switch owners := podsAt(s, c.Peer); {
+	case nameserver != nil && len(owners) == 0:
+		q.peer = nameserver
+	case nameserver != nil:
+		return v, false
 	case c.Pod == c.Peer:
 		if isPeer(pod) {
 			q.peer = pod

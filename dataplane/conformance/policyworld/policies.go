@@ -106,7 +106,7 @@ func (w *World) addClusterPolicy() {
 
 // Edit changes something, as a cluster would.
 func (w *World) Edit() {
-	switch w.IntN(12) {
+	switch w.IntN(13) {
 	case 0:
 		w.addPod()
 	case 1:
@@ -128,6 +128,8 @@ func (w *World) Edit() {
 		w.Policies = w.Policies.Without(anyKey(w, w.Policies))
 	case 10:
 		w.addClusterPolicy()
+	case 12:
+		w.changeNameserver()
 	case 11:
 		w.ClusterPolicies = w.ClusterPolicies.Without(anyKey(w, w.ClusterPolicies))
 	}

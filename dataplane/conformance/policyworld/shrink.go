@@ -80,6 +80,12 @@ func lesser(s *model.Snapshot) (all []func() model.Snapshot) {
 	for _, key := range sortedKeys(s.Attachments) {
 		add(func(s *model.Snapshot) { s.Attachments = s.Attachments.Without(key) })
 	}
+	for _, key := range sortedKeys(s.Services) {
+		add(func(s *model.Snapshot) { s.Services = s.Services.Without(key) })
+	}
+	for _, key := range sortedKeys(s.Slices) {
+		add(func(s *model.Snapshot) { s.Slices = s.Slices.Without(key) })
+	}
 	for _, key := range sortedKeys(s.Namespaces) {
 		add(func(s *model.Snapshot) { s.Namespaces = s.Namespaces.Without(key) })
 	}
@@ -116,6 +122,13 @@ func Text(s *model.Snapshot) string {
 	for _, key := range sortedKeys(s.Pods) {
 		p, _ := s.Pods.Get(key)
 		fmt.Fprintf(&text, "pod %s: %s at %v on %s, ports %v, host network %v, finished %v\n", key, p.Labels, p.Addresses, p.Node, p.Ports, p.HostNetwork, p.Finished)
+	}
+	if s, ok := s.Services.Get(nameservice); ok && s.Serves != nil {
+		fmt.Fprintf(&text, "nameserver at %v: of pods %s, ports %v at %v\n", s.ClusterIPs, s.Serves.Labels, s.Ports, s.Serves.Ports)
+	}
+	for _, key := range sortedKeys(s.Slices) {
+		slice, _ := s.Slices.Get(key)
+		fmt.Fprintf(&text, "endpoints of %s: ports %v\n", slice.Service, slice.Ports)
 	}
 	for _, key := range sortedKeys(s.Attachments) {
 		a, _ := s.Attachments.Get(key)

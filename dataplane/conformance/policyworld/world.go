@@ -26,6 +26,8 @@ type World struct {
 func New(seed uint64) *World {
 	w := &World{Rand: rand.New(rand.NewPCG(seed, 6))}
 	w.PoliciesKnown = true
+	w.Network = model.DefaultNetwork()
+	w.Network.DNS.Service = nameservice
 	for _, name := range names[:1+w.IntN(len(names))] {
 		if !w.rarely() {
 			w.addNamespace(name)
@@ -43,6 +45,9 @@ func New(seed uint64) *World {
 	}
 	for range w.IntN(8) / 2 {
 		w.addClusterPolicy()
+	}
+	if !w.sometimes() {
+		w.addNameserver()
 	}
 	return w
 }
@@ -172,6 +177,9 @@ func (w *World) Everyone() (all []netip.Addr) {
 	for _, node := range w.Nodes.All() {
 		all = append(all, node.Addresses...)
 	}
+	if s, ok := w.Services.Get(nameservice); ok {
+		all = append(all, s.ClusterIPs...)
+	}
 	for _, pod := range w.Pods.All() {
 		all = append(all, Addresses(&w.Snapshot, pod)...)
 	}
@@ -199,6 +207,9 @@ func (w *World) Connections(n int) (all []Connection) {
 		}
 		if c.Protocol = pick(w, protocols); w.rarely() {
 			c.Protocol, c.Port = 1, 0 // ICMP
+		}
+		if s, ok := w.Services.Get(nameservice); ok && w.IntN(8) == 0 {
+			c.Direction, c.Peer, c.Port = model.Egress, pick(w, s.ClusterIPs), 53
 		}
 		if model.FamilyOf(c.Pod) == model.FamilyOf(c.Peer) {
 			all = append(all, c)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,6 +61,7 @@ func Run(ctx context.Context, config Config) error {
 	if config.ResolvConf == "" {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
+	debug.SetGCPercent(collectAt)
 	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1)}
 	d.served.Store(&dns.Served{})
 	var last feed.State
@@ -136,6 +138,9 @@ func (d *daemon) apply(state feed.State) {
 	d.mu.Lock()
 	d.state = state
 	d.mu.Unlock()
+	if before.Zone == nil && next.Zone != nil {
+		debug.FreeOSMemory() // what reading all of it took
+	}
 	if state.Confirmed {
 		select {
 		case d.fresh <- struct{}{}:
@@ -166,6 +171,11 @@ func podsOf(before model.Map[netip.Addr, *dns.Client], attachments model.Map[mod
 	}
 	return next
 }
+
+// collectAt is the garbage, in percent of what is in use, at which it is collected:
+// less than Go's default. What serves the cluster makes none, so memory is worth
+// more than the time.
+const collectAt = 40
 
 // savePause is how seldom the names are saved, at most.
 const savePause = 20 * time.Second
