@@ -119,7 +119,6 @@ func Run(ctx context.Context, c Config) error {
 	}
 	metrics.registry.MustRegister(state.collectors()...)
 	names := newNames(&c, feed, notices)
-
 	return c.together(ctx, feed, []Server{
 		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},
 		&firewalls{feed: feed, surveyor: c.Surveyor, log: c.Log},
@@ -132,8 +131,7 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
-		names, &nameServers{node: c.Node, feed: feed, told: names, log: c.Log},
-		&rest{began: loop.began, log: c.Log},
+		names, &nameServers{node: c.Node, feed: feed, told: names, log: c.Log}, &rest{began: loop.began, log: c.Log},
 		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),

@@ -18,11 +18,15 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// TestFirstPacket: of a pod that no one may call, another one sends to the address
-// from before it exists, and not a packet comes in.
+// TestFirstPacket: to the addresses of 500 pods that no one may call another one
+// sends from before they exist, and not a packet comes in.
 func TestFirstPacket(t *testing.T) {
 	needNode(t)
-	cluster := newCluster("10.244.1.0/26", "fd00:10:244:1::/120")
+	pods := 500
+	if testing.Short() {
+		pods = 100
+	}
+	cluster := newCluster("10.244.0.0/22", "fd00:10:244:1::/118")
 	cluster.ahead = filter(t)
 	cluster.read = func(_ context.Context, key model.PodKey) (*model.Pod, error) {
 		return &model.Pod{PodKey: key, Node: testNode, Labels: model.LabelsOf(map[string]string{"app": strings.TrimRight(key.Name, "0123456789")})}, nil
@@ -35,7 +39,7 @@ func TestFirstPacket(t *testing.T) {
 		}
 		return p
 	}
-	hammer(t, add("prober"))
+	hammer(t, add("prober"), pods+20, "10.244.0.1", "fd00:10:244:1::1")
 	open := add("open")
 	eventually(t, "packets to a pod that may be called", func() bool { v4, v6 := open.datagrams(t); return v4 > 0 && v6 > 0 })
 
@@ -43,11 +47,11 @@ func TestFirstPacket(t *testing.T) {
 	// A change of policies is not waited for: the first of the pods is what shows that
 	// ADD waits for them.
 	var all []*pod
-	for i := range 40 {
+	for i := range pods {
 		all = append(all, add(fmt.Sprint("closed", i)))
 	}
 	before4, before6 := open.datagrams(t)
-	eventually(t, "more packets to that pod", func() bool { v4, v6 := open.datagrams(t); return v4 > before4+100 && v6 > before6+100 })
+	eventually(t, "more packets to that pod, and so to all", func() bool { v4, v6 := open.datagrams(t); return v4 > before4+100 && v6 > before6+100 })
 	for i, p := range all {
 		if v4, v6 := p.datagrams(t); v4+v6 > 0 {
 			t.Errorf("closed%d got %d packets over IPv4 and %d over IPv6", i, v4, v6)
@@ -95,7 +99,7 @@ func TestPoliciesOutliveTheAgent(t *testing.T) {
 			t.Fatal(reply.Error)
 		}
 	}
-	hammer(t, made["prober"])
+	hammer(t, made["prober"], 61, "10.244.1.1", "fd00:10:244:1::1")
 	more := func(what string) {
 		before4, before6 := made["open"].datagrams(t)
 		eventually(t, what, func() bool { v4, v6 := made["open"].datagrams(t); return v4 > before4+100 && v6 > before6+100 })
@@ -123,9 +127,9 @@ func TestPoliciesOutliveTheAgent(t *testing.T) {
 	eventually(t, "packets to the pod that nobody forbids", func() bool { v4, v6 := made["closed"].datagrams(t); return v4 > 0 && v6 > 0 })
 }
 
-// hammer sends from a pod to all addresses of the node's range, until the test
-// ends.
-func hammer(t *testing.T, from *pod) {
+// hammer sends from a pod to so many addresses from the first of each family on,
+// until the test ends.
+func hammer(t *testing.T, from *pod, count int, first4, first6 string) {
 	var sockets [2]*net.UDPConn
 	must(t, inside(from.netns, func() (err error) {
 		if sockets[0], err = net.ListenUDP("udp4", nil); err == nil {
@@ -141,7 +145,7 @@ func hammer(t *testing.T, from *pod) {
 		sockets[0].Close()
 		sockets[1].Close()
 	})
-	for i, first := range []string{"10.244.1.1", "fd00:10:244:1::1"} {
+	for i, first := range []string{first4, first6} {
 		sending.Go(func() {
 			for addr, n := netip.MustParseAddr(first), 0; ; addr, n = addr.Next(), n+1 {
 				select {
@@ -149,7 +153,7 @@ func hammer(t *testing.T, from *pod) {
 					return
 				default:
 				}
-				if n == 61 {
+				if n == count {
 					addr, n = netip.MustParseAddr(first), 0
 				}
 				// Nobody has most of the addresses, which the kernel says at times.

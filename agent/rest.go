@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	counts "runtime/metrics"
 	"strings"
 	"time"
 
@@ -26,6 +27,16 @@ const (
 	// lives (GOGC). The agent allocates little for what it holds, and a fifth of Go's
 	// default costs it nothing that shows.
 	garbage = 20
+	// starting is how many bytes of garbage may pile up at least, until the first
+	// plan is applied. Most of what is allocated to read a cluster goes at once, and
+	// to collect each fifth of little took half the time of a processor that a start
+	// takes.
+	starting = 24 << 20
+	// most is how much that is at most in percent of what lives; the runtime takes a
+	// heap to be no smaller than 4 MiB times as much.
+	most = 400
+	// weighInterval is between two looks at how much lives.
+	weighInterval = 20 * time.Millisecond
 	// restInterval is between two times that the program is let go of, which takes
 	// 3 ms, and every third time free memory is: a collection takes 30 ms of a core
 	// with 50,000 pods.
@@ -38,16 +49,11 @@ const (
 // Run gives back memory until the context ends. GOGC in the environment is
 // respected.
 func (r *rest) Run(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	if !r.release() { // what ran before this, which is most of what is registered
 		return nil
 	}
-	select {
-	case <-ctx.Done():
+	if !r.start(ctx, os.Getenv("GOGC") == "") {
 		return nil
-	case <-r.began:
 	}
 	wait := settling
 	for n := 0; pause(ctx, jitter(wait)); n++ {
@@ -60,6 +66,40 @@ func (r *rest) Run(ctx context.Context) error {
 		wait = restInterval
 	}
 	return nil
+}
+
+// start waits for the first success, and tells whether it came. Meanwhile, it
+// sets how much garbage may pile up, if it may.
+func (r *rest) start(ctx context.Context, may bool) bool {
+	weigh := time.NewTicker(weighInterval)
+	defer weigh.Stop()
+	live := []counts.Sample{{Name: "/gc/heap/live:bytes"}}
+	before := 0
+	for {
+		if may {
+			counts.Read(live)
+			if now := garbageOf(live[0].Value.Uint64()); now != before {
+				debug.SetGCPercent(now)
+				before = now
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-r.began:
+			if may {
+				debug.SetGCPercent(garbage)
+			}
+			return true
+		case <-weigh.C:
+		}
+	}
+}
+
+// garbageOf is how much may pile up at the start, in percent of what lives
+// (bytes).
+func garbageOf(live uint64) int {
+	return int(min(max(starting*100/max(live, 1), garbage), most))
 }
 
 // release lets go of the program, and tells whether it could.

@@ -71,6 +71,7 @@ func dataplanes(config *agent.Config) (closeAll func(), err error) {
 	routes.Former = config.Former
 	tunnel, filter, others := udptunnel.New(config.Log), nftables.New(), nftables.NewFirewall()
 	config.Servers = []agent.Server{tunnel, routes, filter, others}
+	others.Beside = filter
 	// What opens the loopback interface comes after what guards it.
 	routes.Guarded = filter.Guards
 	config.Dataplanes = []dataplane.Dataplane{tunnel.Ahead(), filter, routes, tunnel.Behind(), others}

@@ -19,7 +19,7 @@ func TestVerdictOfQueries(t *testing.T) {
 			Serves: &model.Selected{Labels: model.LabelsOf(map[string]string{"k8s-app": "kube-dns"}), Ports: []model.ContainerPort{{Protocol: model.UDP, Port: 53}}},
 		}
 		slice := &model.EndpointSlice{SliceKey: model.SliceKey(key), Service: key.Name, Ports: []model.EndpointPort{{Protocol: model.UDP, Port: 53}}}
-		for _, at := range []string{"192.0.2.1", "192.0.2.2", "10.244.0.5", "10.244.2.9"} { // nodes; the pod itself; a pod that it may call at another port
+		for _, at := range []string{"192.0.2.2", "192.0.2.3", "10.244.0.5", "10.244.2.9"} { // nodes; the pod itself; a pod that it may call at another port
 			slice.Endpoints = append(slice.Endpoints, model.Endpoint{Address: netip.MustParseAddr(at), Ready: true, Serving: true})
 		}
 		snapshot.Services, snapshot.Slices = snapshot.Services.With(key, names), snapshot.Slices.With(slice.SliceKey, slice)

@@ -17,25 +17,29 @@ import (
 // fairlead joins the pods by all that an agent programs, with so many Services.
 func fairlead(backend model.Backend, direct bool, services int) recipe {
 	return func(ctx context.Context, _ *world, node int) error {
-		tunnel := udptunnel.New(slog.Default())
-		routes, err := netlink.New()
+		return program(ctx, plan.Compute(nil, withServices(snapshot(backend, direct, node), services), nodeName(node)))
+	}
+}
+
+// program carries out a plan in the namespace of its node.
+func program(ctx context.Context, desired *plan.Node) error {
+	tunnel := udptunnel.New(slog.Default())
+	routes, err := netlink.New()
+	if err != nil {
+		return err
+	}
+	defer routes.Close()
+	for _, plane := range []dataplane.Dataplane{tunnel, routes, nftables.New()} {
+		problems, err := plane.Apply(ctx, desired)
 		if err != nil {
 			return err
 		}
-		defer routes.Close()
-		desired := plan.Compute(nil, withServices(snapshot(backend, direct, node), services), nodeName(node))
-		for _, plane := range []dataplane.Dataplane{tunnel, routes, nftables.New()} {
-			problems, err := plane.Apply(ctx, desired)
-			if err != nil {
-				return err
-			}
-			if len(problems) > 0 {
-				return fmt.Errorf("%s", problems[0])
-			}
+		if len(problems) > 0 {
+			return fmt.Errorf("%s", problems[0])
 		}
-		go func() { _ = tunnel.Run(ctx) }()
-		return nil
 	}
+	go func() { _ = tunnel.Run(ctx) }()
+	return nil
 }
 
 func nodeName(node int) string { return fmt.Sprintf("node%d", node) }

@@ -1,7 +1,8 @@
 // Command path measures what Fairlead's ways between nodes cost: one TCP stream
 // and TCP request and response from pod to pod, beside the same namespaces
 // joined by devices and routes made by hand, without a firewall; and what many
-// Services cost who connects to one of them. It prints median ratios of
+// Services cost who connects to one of them, and many policies who connects at
+// all. It prints median ratios of
 // interleaved pairs (A B B A …) with their 95 % intervals.
 //
 // It makes network namespaces of its own, without a link to the machine's
@@ -45,6 +46,7 @@ type measure func(*world, time.Duration) (float64, error)
 type table struct {
 	head        string
 	measures    [2]measure
+	turns       int                          // in which each measurement is taken, those of a pair in turn; the median counts
 	medians     func(of [2][2]sample) string // of both measures, ours and theirs
 	comparisons []comparison
 }
@@ -53,6 +55,7 @@ func tables() []table {
 	return []table{{
 		head:     "| comparison | one TCP stream | TCP request/response | medians |",
 		measures: [2]measure{(*world).stream, (*world).respond},
+		turns:    1,
 		medians: func(of [2][2]sample) string {
 			return fmt.Sprintf("%.2f / %.2f Gbit/s, %.1f / %.1f k/s",
 				of[0][0].median()*8/1e9, of[0][1].median()*8/1e9, of[1][0].median()/1e3, of[1][1].median()/1e3)
@@ -69,6 +72,7 @@ func tables() []table {
 	}, {
 		head:     "| comparison | connections | inverse of the time to connect | medians |",
 		measures: [2]measure{(*world).connects, (*world).connectsFast},
+		turns:    100,
 		medians: func(of [2][2]sample) string {
 			return fmt.Sprintf("%.1f / %.1f k/s, %.1f / %.1f µs",
 				of[0][0].median()/1e3, of[0][1].median()/1e3, 1e6/of[1][0].median(), 1e6/of[1][1].median())
@@ -76,6 +80,8 @@ func tables() []table {
 		comparisons: []comparison{
 			{"10 Services / themselves", called(10), called(10), false},
 			{"30,000 Services / 10 Services", called(30_000), called(10), false},
+			{"10,000 policies / 10 policies", policed(10_000), policed(10), false},
+			{"10 policies / none", policed(10), fairlead("vxlan", true, 0), false},
 			{"a Service / the pod itself", called(10), fairlead("vxlan", true, 10), false},
 		},
 	}}
@@ -115,21 +121,36 @@ func (c *comparison) run(ctx context.Context, t *table, pairs int, duration time
 	var each [2][2]sample
 	for kind, measure := range t.measures {
 		for pair := range pairs {
-			order := []*world{ours, theirs}
-			if pair%2 == 1 {
-				order = []*world{theirs, ours}
+			rates, err := measure.inTurns([2]*world{ours, theirs}, pair%2 == 1, t.turns, duration)
+			if err != nil {
+				return err
 			}
-			rate := map[*world]float64{}
-			for _, w := range order {
-				if rate[w], err = measure(w, duration); err != nil {
-					return err
-				}
+			ratios[kind] = append(ratios[kind], rates[0]/rates[1])
+			for i, rate := range rates {
+				each[kind][i] = append(each[kind][i], rate)
 			}
-			ratios[kind] = append(ratios[kind], rate[ours]/rate[theirs])
-			each[kind][0] = append(each[kind][0], rate[ours])
-			each[kind][1] = append(each[kind][1], rate[theirs])
 		}
 	}
 	fmt.Printf("| %s | %s | %s | %s |\n", c.name, ratios[0], ratios[1], t.medians(each))
 	return nil
+}
+
+// inTurns measures two worlds, A B B A …, or the second one first, for so long
+// each. What others do on the machine meanwhile meets some turns of both.
+func (m measure) inTurns(worlds [2]*world, second bool, turns int, duration time.Duration) (rates [2]float64, err error) {
+	var all [2]sample
+	for turn := range turns {
+		order := []int{0, 1}
+		if (turn%2 == 1) != second {
+			order = []int{1, 0}
+		}
+		for _, i := range order {
+			rate, err := m(worlds[i], duration/time.Duration(turns))
+			if err != nil {
+				return rates, err
+			}
+			all[i] = append(all[i], rate)
+		}
+	}
+	return [2]float64{all[0].median(), all[1].median()}, nil
 }

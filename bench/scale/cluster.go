@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 )
 
@@ -17,27 +19,33 @@ type task struct {
 	Pods      int
 	Services  int
 	Endpoints int           // of each Service
+	Policies  int           // and 200 pods of the node
 	Rest      time.Duration // of a cluster in which nothing but heartbeats happens
 	Agents    int           // 0: one real agent; else so many simulated ones
 	Heap      string        // file for a profile of the heap; empty: none
+	Processor string        // file for a profile of the processors; empty: none
 }
 
 // figures are of one agent.
 type figures struct {
-	List         int64           // bytes of the first lists
-	First        time.Duration   // from the start of the process to the last route
-	FirstPeak    int64           // bytes, until then and a moment later
-	Resident     int64           // bytes, at rest: the median
-	MostResident int64           // bytes, at rest
-	Anonymous    int64           // bytes, at rest, of what is no file: the median
-	Peak         int64           // bytes, after all that follows
-	RestCPU      float64         // of a core, while only heartbeats of nodes come
-	ChurnCPU     float64         // of a core, with churn
-	Nodes        []time.Duration // from the event to the kernel, of nodes that come and go
-	Endpoints    []time.Duration // from the event to the kernel, of an endpoint that takes the place of another
-	Join         time.Duration   // until 1,000 more nodes at once are in the kernel
-	Relist       time.Duration   // from the moment that all connections break to the first change that is seen
-	Restart      time.Duration   // from the start of a second process to ready, with the kernel as it was
+	List         int64              // bytes of the first lists
+	First        time.Duration      // from the start of the process to the last route
+	Ready        time.Duration      // from the start of the process to ready
+	Connected    time.Duration      // from the start of a second process to ready, with pods, and without our table
+	FirstPeak    int64              // bytes, until then and a moment later
+	Resident     int64              // bytes, at rest: the median
+	MostResident int64              // bytes, at rest
+	Anonymous    int64              // bytes, at rest, of what is no file: the median
+	Peak         int64              // bytes, after all that follows
+	RestCPU      float64            // of a core, while only heartbeats of nodes come
+	ChurnCPU     float64            // of a core, with churn
+	Nodes        []time.Duration    // from the event to the kernel, of nodes that come and go
+	Endpoints    []time.Duration    // from the event to the kernel, of an endpoint that takes the place of another
+	Labels       [2][]time.Duration // from the event to the kernel, of pods of the node and others that become another app
+	Adds         [2][]time.Duration // from ADD to its answer, of pods that policies restrict and others
+	Join         time.Duration      // until 1,000 more nodes at once are in the kernel
+	Relist       time.Duration      // from the moment that all connections break to the first change that is seen
+	Restart      time.Duration      // from the start of a second process to ready, with the kernel as it was
 }
 
 const (
@@ -57,6 +65,9 @@ type cluster struct {
 	agent  *process
 	dir    string
 	result figures
+
+	addresses  map[string][]corev1.PodIP // of pods of the node, by name
+	namespaces []*os.File                // of those
 }
 
 func measure(ctx context.Context, t task) (*figures, error) {
@@ -67,7 +78,7 @@ func measure(ctx context.Context, t task) (*figures, error) {
 	defer os.RemoveAll(dir)
 	done := make(chan struct{})
 	defer close(done)
-	c := &cluster{task: t, dir: dir}
+	c := &cluster{task: t, dir: dir, addresses: map[string][]corev1.PodIP{}}
 	if c.kernel, err = watchKernel(done); err != nil {
 		return nil, err
 	}
@@ -78,7 +89,9 @@ func measure(ctx context.Context, t task) (*figures, error) {
 		return nil, err
 	}
 	defer func() { c.agent.stop() }()
-	for _, step := range []func(context.Context) error{c.start, c.rest, c.churn, c.change, c.changeEndpoints, c.join, c.relist, c.restart} {
+	for _, step := range []func(context.Context) error{
+		c.start, c.connect, c.rest, c.churn, c.change, c.changeEndpoints, c.changeLabels, c.comeAndGo, c.join, c.relist, c.restart,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -97,10 +110,13 @@ func (c *cluster) populate() error {
 		err = c.server.put(spacesPath, namespaceObject(i))
 	}
 	for i := 0; i < c.Pods && err == nil; i++ {
-		err = c.server.put(podsPath, podObject(i, c.Nodes))
+		err = c.server.put(podsPath, c.podObject(i))
 	}
 	for i := 0; i < c.Services && err == nil; i++ {
 		err = c.putService(i)
+	}
+	for i := 0; i < c.Policies && err == nil; i++ {
+		err = c.server.put(policiesPath, policyObject(i))
 	}
 	for _, collection := range c.server.collections {
 		collection.events = nil
@@ -113,14 +129,22 @@ func (c *cluster) populate() error {
 
 // start measures the first full apply.
 func (c *cluster) start(ctx context.Context) (err error) {
-	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
-		return err
-	}
-	if err := c.agent.ready(ctx); err != nil {
+	if err := c.again(ctx, &c.result.Ready); err != nil {
 		return err
 	}
 	at, err := c.kernel.until(1, c.Nodes-1, true)
 	c.result.First = at.Sub(c.agent.began)
+	return err
+}
+
+// again starts an agent, and measures until it is ready.
+func (c *cluster) again(ctx context.Context, took *time.Duration) (err error) {
+	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
+		return err
+	}
+	if err = c.agent.ready(ctx); err == nil {
+		*took = time.Since(c.agent.began)
+	}
 	return err
 }
 
@@ -161,7 +185,7 @@ func (c *cluster) churn(ctx context.Context) error {
 	i := 0
 	seen, err := c.during(ctx, c.Rest/2, time.Second/churn, func() error {
 		i++
-		pod := podObject(c.Pods+i/2, c.Nodes)
+		pod := c.podObject(c.Pods + i/2)
 		if i%2 == 0 {
 			return c.server.put(podsPath, pod)
 		}
@@ -290,14 +314,27 @@ func (c *cluster) settled(ctx context.Context) error {
 	}
 }
 
-// restart measures an agent that finds the kernel as it left it.
-func (c *cluster) restart(ctx context.Context) (err error) {
-	c.agent.stop()
-	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
+// restart measures an agent that finds the kernel as it left it, in a cluster as
+// large as at the start.
+func (c *cluster) restart(ctx context.Context) error {
+	first := c.newNode(0)
+	for i := range joining + 1 {
+		if err := c.server.remove(nodesPath, nodeObject(first+i)); err != nil {
+			return err
+		}
+	}
+	if _, err := c.kernel.until(first, first+joining, false); err != nil {
 		return err
 	}
-	if err = c.agent.ready(ctx); err == nil {
-		c.result.Restart = time.Since(c.agent.began)
+	c.agent.stop()
+	var profiled chan error
+	if c.Processor != "" {
+		profiled = make(chan error, 1)
+		go func() { profiled <- saveProfile(ctx, c.Processor) }()
+	}
+	err := c.again(ctx, &c.result.Restart)
+	if err == nil && profiled != nil {
+		err = <-profiled
 	}
 	return err
 }

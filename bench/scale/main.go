@@ -61,10 +61,12 @@ func parent() error {
 	pods := flag.Int("pods", 50_000, "pods of that cluster")
 	flag.IntVar(&t.Services, "services", 0, "Services of that cluster")
 	flag.IntVar(&t.Endpoints, "endpoints", 10, "endpoints of each Service")
+	flag.IntVar(&t.Policies, "policies", 0, "NetworkPolicies of that cluster, of which 200 pods of the node are then")
 	runs := flag.Int("runs", 3, "runs with 1,000 nodes")
 	agents := flag.Int("agents", 1000, "agents that are simulated for what all do at once; 0: none")
 	flag.DurationVar(&t.Rest, "rest", 30*time.Second, "how long an agent is watched at rest")
 	flag.StringVar(&t.Heap, "heap", "", "file for a profile of the agent's heap at rest")
+	flag.StringVar(&t.Processor, "cpu", "", "file for a profile of what the processors do for an agent that is restarted")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "fairlead-bench-scale-")
 	if err != nil {
@@ -79,7 +81,9 @@ func parent() error {
 	small.Nodes, small.Pods, large.Nodes, large.Pods = 1000, 50_000, 5000, 150_000
 	served := small
 	served.Services, served.Endpoints = 10_000, 10
-	sizes, times := []task{small, served, large}, []int{*runs, *runs, 1}
+	policed := small
+	policed.Policies = 10_000
+	sizes, times := []task{small, served, policed, large}, []int{*runs, *runs, *runs, 1}
 	if *nodes > 0 {
 		t.Nodes, t.Pods = *nodes, *pods
 		sizes, times = []task{t}, []int{*runs}

@@ -107,6 +107,22 @@ func saveHeap(path string) error {
 	return os.WriteFile(path, []byte(profile), 0o600)
 }
 
+// saveProfile keeps what the processors do for the agent from its first seconds
+// on, for go tool pprof.
+func saveProfile(ctx context.Context, path string) error {
+	for {
+		profile, ok := get("debug/pprof/profile?seconds=5")
+		if ok {
+			return os.WriteFile(path, []byte(profile), 0o600)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond): // until it listens
+		}
+	}
+}
+
 // memory is of a process, in bytes.
 type memory struct{ Resident, Peak, Anonymous int64 }
 

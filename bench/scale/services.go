@@ -20,6 +20,9 @@ func (t task) String() string {
 	if t.Services > 0 {
 		text += fmt.Sprintf(", %d Services of %d endpoints", t.Services, t.Endpoints)
 	}
+	if t.Policies > 0 {
+		text += fmt.Sprintf(", %d policies", t.Policies)
+	}
 	return text
 }
 
@@ -99,7 +102,7 @@ func (c *cluster) changeEndpoints(context.Context) error {
 	if c.Services == 0 {
 		return nil
 	}
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+	conn, err := watchFilter()
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (c *cluster) changeEndpoints(context.Context) error {
 		if err := c.server.put(slicesPath, slice); err != nil {
 			return err
 		}
-		if err := nextGeneration(conn); err != nil {
+		if err := nextGeneration(conn, time.Minute); err != nil {
 			return err
 		}
 		c.result.Endpoints = append(c.result.Endpoints, time.Since(began))
@@ -120,9 +123,19 @@ func (c *cluster) changeEndpoints(context.Context) error {
 	return nil
 }
 
-// nextGeneration waits for the end of a transaction of nftables.
-func nextGeneration(conn *netlink.Conn) error {
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+// watchFilter follows all that changes in nftables.
+func watchFilter() (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+	if err != nil {
+		return nil, err
+	}
+	const buffer = 64 << 20 // one message for each element
+	return conn, conn.SetReadBuffer(buffer)
+}
+
+// nextGeneration waits for the end of a transaction of nftables, but not longer.
+func nextGeneration(conn *netlink.Conn, longest time.Duration) error {
+	if err := conn.SetReadDeadline(time.Now().Add(longest)); err != nil {
 		return err
 	}
 	for {

@@ -19,17 +19,26 @@ type row struct {
 var rows = []row{
 	{"first lists, on the wire", "", func(f figures) string { return megabytes(f.List) }},
 	{"start of the process to the last route", "5 s", func(f figures) string { return seconds(f.First) }},
-	{"memory (RSS), median at rest", "60 MB", func(f figures) string { return megabytes(f.Resident) }},
-	{"of it, most", "60 MB", func(f figures) string { return megabytes(f.MostResident) }},
+	{"start of the process to ready", "5 s; with Services 3 s", func(f figures) string { return seconds(f.Ready) }},
+	{fmt.Sprintf("the same, %d pods connected and no policy in the kernel", localPods), "5 s", func(f figures) string { return secondsOf(f.Connected) }},
+	{"memory (RSS), median at rest", "60 MB; with Services 80, with policies 120", func(f figures) string { return megabytes(f.Resident) }},
+	{"of it, most", "the same", func(f figures) string { return megabytes(f.MostResident) }},
 	{"of it, not of files, median", "", func(f figures) string { return megabytes(f.Anonymous) }},
-	{"peak of memory, start", "110 MB", func(f figures) string { return megabytes(f.FirstPeak) }},
-	{"peak of memory, after all that is below", "110 MB", func(f figures) string { return megabytes(f.Peak) }},
+	{"peak of memory, start", "110 MB; with Services 140, with policies 200", func(f figures) string { return megabytes(f.FirstPeak) }},
+	{"peak of memory, after all that is below", "the same", func(f figures) string { return megabytes(f.Peak) }},
 	{"CPU at rest (heartbeats of nodes), of a core", "1 %", func(f figures) string { return percent(f.RestCPU) }},
 	{fmt.Sprintf("CPU with %d changes of pods a second", churn), "", func(f figures) string { return percent(f.ChurnCPU) }},
 	{"one node, from the event to the kernel: median", "20 ms", func(f figures) string { return milliseconds(quantile(f.Nodes, 0.5)) }},
 	{"one node, 95th percentile", "20 ms", func(f figures) string { return milliseconds(quantile(f.Nodes, 0.95)) }},
 	{"one endpoint, from the event to the kernel: median", "10 ms", func(f figures) string { return millisecondsOf(f.Endpoints, 0.5) }},
 	{"one endpoint, 99th percentile", "10 ms", func(f figures) string { return millisecondsOf(f.Endpoints, 0.99) }},
+	{"a label of a pod of the node, from the event to the kernel: median", "10 ms", func(f figures) string { return millisecondsOf(f.Labels[0], 0.5) }},
+	{"a label of a pod of the node, 99th percentile", "10 ms", func(f figures) string { return millisecondsOf(f.Labels[0], 0.99) }},
+	{"a label of a pod elsewhere: median", "10 ms", func(f figures) string { return millisecondsOf(f.Labels[1], 0.5) }},
+	{"a label of a pod elsewhere, 99th percentile", "10 ms", func(f figures) string { return millisecondsOf(f.Labels[1], 0.99) }},
+	{"ADD of a pod that policies restrict: median", "", func(f figures) string { return millisecondsOf(f.Adds[0], 0.5) }},
+	{"ADD of a pod that no policy chooses: median", "", func(f figures) string { return millisecondsOf(f.Adds[1], 0.5) }},
+	{"what policies add to ADD, of the medians", "5 ms", shareOfAdd},
 	{fmt.Sprintf("%d nodes that join at once", joining), "", func(f figures) string { return seconds(f.Join) }},
 	{"connections lost and 410 Gone, to the next change seen", "", func(f figures) string { return seconds(f.Relist) }},
 	{"restart, the kernel as it was, to ready", "", func(f figures) string { return seconds(f.Restart) }},
@@ -96,6 +105,21 @@ func megabytes(bytes int64) string        { return fmt.Sprintf("%.0f MB", float6
 func seconds(d time.Duration) string      { return fmt.Sprintf("%.2f s", d.Seconds()) }
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
 func percent(share float64) string        { return fmt.Sprintf("%.2f %%", 100*share) }
+
+// secondsOf is of what may not have been measured.
+func secondsOf(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
+	return seconds(d)
+}
+
+func shareOfAdd(f figures) string {
+	if len(f.Adds[0]) == 0 {
+		return "–"
+	}
+	return milliseconds(quantile(f.Adds[0], 0.5) - quantile(f.Adds[1], 0.5))
+}
 
 // millisecondsOf is of what may not have been measured.
 func millisecondsOf(of []time.Duration, q float64) string {

@@ -155,6 +155,7 @@ func TestFlushed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	here.Go(func() { ended <- plane.Run(ctx) })
+	apply(t, plane, wanted)
 	for disturbed := false; !disturbed; { // until Run listens
 		conn := &nft.Conn{}
 		conn.DelTable(conn.AddTable(ourTable()))
@@ -179,6 +180,54 @@ func TestFlushed(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// TestGoneBeforeAnybodyListens: the first table is made before Run listens, and
+// what becomes of it until then is noticed, but not what the plane does.
+func TestGoneBeforeAnybodyListens(t *testing.T) {
+	for name, test := range map[string]struct {
+		meanwhile func(*testing.T, *Plane)
+		disturbed bool
+	}{
+		"nothing": {func(*testing.T, *Plane) {}, false},
+		"further plans": {func(t *testing.T, plane *Plane) {
+			apply(t, plane, masquerading(ranges()))
+			apply(t, plane, example())
+		}, false},
+		"tables of others": {func(t *testing.T, _ *Plane) {
+			conn := &nft.Conn{}
+			conn.AddTable(&nft.Table{Family: nft.TableFamilyINet, Name: "foreign"})
+			must(t, conn.Flush())
+		}, false},
+		"flushed": {func(t *testing.T, _ *Plane) { listed(t, "flush", "ruleset") }, true},
+		"flushed and made by somebody": {func(t *testing.T, _ *Plane) {
+			listed(t, "flush", "ruleset")
+			conn := &nft.Conn{}
+			conn.AddTable(ourTable())
+			must(t, conn.Flush())
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			here := netnstest.Enter(t)
+			plane := New()
+			apply(t, plane, example())
+			test.meanwhile(t, plane)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			here.Go(func() { ended <- plane.Run(ctx) })
+			patience := 300 * time.Millisecond
+			if test.disturbed {
+				patience = 10 * time.Second
+			}
+			if got := told(plane, patience); got != test.disturbed {
+				t.Errorf("disturbed: %v", got)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
 	}
 }
 

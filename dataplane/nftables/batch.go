@@ -17,9 +17,10 @@ import (
 // refused.
 type batch struct {
 	*nft.Conn
-	most     int           // elements in one message
-	elements []func(error) // for each message of elements in turn, puts aside the one that it holds
-	literals uint32        // how many sets there are without a name
+	most     int            // elements in one message
+	elements []func(error)  // for each message of elements in turn, puts aside the one that it holds
+	bodies   map[int][]byte // of messages of elements that are encoded here, by their index there
+	literals uint32         // how many sets there are without a name
 	// described are sets by name of which nft has to know more than the library says.
 	described map[string]described
 	link      *link             // nil: a socket of its own
@@ -62,6 +63,7 @@ func (b *batch) send() ([]refusal, error) {
 	// The first and the last message only frame the others; the last of those
 	// is answered even if all is well.
 	last := len(b.messages) - 2
+	b.embody()
 	size := 0
 	for _, message := range b.messages {
 		size += int(message.Header.Length)
@@ -93,6 +95,23 @@ func (b *batch) send() ([]refusal, error) {
 		return nil, err
 	}
 	return b.refusals(errnos), nil
+}
+
+// embody gives messages of elements the bodies that they are to have.
+func (b *batch) embody() {
+	next := 0
+	for i := range b.messages {
+		message := &b.messages[i]
+		if verb := message.Header.Type & 0xff; verb != unix.NFT_MSG_NEWSETELEM && verb != unix.NFT_MSG_DELSETELEM {
+			continue
+		}
+		if body, ok := b.bodies[next]; ok {
+			message.Header.Length += uint32(len(body) - len(message.Data))
+			message.Data = body
+		}
+		next++
+	}
+	b.bodies = nil
 }
 
 // fix says what the library cannot say.

@@ -29,6 +29,10 @@ import (
 //
 // A Firewall is for one goroutine at a time, but for its Run and Survey.
 type Firewall struct {
+	// Beside is a Plane of the same network namespace, whose first Apply is waited
+	// for before anything is watched; nil: none.
+	Beside *Plane
+
 	disturbed, surveyed chan struct{} // of one element
 
 	mu      sync.Mutex
@@ -294,6 +298,9 @@ func (f *Firewall) Disturbed() <-chan struct{} { return f.disturbed }
 // Run watches the firewalls of others until the context ends, in the network
 // namespace of the calling thread.
 func (f *Firewall) Run(ctx context.Context) error {
+	if f.Beside != nil && !f.Beside.beginning.wait(ctx) {
+		return nil
+	}
 	var survey, rules bool
 	err := listen(ctx, func(event event) {
 		switch {

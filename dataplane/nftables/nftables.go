@@ -55,6 +55,7 @@ type Plane struct {
 	stale                   stale
 	cutter                  cutter
 	link                    *link
+	beginning               beginning
 
 	lost      atomic.Bool // someone has changed the table: see Run
 	disturbed chan struct{}
@@ -65,6 +66,7 @@ type Plane struct {
 func New() *Plane {
 	p := &Plane{
 		disturbed: make(chan struct{}, 1),
+		beginning: beginning{done: make(chan struct{})},
 		link:      newLink(),
 		cutter:    cutter{wake: make(chan struct{}, 1)},
 
@@ -141,7 +143,7 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 	}
 	same := p.desire(node)
 	if !p.known || !same || p.pending() > 0 {
-		if err := p.commit(same); err != nil {
+		if err := p.beginning.apply(func() error { return p.commit(same) }); err != nil {
 			p.known = false
 			if p.unsupported = missingFeature(); p.unsupported != "" {
 				return []model.Problem{p.problem(node.Name)}, nil

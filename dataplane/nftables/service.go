@@ -202,7 +202,25 @@ type dispatched struct {
 }
 
 // edits are removals and additions to one set.
-type edits struct{ removals, puts pieces }
+type edits struct{ removals, puts run }
+
+// run is pieces of one element each, whose memory is used again once they are
+// sent.
+type run struct {
+	pieces
+	elements []nft.SetElement
+}
+
+func (r *run) add(e nft.SetElement, aside func(error)) {
+	if r.elements == nil {
+		r.elements, r.pieces = make([]nft.SetElement, 0, 8), make(pieces, 0, 8)
+	}
+	r.elements = append(r.elements, e)
+	at := len(r.elements) - 1
+	r.pieces = append(r.pieces, piece{r.elements[at : at+1 : at+1], aside})
+}
+
+func (r *run) reset() { r.pieces, r.elements = r.pieces[:0], r.elements[:0] }
 
 // update changes the elements that differ, and adds chains that they need. See
 // elements.update.
@@ -316,15 +334,15 @@ func (u *update) edit(of model.ServiceKey, removals, puts []element) {
 	}
 	for _, e := range removals {
 		at := e.set.ID - u.sets[0].ID
-		u.edits[at].removals = append(u.edits[at].removals, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end}}, aside})
-		if len(u.edits[at].removals) >= inPieces {
+		u.edits[at].removals.add(nft.SetElement{Key: e.key, KeyEnd: e.end}, aside)
+		if len(u.edits[at].removals.pieces) >= inPieces {
 			u.send(int(at))
 		}
 	}
 	for _, e := range puts {
 		at := e.set.ID - u.sets[0].ID
-		u.edits[at].puts = append(u.edits[at].puts, piece{[]nft.SetElement{{Key: e.key, KeyEnd: e.end, Val: e.value}}, aside})
-		if len(u.edits[at].puts) >= inPieces {
+		u.edits[at].puts.add(nft.SetElement{Key: e.key, KeyEnd: e.end, Val: e.value}, aside)
+		if len(u.edits[at].puts.pieces) >= inPieces {
 			u.send(int(at))
 		}
 	}
@@ -343,7 +361,8 @@ func (u *update) send(set int) {
 	if u.err != nil {
 		u.err = fmt.Errorf("change map %s: %w", u.sets[set].Name, u.err)
 	}
-	e.removals, e.puts = e.removals[:0], e.puts[:0]
+	e.removals.reset()
+	e.puts.reset()
 }
 
 // element is one of a map.

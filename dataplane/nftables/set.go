@@ -143,21 +143,22 @@ type piece struct {
 
 type pieces []piece
 
-// send packs as many entries into a message as the batch says.
+// send packs as many entries into a message as the batch says. The library makes
+// the message, its body is made here.
 func (p pieces) send(b *batch, set *nft.Set, send func(*nft.Set, []nft.SetElement) error) error {
 	for part := range slices.Chunk(p, b.most) {
-		var encoded []nft.SetElement
-		for _, piece := range part {
-			encoded = append(encoded, piece.encoded...)
-		}
 		var aside func(error)
 		if b.most == oneByOne {
 			aside = part[0].aside
 		}
-		b.elements = append(b.elements, aside)
-		if err := send(set, encoded); err != nil {
+		if err := send(set, nil); err != nil {
 			return err
 		}
+		if b.bodies == nil {
+			b.bodies = map[int][]byte{}
+		}
+		b.bodies[len(b.elements)] = elementsMessage(set, part)
+		b.elements = append(b.elements, aside)
 	}
 	return nil
 }

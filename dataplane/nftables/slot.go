@@ -137,6 +137,9 @@ func (m *serviceMaps) poolElements(s, other *slots) (all []element) {
 	if s.sticky {
 		return m.stickyElements(s, other)
 	}
+	if other == nil {
+		all = make([]element, 0, len(s.targets))
+	}
 	for slot, target := range s.targets {
 		if other == nil || slot >= len(other.targets) || other.targets[slot] != target {
 			all = append(all, element{set: m.slots, key: slotKey(s.id(), slot), value: targetValue(target)})
@@ -165,10 +168,14 @@ func (m *serviceMaps) stickyElements(s, other *slots) (all []element) {
 }
 
 func slotKey(pool uint32, slot int) []byte {
-	return binary.NativeEndian.AppendUint32(native(pool), uint32(slot))
+	return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(make([]byte, 0, 8), pool), uint32(slot))
 }
 
 func targetValue(target netip.AddrPort) []byte {
+	if addr := target.Addr(); addr.Is4() {
+		bytes := addr.As4()
+		return appendPort(append(make([]byte, 0, 8), bytes[:]...), target.Port())
+	}
 	return appendPort(target.Addr().AsSlice(), target.Port())
 }
 

@@ -17,8 +17,9 @@ import (
 // Run runs.
 func (p *Plane) Disturbed() <-chan struct{} { return p.disturbed }
 
-// Run watches the table until the context ends, and cuts connections that
-// policies came to forbid. Unlike all else, it may run beside Apply. The network namespace is that of the calling thread.
+// Run watches the table from the first Apply on until the context ends, and cuts
+// connections that policies came to forbid. Unlike all else, it may run beside
+// Apply. The network namespace is that of the calling thread.
 func (p *Plane) Run(ctx context.Context) error {
 	self, err := os.ReadFile("/proc/thread-self/comm")
 	if err != nil {
@@ -29,9 +30,16 @@ func (p *Plane) Run(ctx context.Context) error {
 		return fmt.Errorf("watch connections: %w", err)
 	}
 	defer stop()
+	if !p.beginning.wait(ctx) {
+		return nil
+	}
 	touched, gone := false, false
 	err = listen(ctx, func(e event) {
 		switch {
+		case e.begins:
+			if p.beginning.listened() {
+				p.disturb()
+			}
 		case e.lost:
 			p.disturb() // perhaps of this
 		case e.ends:
