@@ -12,6 +12,7 @@ type ask struct {
 	name   string // on the wire, in lower case
 	qtype  uint16
 	do, cd bool
+	local  bool   // it is not to ask others (RD is not set)
 	trace  *Trace // nil: nobody wants to know
 }
 
@@ -34,6 +35,9 @@ type form struct {
 func (a *ask) pack(id uint16, f form) []byte {
 	msg := make([]byte, headerLen, headerLen+len(a.name)+4+11+4+padTo)
 	flags := uint16(flagRD | flagAD)
+	if a.local {
+		flags &^= flagRD
+	}
 	if a.cd {
 		flags |= flagCD
 	}

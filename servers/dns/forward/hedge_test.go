@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -192,6 +193,34 @@ func TestOneSlowNameIsNoIllness(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Second)
+	})
+}
+
+// TestIsland: an upstream that knows the names of its site, and nothing of the rest
+// of the world, about which it is silent, is well.
+func TestIsland(t *testing.T) {
+	ms := time.Millisecond
+	inBubble(t, Options{}, []does{dead}, func(t *testing.T, b *bench) {
+		b.fakes[0].becomes(func(ctx context.Context, a *ask) ([]byte, error) {
+			if a.local || strings.HasSuffix(a.name, "\x04corp\x00") {
+				return after(ms, 60, "10.9.0.1")(ctx, a)
+			}
+			return dead(ctx, a)
+		})
+		time.Sleep(lastProbe)
+		for i := range 20 {
+			if m, took := b.look(question(fmt.Sprintf("a%d.corp", i), typeA)); addr(m) != "10.9.0.1" || took > ms {
+				t.Errorf("%s after %s", addr(m), took)
+			}
+			b.look(question(fmt.Sprintf("a%d.example", i), typeA))
+			time.Sleep(time.Second)
+			if b.routes.Load().upstreams[0].standing().down {
+				t.Fatal("it is taken for down")
+			}
+		}
+		if told := b.told.Load(); told != nil && len(*told) > 0 {
+			t.Errorf("told is %v", *told)
+		}
 	})
 }
 
