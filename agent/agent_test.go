@@ -104,6 +104,7 @@ type testCluster struct {
 	policiesUnknown bool
 	ahead           dataplane.Dataplane                                     // before that of routes; nil: none
 	read            func(context.Context, model.PodKey) (*model.Pod, error) // nil: there is any pod
+	first           func(*model.Snapshot)                                   // edits what is known at first; may be nil
 
 	askNames sync.Once
 	asked    chan struct{} // closed when names are wanted
@@ -130,6 +131,9 @@ func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
 		}
 		for _, pod := range c.pods {
 			s.Pods = s.Pods.With(pod.PodKey, pod)
+		}
+		if c.first != nil {
+			c.first(s)
 		}
 	})
 	c.feed = feed

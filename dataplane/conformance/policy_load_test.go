@@ -111,15 +111,17 @@ func (w loadWorld) plan(n *policyNode, from *policy.Plan) *policy.Plan {
 	return &p
 }
 
-// sayingTheSame is a row with the same default.
+// sayingTheSame is a row with the same default. Some have ranges, of which the
+// kernel knows a moment later.
 func sayingTheSame(ports *policy.Ports) *policy.Ports {
+	wide := uint16(len(ports.Ranges) % 3)
 	same := &policy.Ports{Default: ports.Default}
 	if ports.Default.Accept {
-		same.Ranges = []policy.PortRange{{Protocol: model.UDP, From: portDenied, To: portDenied, Decision: policy.Decision{
+		same.Ranges = []policy.PortRange{{Protocol: model.UDP, From: portDenied, To: portDenied + wide, Decision: policy.Decision{
 			By: policy.Rule{Policy: model.PolicyKey{Name: "c"}},
 		}}}
 	} else {
-		same.Ranges = []policy.PortRange{{Protocol: model.UDP, From: portAllowed, To: portAllowed, Decision: policy.Decision{Accept: true}}}
+		same.Ranges = []policy.PortRange{{Protocol: model.UDP, From: portAllowed - wide, To: portAllowed, Decision: policy.Decision{Accept: true}}}
 	}
 	return same
 }

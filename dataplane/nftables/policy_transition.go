@@ -16,6 +16,7 @@ import (
 // look, at most one thing that they may have met, and adds what nobody leads to
 // until then:
 //
+//  0. rows with ranges of ports
 //  1. pods that come to a group or change it, and cells of groups that are new
 //  2. ranges of addresses
 //  3. pods that leave to the group of their range
@@ -55,6 +56,7 @@ func (s *policies) transition(goal policyView) []policyView {
 		ready: map[policy.Group]bool{},
 	}
 	t.unask()
+	t.addRanged()
 	cells := t.compare()
 	t.comePods()
 	t.next.ranges = t.newRanges()
@@ -88,6 +90,18 @@ func (t *transition) step() {
 	if t.next != before {
 		t.steps = append(t.steps, t.next)
 	}
+}
+
+// addRanged adds rows that have ranges of ports before anybody leads to them: the
+// kernel makes such ranges known some 100 µs after all else of a transaction
+// (nf_tables_commit), and what is not found among them is of all other ports.
+func (t *transition) addRanged() {
+	for change := range model.Diff(t.from.rows, t.goal.rows) {
+		if !change.Had && len(splitPorts(change.New).ranges) > 0 {
+			t.next.rows = t.next.rows.With(change.Key, change.New)
+		}
+	}
+	t.step()
 }
 
 // unask makes what stops being judged before translation be judged after it.
