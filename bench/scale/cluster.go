@@ -31,8 +31,8 @@ type figures struct {
 	List         int64              // bytes of the first lists
 	First        time.Duration      // from the start of the process to the last route
 	Ready        time.Duration      // from the start of the process to ready
-	StartCPU     time.Duration   // of the process until then
-	RestartCPU   time.Duration   // of the process of Restart until it is ready
+	StartCPU     time.Duration      // of the process until then
+	RestartCPU   time.Duration      // of the process of Restart until it is ready
 	Connected    time.Duration      // from the start of a second process to ready, with pods, and without our table
 	FirstPeak    int64              // bytes, until then and a moment later
 	Resident     int64              // bytes, at rest: the median
