@@ -31,6 +31,8 @@ type figures struct {
 	List         int64              // bytes of the first lists
 	First        time.Duration      // from the start of the process to the last route
 	Ready        time.Duration      // from the start of the process to ready
+	StartCPU     time.Duration      // of the process until then
+	RestartCPU   time.Duration      // of the process of Restart until it is ready
 	Connected    time.Duration      // from the start of a second process to ready, with pods, and without our table
 	FirstPeak    int64              // bytes, until then and a moment later
 	Resident     int64              // bytes, at rest: the median
@@ -130,6 +132,9 @@ func (c *cluster) populate() error {
 // start measures the first full apply.
 func (c *cluster) start(ctx context.Context) (err error) {
 	if err := c.again(ctx, &c.result.Ready); err != nil {
+		return err
+	}
+	if c.result.StartCPU, err = c.agent.cpu(); err != nil {
 		return err
 	}
 	at, err := c.kernel.until(1, c.Nodes-1, true)
@@ -333,6 +338,9 @@ func (c *cluster) restart(ctx context.Context) error {
 		go func() { profiled <- saveProfile(ctx, c.Processor) }()
 	}
 	err := c.again(ctx, &c.result.Restart)
+	if err == nil {
+		c.result.RestartCPU, err = c.agent.cpu()
+	}
 	if err == nil && profiled != nil {
 		err = <-profiled
 	}

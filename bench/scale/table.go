@@ -20,7 +20,8 @@ var rows = []row{
 	{"first lists, on the wire", "", func(f figures) string { return megabytes(f.List) }},
 	{"start of the process to the last route", "5 s", func(f figures) string { return seconds(f.First) }},
 	{"start of the process to ready", "5 s; with Services 3 s", func(f figures) string { return seconds(f.Ready) }},
-	{fmt.Sprintf("the same, %d pods connected and no policy in the kernel", localPods), "5 s", func(f figures) string { return secondsOf(f.Connected) }},
+	{"processor time of the agent until then", "", func(f figures) string { return seconds(f.StartCPU) }},
+	{fmt.Sprintf("start, %d pods connected and no policy in the kernel", localPods), "5 s", func(f figures) string { return secondsOf(f.Connected) }},
 	{"memory (RSS), median at rest", "60 MB; with Services 80, with policies 120", func(f figures) string { return megabytes(f.Resident) }},
 	{"of it, most", "the same", func(f figures) string { return megabytes(f.MostResident) }},
 	{"of it, not of files, median", "", func(f figures) string { return megabytes(f.Anonymous) }},
@@ -42,6 +43,7 @@ var rows = []row{
 	{fmt.Sprintf("%d nodes that join at once", joining), "", func(f figures) string { return seconds(f.Join) }},
 	{"connections lost and 410 Gone, to the next change seen", "", func(f figures) string { return seconds(f.Relist) }},
 	{"restart, the kernel as it was, to ready", "", func(f figures) string { return seconds(f.Restart) }},
+	{"processor time of the agent until then", "", func(f figures) string { return seconds(f.RestartCPU) }},
 }
 
 // print writes a table with a column for each size of cluster; each cell is the
