@@ -118,7 +118,6 @@ func Run(ctx context.Context, c Config) error {
 		notices: notices, attacher: attacher, checks: checks, metrics: metrics, traffic: newTraffic(), drops: newDrops(&c, loop),
 	}
 	metrics.registry.MustRegister(state.collectors()...)
-
 	return c.together(ctx, feed, []Server{
 		links, loop, attacher, foreign, server, transition, &mender{feed: feed, attacher: attacher, log: c.Log},
 		&firewalls{feed: feed, surveyor: c.Surveyor, log: c.Log},
