@@ -130,12 +130,12 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
-		newNameServers(&c, feed, notices), &rest{began: loop.began, log: c.Log},
+		&rest{began: loop.began, log: c.Log},
 		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
-		newServiceHealth(&c, state), state.drops,
+		newServiceHealth(&c, state), newNameServers(&c, feed, notices), state.drops,
 	})
 }
 

@@ -52,8 +52,14 @@ type daemon struct {
 	served atomic.Pointer[dns.Served] // what the server has
 	fresh  chan struct{}              // of one element: there is something to save
 
+	confirmed chan struct{} // closed by confirm: an agent has told all
+	confirm   func()
+
+	applying sync.Mutex // one apply at a time
+
 	mu    sync.Mutex
 	state feed.State // the last that knows all names
+	alone bool       // no agent has come in time
 }
 
 // Run serves until the context ends, and then returns nil.
@@ -62,7 +68,8 @@ func Run(ctx context.Context, config Config) error {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1)}
+	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1), confirmed: make(chan struct{})}
+	d.confirm = sync.OnceFunc(func() { close(d.confirmed) })
 	d.served.Store(&dns.Served{})
 	var last feed.State
 	if config.StateDir != "" {
@@ -76,7 +83,7 @@ func Run(ctx context.Context, config Config) error {
 	d.server = dns.New(d.forward, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.save, d.watch().Run} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.watch().Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
@@ -110,8 +117,40 @@ func (d *daemon) listens(state feed.State) []netip.AddrPort {
 	return slices.Concat(d.Listen, state.Serving.Listen)
 }
 
+// patience is how long a server that has begun waits for the agent to say what
+// has changed since the file was written. Until then queries go to other nodes.
+const patience = 3 * time.Second
+
+// attend lets the server answer from its file if no agent is there to confirm it.
+func (d *daemon) attend(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.confirmed:
+		return nil
+	case <-time.After(patience):
+	}
+	d.mu.Lock()
+	state := d.state
+	d.alone = true
+	d.mu.Unlock()
+	if !state.Confirmed {
+		d.Log.Warn("no agent has said what the names are; answering with those of the last run")
+	}
+	d.apply(state)
+	return nil
+}
+
 // apply makes the server follow a state.
 func (d *daemon) apply(state feed.State) {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	d.mu.Lock()
+	if d.state.Confirmed && !state.Confirmed {
+		state = d.state // the agent came meanwhile
+	}
+	ready := state.Confirmed || d.alone
+	d.mu.Unlock()
 	before := d.served.Load()
 	next := *before
 	if before.Clients == nil || !d.state.Serving.Equal(&state.Serving) {
@@ -133,7 +172,7 @@ func (d *daemon) apply(state feed.State) {
 	d.server.Serve(&next)
 	d.forward.Follow(d.outside(state))
 	// Where nobody listens, a query goes to another node, which may know more.
-	if next.Zone != nil {
+	if next.Zone != nil && ready {
 		d.server.Listen(d.listens(state))
 	} else {
 		d.server.Listen(d.Listen)
@@ -145,6 +184,7 @@ func (d *daemon) apply(state feed.State) {
 		debug.FreeOSMemory() // what reading all of it took
 	}
 	if state.Confirmed {
+		d.confirm()
 		select {
 		case d.fresh <- struct{}{}:
 		default:
