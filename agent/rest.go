@@ -31,7 +31,7 @@ const (
 	// plan is applied. Most of what is allocated to read a cluster goes at once, and
 	// to collect each fifth of little took half the time of a processor that a start
 	// takes.
-	starting = 24 << 20
+	starting = 16 << 20
 	// most is how much that is at most in percent of what lives; the runtime takes a
 	// heap to be no smaller than 4 MiB times as much.
 	most = 400

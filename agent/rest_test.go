@@ -39,7 +39,7 @@ func residentFile(t *testing.T) int {
 
 // At the start, garbage is a part of what lives only if that is much.
 func TestGarbageOf(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 12 << 20: 200, 24 << 20: 100, 48 << 20: 50, 120 << 20: 20, 1 << 30: 20} {
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 8 << 20: 200, 16 << 20: 100, 32 << 20: 50, 80 << 20: 20, 1 << 30: 20} {
 		if got := garbageOf(live); got != want {
 			t.Errorf("of %d bytes: %d %%, not %d", live, got, want)
 		}
