@@ -56,10 +56,10 @@ type daemon struct {
 	confirm   func()
 
 	applying sync.Mutex // one apply at a time
+	begun    bool       // an agent has told all, or none has come in time
 
-	mu    sync.Mutex
+	mu    sync.Mutex // beside applying, for who only reads
 	state feed.State // the last that knows all names
-	alone bool       // no agent has come in time
 }
 
 // Run serves until the context ends, and then returns nil.
@@ -130,14 +130,13 @@ func (d *daemon) attend(ctx context.Context) error {
 		return nil
 	case <-time.After(patience):
 	}
-	d.mu.Lock()
-	state := d.state
-	d.alone = true
-	d.mu.Unlock()
-	if !state.Confirmed {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	d.begun = true
+	if !d.state.Confirmed {
 		d.Log.Warn("no agent has said what the names are; answering with those of the last run")
+		d.follow(d.state)
 	}
-	d.apply(state)
 	return nil
 }
 
@@ -145,12 +144,11 @@ func (d *daemon) attend(ctx context.Context) error {
 func (d *daemon) apply(state feed.State) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
-	d.mu.Lock()
-	if d.state.Confirmed && !state.Confirmed {
-		state = d.state // the agent came meanwhile
-	}
-	ready := state.Confirmed || d.alone
-	d.mu.Unlock()
+	d.follow(state)
+}
+
+// follow is apply, of who has applying.
+func (d *daemon) follow(state feed.State) {
 	before := d.served.Load()
 	next := *before
 	if before.Clients == nil || !d.state.Serving.Equal(&state.Serving) {
@@ -172,7 +170,7 @@ func (d *daemon) apply(state feed.State) {
 	d.server.Serve(&next)
 	d.forward.Follow(d.outside(state))
 	// Where nobody listens, a query goes to another node, which may know more.
-	if next.Zone != nil && ready {
+	if d.begun = d.begun || state.Confirmed; d.begun && next.Zone != nil {
 		d.server.Listen(d.listens(state))
 	} else {
 		d.server.Listen(d.Listen)

@@ -30,7 +30,7 @@ func TestWatch(t *testing.T) {
 		})
 	})
 	state := feed.State{Snapshot: &model.Snapshot{}}
-	d := &daemon{Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
+	d := &daemon{confirm: func() {}, Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
 	d.served.Store(&server.Served{})
 	d.receiver = &feed.Receiver{Apply: d.apply}
 	d.forward = forward.New(d.outside(state), d.receiver.Tell, d.Log)
