@@ -43,7 +43,9 @@ func tooLong(key model.ServiceKey, zone Name) model.Problem {
 // Service of DNS that is not there though a server is, and upstreams that would
 // only ask it again. They are the same on all nodes.
 func Problems(snapshot *model.Snapshot) (all []model.Problem) {
-	if snapshot.Network == nil || !snapshot.NamesKnown {
+	// A snapshot of a file may be of nodes and pods alone; a cluster always has the
+	// Service of its API server.
+	if snapshot.Network == nil || !snapshot.NamesKnown || snapshot.Services.Len() == 0 {
 		return nil
 	}
 	options := &snapshot.Network.DNS

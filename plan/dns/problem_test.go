@@ -26,6 +26,7 @@ func TestProblems(t *testing.T) {
 		}
 		return fields
 	}
+	other := service("default", "kubernetes", addresses("10.96.0.1"))
 	dns := service("kube-system", "kube-dns", addresses("10.96.0.10", "fd96::a"))
 	with := func(change func(*model.DNSOptions)) func(*model.Snapshot) {
 		return func(s *model.Snapshot) {
@@ -38,7 +39,7 @@ func TestProblems(t *testing.T) {
 		want   string
 	}{
 		"nothing is known": {func(s *model.Snapshot) { s.NamesKnown = false }, ""},
-		"no Service":       {func(*model.Snapshot) {}, "spec.dns.service"},
+		"no Service":       {func(s *model.Snapshot) { s.Services = s.Services.With(other.ServiceKey, other) }, "spec.dns.service"},
 		"another Service":  {with(func(o *model.DNSOptions) { o.Service.Name = "coredns" }), "spec.dns.service"},
 		"well":             {with(func(o *model.DNSOptions) { o.Upstreams = upstreams("192.0.2.1") }), ""},
 		"itself":           {with(func(o *model.DNSOptions) { o.Upstreams = upstreams("192.0.2.1", "tls://10.96.0.10") }), "spec.dns.upstreams"},
