@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -153,6 +154,9 @@ func (c config) proxy() map[string]any {
 // errProxy says that kube-proxy does not follow.
 var errProxy = errors.New("kube-proxy does not follow")
 
+// errLate says that it has not followed in time.
+var errLate = fmt.Errorf("%w in time", errProxy)
+
 // settle waits until kube-proxy has carried out all that was put before. It puts
 // a Service and its endpoints last, whose port and whose endpoints' port are
 // others each time: when it answers by both, in both families, the objects of
@@ -191,7 +195,12 @@ func (p *proxy) settle(ctx context.Context) error {
 // have changed, and at once where there was none: on a machine that is busy it may
 // have been late.
 func (p *proxy) until(ctx context.Context, what string, calls []call, good func(answer) bool) error {
-	timeout := time.After(time.Minute)
+	return p.within(ctx, time.Minute, what, calls, good)
+}
+
+// within is until, with another limit than a minute.
+func (p *proxy) within(ctx context.Context, limit time.Duration, what string, calls []call, good func(answer) bool) error {
+	timeout := time.After(limit)
 	for {
 		answers, err := p.world.spaces[atNode].ask(calls, func(int) bool { return true })
 		if err != nil {
@@ -213,7 +222,7 @@ func (p *proxy) until(ctx context.Context, what string, calls []call, good func(
 		case <-p.ended:
 			return fmt.Errorf("%w: it has ended; see %s", errProxy, p.log)
 		case <-timeout:
-			return fmt.Errorf("%w: after a minute it has not %s; see %s", errProxy, what, p.log)
+			return fmt.Errorf("%w: after %v it has not %s; see %s", errLate, limit, what, p.log)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -224,7 +233,8 @@ func (p *proxy) until(ctx context.Context, what string, calls []call, good func(
 // the Node says when kube-proxy starts it may miss: it begins to watch, and only
 // then says who is to be told (NewNodeTopologyConfig and RegisterEventHandler in
 // cmd/kube-proxy/app/server.go). If the first event is faster, hints for zones are
-// ignored until the label changes.
+// ignored until it hears of the Node again, which it does here every few seconds,
+// as from a kubelet.
 func (p *proxy) locate(ctx context.Context) error {
 	const other = "elsewhere"
 	at, node := clusterIPs(slots, 0)[0], clients()[0]
@@ -253,8 +263,13 @@ func (p *proxy) locate(ctx context.Context) error {
 	for _, pod := range []int{1, 0} {
 		self = self.DeepCopy()
 		self.Labels[corev1.LabelTopologyZone] = zones[pod]
-		p.put(self)
-		err := p.until(ctx, "learned the zone of its node", calls, func(a answer) bool { return a.server.Addr() == podAt(0, pod)[0] })
+		err := errLate
+		for heard := 0; errors.Is(err, errLate) && heard < 12; heard++ {
+			self = self.DeepCopy()
+			self.Annotations = map[string]string{"heard": strconv.Itoa(heard)}
+			p.put(self)
+			err = p.within(ctx, 5*time.Second, "learned the zone of its node", calls, func(a answer) bool { return a.server.Addr() == podAt(0, pod)[0] })
+		}
 		if err != nil {
 			return err
 		}
