@@ -94,9 +94,10 @@ func Run(ctx context.Context, c Config) error {
 	transition := &transition{feed: feed, path: filepath.Join(c.StateDir, "routing.json"), log: c.Log}
 	transition.recall()
 	links := newLinks(feed, c.Log)
-	loop := newLoop(&c, feed, c.Source.Synced(), links.known)
-	loop.metrics = metrics
 	notices := &notices{}
+	names := newNameServers(&c, feed, notices)
+	loop := newLoop(&c, feed, c.Source.Synced(), links.known, names.asked)
+	loop.metrics = metrics
 	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), known: links.known, notices: notices, reserved: make(chan struct{})}
 	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)
 	foreign.attacher = attacher
@@ -135,7 +136,7 @@ func Run(ctx context.Context, c Config) error {
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
-		newServiceHealth(&c, state), newNameServers(&c, feed, notices), state.drops,
+		newServiceHealth(&c, state), names, state.drops,
 	})
 }
 

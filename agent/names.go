@@ -15,7 +15,9 @@ const DNSUser = 65532
 
 // newNameServers is all that has to do with that server.
 func newNameServers(c *Config, feed *model.Feed, notices *notices) *nameServers {
-	return &nameServers{node: c.Node, feed: feed, told: newNames(c, feed, notices), log: c.Log}
+	return &nameServers{
+		node: c.Node, feed: feed, synced: c.Source.Synced(), asked: make(chan struct{}), told: newNames(c, feed, notices), log: c.Log,
+	}
 }
 
 // newNames tells that server what the names of the cluster are made of. Some of it

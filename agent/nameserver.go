@@ -28,8 +28,15 @@ import (
 type nameServers struct {
 	node string
 	feed *model.Feed
-	told *feed.Sender // what it serves
-	log  *slog.Logger
+	// synced is closed once the feed has all Services: until then a server listens
+	// where it did.
+	synced <-chan struct{}
+	// asked is closed when the feed says for the first time whether a server answers:
+	// what the node asks in the midst of it is not sent elsewhere then, only because
+	// an agent began.
+	asked chan struct{}
+	told  *feed.Sender // what it serves
+	log   *slog.Logger
 }
 
 const (
@@ -50,6 +57,12 @@ func (w *nameServers) Run(ctx context.Context) error {
 }
 
 func (w *nameServers) askAlways(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-w.synced:
+	}
+	asked := sync.OnceFunc(func() { close(w.asked) })
 	var listen *dns.Listen
 	for {
 		snapshot, changed := w.feed.Latest()
@@ -57,6 +70,7 @@ func (w *nameServers) askAlways(ctx context.Context) {
 		if next == nil || next.Addresses.Len() == 0 {
 			listen = next
 			w.tell(model.Families[:], model.NameServerUnknown)
+			asked()
 			select {
 			case <-ctx.Done():
 				return
@@ -65,7 +79,7 @@ func (w *nameServers) askAlways(ctx context.Context) {
 			continue
 		}
 		listen = next
-		w.askAll(ctx, snapshot.Network.DNS.Zone, listen)
+		w.askAll(ctx, snapshot.Network.DNS.Zone, listen, asked)
 		if ctx.Err() != nil {
 			return
 		}
@@ -81,25 +95,30 @@ func (w *nameServers) follow(last *dns.Listen, snapshot *model.Snapshot) *dns.Li
 	return next
 }
 
-// askAll asks at all addresses side by side, until the addresses change.
-func (w *nameServers) askAll(ctx context.Context, zone string, listen *dns.Listen) {
+// askAll asks at all addresses side by side, until the addresses change. It calls
+// asked when there is an answer from each, or none.
+func (w *nameServers) askAll(ctx context.Context, zone string, listen *dns.Listen, asked func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var asking sync.WaitGroup
+	var asking, first sync.WaitGroup
 	defer asking.Wait()
-	var asked [len(model.Families)]bool
+	var served [len(model.Families)]bool
 	for addr := range listen.Addresses.All() {
 		family := model.FamilyOf(addr)
-		if !asked[family] { // a Service has one of each
-			asked[family] = true
-			asking.Go(func() { w.ask(ctx, query(zone), netip.AddrPortFrom(addr, dns.QueryPort)) })
+		if !served[family] { // a Service has one of each
+			served[family] = true
+			first.Add(1)
+			asking.Go(func() {
+				w.ask(ctx, query(zone), netip.AddrPortFrom(addr, dns.QueryPort), sync.OnceFunc(first.Done))
+			})
 		}
 	}
 	for _, family := range model.Families {
-		if !asked[family] {
+		if !served[family] {
 			w.tell([]model.Family{family}, model.NameServerUnknown)
 		}
 	}
+	asking.Go(func() { first.Wait(); asked() })
 	for {
 		snapshot, changed := w.feed.Latest()
 		next := w.follow(listen, snapshot)
@@ -123,8 +142,9 @@ func sameKeys[K comparable](a, b model.Map[K, struct{}]) bool {
 	return true
 }
 
-// ask asks one address again and again.
-func (w *nameServers) ask(ctx context.Context, query []byte, at netip.AddrPort) {
+// ask asks one address again and again, and calls asked after each time.
+func (w *nameServers) ask(ctx context.Context, query []byte, at netip.AddrPort, asked func()) {
+	defer asked()
 	families := []model.Family{model.FamilyOf(at.Addr())}
 	unanswered, last := 0, model.NameServerUnknown
 	for {
@@ -145,6 +165,7 @@ func (w *nameServers) ask(ctx context.Context, query []byte, at netip.AddrPort) 
 			w.tell(families, is)
 			last = is
 		}
+		asked()
 		if !pause(ctx, askInterval-time.Since(began)) {
 			return
 		}

@@ -135,6 +135,23 @@ var serving = Serving{
 	Clients: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Node: "node1",
 }
 
+// TestServingUnknown: an agent that begins, and does not know yet how the cluster's
+// names are served, does not say that they are not.
+func TestServingUnknown(t *testing.T) {
+	sender := newSender(t)
+	sender.Feed.Edit(know)
+	lines := bufio.NewScanner(runSender(t, sender).dial(t))
+	for lines.Scan() && !strings.Contains(lines.Text(), `"revision"`) {
+		if strings.Contains(lines.Text(), `"serving"`) {
+			t.Errorf("it says %s", lines.Text())
+		}
+	}
+	sender.Serve(Serving{})
+	if !lines.Scan() || lines.Text() != `{"kind":"serving","put":{}}` {
+		t.Errorf("when it knows, it says %q, %v", lines.Text(), lines.Err())
+	}
+}
+
 // TestWire: what is said is what it was, since ends of other versions read it; and
 // what names do not depend on is not said.
 func TestWire(t *testing.T) {

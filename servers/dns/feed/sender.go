@@ -47,7 +47,7 @@ type Sender struct {
 	Tell func(...model.Problem)
 
 	mu      sync.Mutex
-	serving Serving
+	serving *Serving      // nil: not known yet, and nothing is said of it
 	changed chan struct{} // closed and replaced with serving
 	servers []*server     // the newest last
 	told    []model.Problem
@@ -68,10 +68,10 @@ type server struct {
 func (s *Sender) Serve(serving Serving) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.serving.Equal(&serving) {
+	if s.serving != nil && s.serving.Equal(&serving) {
 		return
 	}
-	s.serving = serving
+	s.serving = &serving
 	if s.changed != nil {
 		close(s.changed)
 		s.changed = nil
@@ -92,7 +92,7 @@ func (s *Sender) Serves() (revision uint64, connected bool) {
 	return revision, len(s.servers) > 0
 }
 
-func (s *Sender) latest() (Serving, <-chan struct{}) {
+func (s *Sender) latest() (*Serving, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.changed == nil {
@@ -249,16 +249,15 @@ func (s *Sender) talk(ctx context.Context, to *server) {
 	defer func() { _ = to.conn.Close(); <-heard }()
 
 	out := writer{to: bufio.NewWriterSize(&timed{to.conn}, 32<<10)}
-	sent, first := &model.Snapshot{}, true
-	var said Serving
+	sent := &model.Snapshot{}
+	var said *Serving
 	err := out.put("hello", hello{Version, s.Program, s.Boot})
 	for err == nil {
 		snapshot, newer := s.Feed.Latest()
 		serving, other := s.latest()
-		if first || !serving.Equal(&said) {
+		if serving != said {
 			said, err = serving, errors.Join(err, out.put("serving", serving))
 		}
-		first = false
 		if snapshot.NamesKnown && snapshot.Network != nil && err == nil {
 			err = s.difference(&out, to, sent, snapshot)
 			sent = snapshot
