@@ -27,6 +27,10 @@ type Snapshot struct {
 	// have been read: until then, nobody knows what is forbidden.
 	PoliciesKnown bool
 
+	// Ingresses and their classes, where requests from outside are served.
+	Ingresses      Map[IngressKey, *HTTPIngress]
+	IngressClasses Map[string, *IngressClass]
+
 	// Former is how the cluster was routed until a moment ago, and Coming how it
 	// will be in a moment; nil if it is not otherwise. See Follow.
 	Former, Coming *Routing
