@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,8 +31,11 @@ func convertIngress(object *networkingv1.Ingress) converted[model.IngressKey, *m
 		ingress.Class = intern(*object.Spec.IngressClassName)
 	}
 	if backend := object.Spec.DefaultBackend; backend != nil {
-		made := convertBackend(backend)
-		ingress.Default = &made
+		if made, err := convertBackend(backend); err != nil {
+			wrong("spec.defaultBackend", err)
+		} else {
+			ingress.Default = &made
+		}
 	}
 	for i := range object.Spec.Rules {
 		rule := &object.Spec.Rules[i]
@@ -65,9 +69,10 @@ func convertIngress(object *networkingv1.Ingress) converted[model.IngressKey, *m
 }
 
 func convertPath(object *networkingv1.HTTPIngressPath) (model.IngressPath, error) {
-	path := model.IngressPath{Path: object.Path, Backend: convertBackend(&object.Backend)}
-	if object.PathType == nil {
-		return path, nil
+	backend, err := convertBackend(&object.Backend)
+	path := model.IngressPath{Path: object.Path, Backend: backend}
+	if err != nil || object.PathType == nil {
+		return path, err
 	}
 	switch *object.PathType {
 	case networkingv1.PathTypeExact:
@@ -81,15 +86,18 @@ func convertPath(object *networkingv1.HTTPIngressPath) (model.IngressPath, error
 	return path, nil
 }
 
-func convertBackend(object *networkingv1.IngressBackend) model.IngressBackend {
-	if object.Service == nil {
-		if object.Resource == nil {
-			return model.IngressBackend{Resource: "nothing"}
+func convertBackend(object *networkingv1.IngressBackend) (model.IngressBackend, error) {
+	switch {
+	case object.Service != nil:
+		port := object.Service.Port
+		if port.Number < 0 || port.Number > 65535 || port.Number == 0 && port.Name == "" {
+			return model.IngressBackend{}, fmt.Errorf("Service %s: want a port by its name, or a number from 1 to 65535", object.Service.Name)
 		}
-		return model.IngressBackend{Resource: object.Resource.Kind + "/" + object.Resource.Name}
+		return model.IngressBackend{Service: object.Service.Name, Port: uint16(port.Number), PortName: port.Name}, nil
+	case object.Resource != nil:
+		return model.IngressBackend{Resource: object.Resource.Kind + "/" + object.Resource.Name}, nil
 	}
-	port := object.Service.Port
-	return model.IngressBackend{Service: object.Service.Name, Port: uint16(port.Number), PortName: port.Name}
+	return model.IngressBackend{}, errors.New("the backend has no Service")
 }
 
 func convertIngressClass(object *networkingv1.IngressClass) converted[string, *model.IngressClass] {

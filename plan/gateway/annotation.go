@@ -157,3 +157,24 @@ var removed = map[string]string{
 	"influxdb-port":       "it was removed",
 	"session-cookie-hash": "it was removed",
 }
+
+// Verdict is what becomes of one annotation.
+type Verdict struct {
+	Annotation model.Annotation
+	Support    Support
+	Why        string // empty: it is honoured
+	Closes     bool   // all requests to the Ingress are refused for it
+}
+
+// Verdicts says what becomes of each annotation of an Ingress.
+func Verdicts(ingress *model.HTTPIngress) (all []Verdict) {
+	s := defaults()
+	for _, a := range ingress.Annotations {
+		is, why, guard := s.verdict(a)
+		all = append(all, Verdict{a, is, why, is == Refused && guard})
+	}
+	return all
+}
+
+// Name is the key of an annotation without what all of ingress-nginx begin with.
+func (v *Verdict) Name() string { return strings.TrimPrefix(v.Annotation.Key, prefix) }

@@ -298,3 +298,9 @@ func (c *computation) collect() {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), a.Compare(b))
 	})
 }
+
+// Serves tells whether an Ingress is of a class that is served here.
+func (t *Table) Serves(key model.IngressKey) bool {
+	_, ok := t.drafts.Get(key)
+	return ok
+}
