@@ -91,7 +91,7 @@ func convertBackend(object *networkingv1.IngressBackend) (model.IngressBackend, 
 	case object.Service != nil:
 		port := object.Service.Port
 		if port.Number < 0 || port.Number > 65535 || port.Number == 0 && port.Name == "" {
-			return model.IngressBackend{}, fmt.Errorf("Service %s: want a port by its name, or a number from 1 to 65535", object.Service.Name)
+			return model.IngressBackend{}, fmt.Errorf("the port of Service %s: want its name, or a number from 1 to 65535", object.Service.Name)
 		}
 		return model.IngressBackend{Service: object.Service.Name, Port: uint16(port.Number), PortName: port.Name}, nil
 	case object.Resource != nil:
