@@ -17,13 +17,14 @@ const (
 	nginxImage      = "registry.k8s.io/e2e-test-images/nginx:1.15-4"
 	outOfOrderImage = "registry.k8s.io/e2e-test-images/regression-issue-74839:1.4"
 	iptablesImage   = "registry.k8s.io/build-image/distroless-iptables:v0.9.6"
+	glibcImage      = "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"
 )
 
 // tools are Debian's programs of which upstream's agnhost has a build, too.
 // Busybox has most of them, but with other options, and those of it that look
 // up names do not work beside a C library: it is linked statically.
 var tools = []string{
-	"/bin/bash", "/bin/dash", "/usr/bin/curl", "/usr/bin/dig", "/usr/bin/nslookup", "/usr/bin/ss",
+	"/bin/bash", "/bin/dash", "/usr/bin/curl", "/usr/bin/dig", "/usr/bin/getent", "/usr/bin/nslookup", "/usr/bin/ss",
 	"/usr/bin/wget", "/usr/sbin/conntrack", "/usr/sbin/ip", netcat,
 }
 
@@ -52,6 +53,7 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer)
 	agnhost := image.Layer{
 		{Path: "/agnhost", Source: filepath.Join(l.Binaries(), "agnhost")},
 		{Path: "/agnhost-2", Link: "agnhost"},
+		{Path: "/coredns", Source: filepath.Join(l.Binaries(), "coredns")}, // upstream's has one, too
 		{Path: "/localhost.crt", Source: tests.Certificate, Mode: 0o644},
 		{Path: "/localhost.key", Source: tests.Key, Mode: 0o644},
 		{Path: "/uploads", Mode: os.ModeDir | 0o755},
@@ -62,6 +64,8 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer)
 		// Asked for a page or not at all: any web server on port 80 will do.
 		{Name: nginxImage, Layers: []image.Layer{shell, tools, agnhost}, Command: []string{"/agnhost", "netexec", "--http-port=80", "--udp-port=-1"}, Env: path},
 		{Name: outOfOrderImage, Layers: []image.Layer{{{Path: "/regression-issue-74839", Source: tests.OutOfOrder}}}, Entrypoint: []string{"/regression-issue-74839"}},
+		// Another resolver library than that of upstream's agnhost. Here both have Debian's.
+		{Name: glibcImage, Layers: []image.Layer{shell, tools}, Env: path},
 		// Used for its conntrack.
 		{Name: iptablesImage, Layers: []image.Layer{shell, tools}, Env: path},
 	}

@@ -42,6 +42,7 @@ func main() {
 	// the specs takes for a fault (of the health check node port).
 	flag.IntVar(&o.config.Segments, "segments", 1, "L2 networks that the nodes are spread over")
 	flag.IntVar(&o.config.Zones, "zones", 3, "zones of the lab")
+	flag.StringVar(&o.config.DNS, "dns", "fairlead", "cluster DNS of the lab: fairlead or coredns")
 	flag.StringVar(&o.only, "only", "", "run only those chosen specs whose names match this regular expression")
 	flag.StringVar(&o.out, "out", "bin/e2e", "directory for report.json, junit.xml and e2e.log")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at a time")
