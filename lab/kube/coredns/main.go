@@ -1,6 +1,5 @@
 // Command coredns is CoreDNS with the plugins that cluster DNS needs and no
-// others, and hosts, which upstream's tests configure where they bring a server
-// of their own: the full build takes minutes more and is of no use in a lab.
+// others: the full build takes minutes more and is of no use in a lab.
 package main
 
 import (
@@ -9,7 +8,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/health"
-	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/log"
