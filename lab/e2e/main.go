@@ -91,6 +91,9 @@ func run(ctx context.Context, o options) error {
 	if s.tools, err = toolLayer(); err != nil { // before anything is started
 		return err
 	}
+	if s.coredns, err = (build.Request{Out: os.Stdout}).CoreDNS(ctx); err != nil {
+		return err
+	}
 	l, mine, err := open(ctx, o.config)
 	if err != nil {
 		return err
@@ -118,7 +121,7 @@ func open(ctx context.Context, config lab.Config) (l *lab.Lab, mine bool, err er
 
 // judge runs the chosen specs in the lab and tells what became of them.
 func judge(ctx context.Context, l *lab.Lab, s suite, chosen choice, only *regexp.Regexp, procs int) (outcome, error) {
-	if err := loadImages(ctx, l, s.E2E, s.tools); err != nil {
+	if err := loadImages(ctx, l, s); err != nil {
 		return outcome{}, err
 	}
 	if err := routePods(ctx, l); err != nil {
