@@ -40,6 +40,8 @@ func main() {
 func run() error {
 	var s settings
 	coredns := flag.String("coredns", "", "a CoreDNS to compare with; empty: none")
+	fresh := flag.Bool("fresh", false, "measure how long a change takes to be answered instead")
+	abuse := flag.Bool("abuse", false, "measure what clients get while another one, or an upstream, is bad, instead")
 	flag.IntVar(&s.services, "services", 10_000, "Services of the cluster")
 	flag.IntVar(&s.endpoints, "endpoints", 10, "endpoints of each")
 	flag.IntVar(&s.headless, "headless", 10, "of 100 Services, how many are headless")
@@ -64,7 +66,14 @@ func run() error {
 		return fmt.Errorf("build fairlead: %w\n%s", err, out)
 	}
 	objects := newCluster(s)
-	servers := []server{&fairleadServer{program: fairlead, objects: objects, dir: dir}}
+	own := &fairleadServer{program: fairlead, objects: objects, dir: dir}
+	switch {
+	case *fresh:
+		return measureFresh(own, s)
+	case *abuse:
+		return measureAbuse(own, s)
+	}
+	servers := []server{own}
 	if *coredns != "" {
 		servers = append(servers, &corednsServer{program: *coredns, objects: objects, dir: dir})
 	}
