@@ -20,8 +20,7 @@ import (
 const (
 	victims    = 10
 	victimRate = 100 // queries a second of each, one of twenty by TCP
-	floodRate  = 50_000
-	// openConnections are held by the abuser, or by crowd of them.
+	// openConnections are held by the abuser, or by a crowd of them.
 	openConnections = 10_000
 	crowd           = 200
 )
@@ -40,10 +39,10 @@ type attack struct {
 // tally is what became of an attack.
 type tally struct{ sent, answered int }
 
-func attacks() []attack {
+func attacks(rate int) []attack {
 	flood := func(ports int, suffix string) func(context.Context, netip.AddrPort) (tally, error) {
 		return func(ctx context.Context, at netip.AddrPort) (tally, error) {
-			return floodFrom(ctx, abuser(0), at, ports, suffix, floodRate)
+			return floodFrom(ctx, abuser(0), at, ports, suffix, rate)
 		}
 	}
 	hold := func(clients int) func(context.Context, netip.AddrPort) (tally, error) {
@@ -51,9 +50,9 @@ func attacks() []attack {
 	}
 	return []attack{
 		{"nobody", quick, nil},
-		{"50,000/s, one port, names of the cluster that there are not", quick, flood(1, "namespace-7.svc.cluster.local.")},
-		{"50,000/s, 64 ports, the same", quick, flood(64, "namespace-7.svc.cluster.local.")},
-		{"50,000/s, 64 ports, names outside, of a quick upstream", quick, flood(64, "example.com.")},
+		{"one port, names of the cluster that there are not", quick, flood(1, "namespace-7.svc.cluster.local.")},
+		{"64 ports, the same", quick, flood(64, "namespace-7.svc.cluster.local.")},
+		{"64 ports, names outside, of a quick upstream", quick, flood(64, "example.com.")},
 		{"… of one that takes 2 s", slow, flood(64, "slow.example.com.")},
 		{"… of one that lies", lying, flood(64, "lies.example.com.")},
 		{"… of one that is dead", dead, flood(64, "dead.example.com.")},
@@ -84,10 +83,10 @@ func measureAbuse(of *fairleadServer, s settings) error {
 	if _, err := p.answers(at, mix.queries[0]); err != nil {
 		return err
 	}
-	fmt.Printf("%d clients ask %d times a second each; %s of each attack\n\n", victims, victimRate, s.during)
+	fmt.Printf("%d Services; %d clients ask %d times a second each, one asks %d times; %s of each attack\n\n", s.services, victims, victimRate, s.flood, s.during)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "abuser\tsends/s\tanswered/s\tothers ask/s\tlost\tp50\tp99\tlongest\tTCP p50\tTCP p99\tserver CPU\tby name")
-	for _, attack := range attacks() {
+	for _, attack := range attacks(s.flood) {
 		upstream.behave(attack.upstream)
 		if err := measureAttack(table, attack, p, at, mix.queries, s.during); err != nil {
 			return fmt.Errorf("%s: %w", attack.name, err)

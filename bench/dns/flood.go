@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/miekg/dns"
@@ -80,11 +79,14 @@ func (c *client) drain() (n int) {
 	}
 }
 
-// holdOpen opens connections of so many clients, and again those that the server
-// closes, and asks nothing.
+// openRate is how many connections are opened in a second.
+const openRate = 2000
+
+// holdOpen opens connections of so many clients, asks nothing, and holds the latest
+// of them.
 func holdOpen(ctx context.Context, at netip.AddrPort, clients int) (tally, error) {
 	var t tally
-	open := make([]net.Conn, openConnections)
+	var open [openConnections]net.Conn
 	defer func() {
 		for _, conn := range open {
 			if conn != nil {
@@ -92,31 +94,20 @@ func holdOpen(ctx context.Context, at netip.AddrPort, clients int) (tally, error
 			}
 		}
 	}()
-	for n := 0; ctx.Err() == nil; n++ {
-		slot := n % openConnections
-		if conn := open[slot]; conn != nil {
-			if !closed(conn) {
-				if slot == 0 {
-					time.Sleep(100 * time.Millisecond) // all have been looked at
-				}
+	for began := time.Now(); ctx.Err() == nil; time.Sleep(floodTick) {
+		for due := int(time.Since(began).Seconds() * openRate); t.sent < due && ctx.Err() == nil; t.sent++ {
+			dialer := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(abuser(t.sent%clients), 0))}
+			conn, err := dialer.DialContext(ctx, "tcp", at.String())
+			if err != nil {
 				continue
 			}
-			_ = conn.Close()
-		}
-		dialer := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(abuser(n%clients), 0))}
-		conn, err := dialer.DialContext(ctx, "tcp", at.String())
-		t.sent++
-		if err == nil {
 			t.answered++
-			open[slot] = conn
+			slot := &open[t.sent%openConnections]
+			if *slot != nil {
+				_ = (*slot).Close()
+			}
+			*slot = conn
 		}
 	}
 	return t, nil
-}
-
-// closed tells whether the other end has closed a connection.
-func closed(conn net.Conn) bool {
-	_ = conn.SetReadDeadline(time.Now().Add(time.Microsecond))
-	_, err := conn.Read(make([]byte, 1))
-	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -27,6 +27,7 @@ type settings struct {
 	runs                int
 	during              time.Duration
 	rate                int // queries a second at which latency is measured
+	flood               int // queries a second of an abuser
 	dir                 string
 }
 
@@ -41,6 +42,7 @@ func run() error {
 	var s settings
 	coredns := flag.String("coredns", "", "a CoreDNS to compare with; empty: none")
 	fresh := flag.Bool("fresh", false, "measure how long a change takes to be answered instead")
+	flag.IntVar(&s.flood, "flood", 50_000, "queries a second of who floods the server, of --abuse")
 	abuse := flag.Bool("abuse", false, "measure what clients get while another one, or an upstream, is bad, instead")
 	flag.IntVar(&s.services, "services", 10_000, "Services of the cluster")
 	flag.IntVar(&s.endpoints, "endpoints", 10, "endpoints of each")
