@@ -63,13 +63,7 @@ func attacks(rate int) []attack {
 
 // measureAbuse prints what others get during each attack, and by what name the
 // metrics call the client that has asked most.
-func measureAbuse(of *fairleadServer, s settings) error {
-	upstream, err := newUpstream()
-	if err != nil {
-		return err
-	}
-	defer upstream.close()
-	of.objects.settle(upstream.addr)
+func measureAbuse(of *fairleadServer, up *upstream, s settings) error {
 	at, err := freeAddress()
 	if err != nil {
 		return err
@@ -87,7 +81,7 @@ func measureAbuse(of *fairleadServer, s settings) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "abuser\tsends/s\tanswered/s\tothers ask/s\tlost\tp50\tp99\tlongest\tTCP p50\tTCP p99\tserver CPU\tby name")
 	for _, attack := range attacks(s.flood) {
-		upstream.behave(attack.upstream)
+		up.behave(attack.upstream)
 		if err := measureAttack(table, attack, p, at, mix.queries, s.during); err != nil {
 			return fmt.Errorf("%s: %w", attack.name, err)
 		}
@@ -253,6 +247,7 @@ func (c *cluster) settle(upstream netip.AddrPort) {
 	}
 	c.snapshot.Attachments = model.MapOf(pods)
 	network := *c.snapshot.Network
+	c.upstream = upstream
 	network.DNS.Upstreams = []model.Upstream{{At: upstream}}
 	c.snapshot.Network = &network
 }

@@ -148,6 +148,7 @@ const corefile = `.:%d {
         disable denial cluster.local
     }
     loadbalance
+    forward . %s
 }
 `
 
@@ -159,7 +160,7 @@ func (c *corednsServer) start(at netip.AddrPort) (*process, error) {
 	api := &http.Server{Handler: http.HandlerFunc(c.serve), ReadHeaderTimeout: time.Minute}
 	go func() { _ = api.Serve(listener) }()
 	file := filepath.Join(c.dir, "Corefile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, corefile, at.Port(), listener.Addr()), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, corefile, at.Port(), listener.Addr(), c.objects.upstream), 0o600); err != nil {
 		return nil, err
 	}
 	return launch(filepath.Join(c.dir, "coredns.log"), func() { _ = api.Close() }, c.program, "-conf", file)

@@ -76,8 +76,12 @@ func (u *upstream) serve() {
 func (u *upstream) answer(query *dns.Msg, send func([]byte)) {
 	say := func(change func(*dns.Msg)) {
 		reply := new(dns.Msg).SetReply(query)
-		name := query.Question[0].Name
-		reply.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30}, A: net.IPv4(192, 0, 2, 1)}}
+		asked := query.Question[0]
+		head := dns.RR_Header{Name: asked.Name, Rrtype: asked.Qtype, Class: dns.ClassINET, Ttl: 30}
+		reply.Answer = []dns.RR{&dns.A{Hdr: head, A: net.IPv4(192, 0, 2, 1)}}
+		if asked.Qtype == dns.TypeAAAA {
+			reply.Answer = []dns.RR{&dns.AAAA{Hdr: head, AAAA: net.ParseIP("2001:db8::1")}}
+		}
 		change(reply)
 		if raw, err := reply.Pack(); err == nil {
 			send(raw)
