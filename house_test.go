@@ -46,6 +46,7 @@ var rules = []rule{
 	{"observe/service", []string{"model", "plan"}, "saying what a plan makes of a Service is pure: the nodes are asked by others"},
 	{"observe/policy", []string{"model", "plan"}, "saying what policies mean is pure: the cluster is read by others"},
 	{"observe/trace", []string{"model", "plan", "observe/service"}, "following a packet is pure: the nodes are asked by others"},
+	{"observe/lookup", []string{"plan/dns"}, "following a lookup is pure: the server is asked by others"},
 	{"observe/hop", []string{"model", "plan/service", "observe/trace", "observe/service", "dataplane/nftables", "github.com/vishvananda", "github.com/google/nftables", "golang.org/x/sys"}, "it reads the kernel, and never sees Kubernetes"},
 	{"observe/drop", []string{"model", "plan"}, "saying why a packet was dropped is pure: the kernel is read by observe/nflog"},
 	{"observe/nflog", []string{"github.com/mdlayher/netlink", "golang.org/x/sys"}, "it reads what the kernel logs, and knows neither pods nor policies"},

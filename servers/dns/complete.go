@@ -17,7 +17,9 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 	}
 	for _, step := range steps[1:] {
 		if _, ours := a.served.Zone.Authority(step); ours {
-			if a.served.Zone.Lookup(step) == nil {
+			records := a.served.Zone.Lookup(step)
+			a.saw(step, records)
+			if records == nil {
 				continue
 			}
 			a.counts.completed.Add(1)

@@ -31,9 +31,10 @@ type answering struct {
 	client  *Client // who asks
 	from    asker
 	outside outside
-	random  uint32 // chooses which of several records is the first
-	waits   bool   // the last message is answered once somebody was asked
-	scratch []byte // for what is found outside
+	random  uint32                           // chooses which of several records is the first
+	waits   bool                             // the last message is answered once somebody was asked
+	scratch []byte                           // for what is found outside
+	seen    func(name dns.Name, exists bool) // see Trial; nil: nobody wants to know
 	// authority is the zone that the name of the moment is in: the cluster's domain,
 	// or one of reverse names.
 	authority dns.Name
@@ -98,6 +99,7 @@ func (a *answering) link(name dns.Name) (next dns.Name, _ state) {
 	}
 	a.authority = authority
 	records := zone.Lookup(name)
+	a.saw(name, records)
 	if a.own(name, records) {
 		return "", complete
 	}

@@ -19,7 +19,7 @@ func (d *daemon) watch() *httpd.Server {
 		// Whether it answers, the agent asks where clients do.
 		Health: func() error { return nil },
 		Ready:  d.ready, Metrics: d.handler(), Log: d.Log,
-		Debug: map[string]http.HandlerFunc{"clients": d.serveClients},
+		Debug: map[string]http.HandlerFunc{"clients": d.serveClients, "trace": d.serveTrace},
 	}
 }
 

@@ -18,31 +18,50 @@ import (
 	"github.com/fairlead-net/fairlead/servers/dns/forward"
 )
 
+// assemble makes a daemon that does not run, and knows nothing.
+func (n *node) assemble() *daemon {
+	d := &daemon{confirm: func() {}, fresh: make(chan struct{}, 1), Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
+	d.served.Store(&server.Served{})
+	d.receiver = &feed.Receiver{Apply: d.apply}
+	d.forward = forward.New(d.outside(feed.State{Snapshot: &model.Snapshot{}}), d.receiver.Tell, d.Log)
+	d.server = server.New(d.forward, d.Log)
+	return d
+}
+
+// tell makes it know what the feed has.
+func (n *node) tell(d *daemon) feed.State {
+	snapshot, _ := n.feed.Latest()
+	state := feed.State{Snapshot: snapshot, Serving: feed.Serving{Node: "node1", Listen: []netip.AddrPort{netip.MustParseAddrPort(n.at)}}, Confirmed: true}
+	d.apply(state)
+	return state
+}
+
+// connect makes an address that of a pod of this node.
+func (n *node) connect(pod model.PodKey, addr string) {
+	key := model.AttachmentKey{ContainerID: pod.String(), Interface: "eth0"}
+	n.feed.Edit(func(s *model.Snapshot) {
+		s.Attachments = s.Attachments.With(key, &model.Attachment{AttachmentKey: key, Pod: pod, Addresses: []netip.Addr{netip.MustParseAddr(addr)}})
+	})
+}
+
+// get asks at the health address, as somebody on this machine.
+func get(d *daemon, path string) (int, string) {
+	request := httptest.NewRequest(http.MethodGet, path, nil)
+	request.RemoteAddr = "127.0.0.1:1"
+	answer := httptest.NewRecorder()
+	d.watch().Mux().ServeHTTP(answer, request)
+	text, _ := io.ReadAll(answer.Body)
+	return answer.Code, string(text)
+}
+
 // TestWatch: whether it is ready is told honestly, who asks is named, and metrics
 // have CoreDNS's names.
 func TestWatch(t *testing.T) {
 	n := begin(t)
 	n.put("web", "10.96.0.20")
-	pod := model.AttachmentKey{ContainerID: "c", Interface: "eth0"}
-	n.feed.Edit(func(s *model.Snapshot) {
-		s.Attachments = s.Attachments.With(pod, &model.Attachment{
-			AttachmentKey: pod, Pod: model.PodKey{Namespace: "default", Name: "asks"}, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
-		})
-	})
-	state := feed.State{Snapshot: &model.Snapshot{}}
-	d := &daemon{confirm: func() {}, Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
-	d.served.Store(&server.Served{})
-	d.receiver = &feed.Receiver{Apply: d.apply}
-	d.forward = forward.New(d.outside(state), d.receiver.Tell, d.Log)
-	d.server = server.New(d.forward, d.Log)
-	get := func(path string) (int, string) {
-		request := httptest.NewRequest(http.MethodGet, path, nil)
-		request.RemoteAddr = "127.0.0.1:1"
-		answer := httptest.NewRecorder()
-		d.watch().Mux().ServeHTTP(answer, request)
-		text, _ := io.ReadAll(answer.Body)
-		return answer.Code, string(text)
-	}
+	n.connect(model.PodKey{Namespace: "default", Name: "asks"}, "127.0.0.1")
+	d := n.assemble()
+	get := func(path string) (int, string) { return get(d, path) }
 	if code, text := get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(text, "waiting  names of the cluster are known") {
 		t.Errorf("before anything is known: %d %s", code, text)
 	}
@@ -54,10 +73,7 @@ func TestWatch(t *testing.T) {
 	}()
 	t.Cleanup(func() { <-ended })
 	n.know()
-	snapshot, _ := n.feed.Latest()
-	state = feed.State{Snapshot: snapshot, Serving: feed.Serving{Listen: []netip.AddrPort{netip.MustParseAddrPort(n.at)}}, Confirmed: true}
-	d.fresh = make(chan struct{}, 1)
-	d.apply(state)
+	state := n.tell(d)
 	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.20")
 	n.ask("tcp", "none.default.svc.cluster.local.", dns.TypeAAAA)
 	if code, text := get("/readyz?verbose"); code != http.StatusOK || !strings.Contains(text, "note     there is no agent") {
