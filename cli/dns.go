@@ -43,7 +43,7 @@ else.`,
 			return daemon.Run(command.Context(), config)
 		},
 	}
-	command.AddCommand(dnsTraceCommand())
+	command.AddCommand(dnsTopCommand(), dnsTraceCommand())
 	flags := command.Flags()
 	flags.StringVar(&config.Socket, "socket", "/run/fairlead/dns/dns.sock", "where the agent of this node tells what the names are")
 	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/fairlead-dns", "keeps the names for a start without an agent; empty: not at all")

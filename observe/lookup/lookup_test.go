@@ -90,8 +90,8 @@ func TestWalk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"✓ 1  A    www.example.com.shop.svc.cluster.local.  NOERROR  1.00 ms\n",
-		"       www.example.com.                         upstream 192.0.2.9:53  NOERROR   20 ms\n",
+		"✓  1  A     www.example.com.shop.svc.cluster.local.  NOERROR   1.00 ms\n",
+		"            www.example.com.                         upstream 192.0.2.9:53  NOERROR   20 ms\n",
 		"✓ found 192.0.2.1, 192.0.2.1: 2 queries, 1.00 ms; without completion 8 queries (--no-completion shows them)\n",
 	} {
 		if !strings.Contains(text.String(), want) {

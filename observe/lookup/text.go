@@ -33,9 +33,15 @@ func Text(to io.Writer, l *Lookup, details bool, style Style) error {
 	for _, note := range l.Notes {
 		fmt.Fprintf(&b, "%s %s\n", style.of(style.Doubt, "!"), note)
 	}
+	names := 0
 	for i := range l.Queries {
-		fmt.Fprintln(&b)
-		writeQuery(&b, i+1, &l.Queries[i], details, style)
+		names = max(names, utf8.RuneCountInString(l.Queries[i].Name))
+	}
+	for i := range l.Queries {
+		if i == 0 || details || len(l.Queries[i].Steps) > 1 || len(l.Queries[i-1].Steps) > 1 {
+			fmt.Fprintln(&b)
+		}
+		writeQuery(&b, i+1, &l.Queries[i], names, details, style)
 	}
 	fmt.Fprintln(&b)
 	writeResult(&b, l, style)
@@ -51,8 +57,8 @@ func orNone(text string) string {
 }
 
 // writeQuery writes a query and below it, if more was done than to look it up,
-// what.
-func writeQuery(b *strings.Builder, number int, q *Query, details bool, style Style) {
+// what. Names have so many places.
+func writeQuery(b *strings.Builder, number int, q *Query, names int, details bool, style Style) {
 	mark := style.of(style.Bad, "✗")
 	switch {
 	case q.Rcode == "":
@@ -68,7 +74,8 @@ func writeQuery(b *strings.Builder, number int, q *Query, details bool, style St
 	case said == "NOERROR" && !hasType(q):
 		said = "NOERROR, but no " + q.Type
 	}
-	fmt.Fprintf(b, "%s %d  %-4s %s  %s  %s", mark, number, q.Type, style.of(style.Bold, q.Name), said, took(q.Seconds))
+	gap := strings.Repeat(" ", names-utf8.RuneCountInString(q.Name))
+	fmt.Fprintf(b, "%s %2d  %-4s  %s%s  %-8s  %s", mark, number, q.Type, style.of(style.Bold, q.Name), gap, said, took(q.Seconds))
 	if len(q.Steps) == 1 && !details {
 		fmt.Fprintf(b, "  %s", q.Steps[0].who())
 	}
@@ -77,7 +84,7 @@ func writeQuery(b *strings.Builder, number int, q *Query, details bool, style St
 		writeSteps(b, q.Steps, details)
 	}
 	if len(q.Records) > 0 {
-		fmt.Fprintf(b, "       = %s\n", strings.Join(recordTexts(q.Records), ", "))
+		fmt.Fprintf(b, "          = %s\n", strings.Join(recordTexts(q.Records), ", "))
 	}
 }
 
@@ -88,12 +95,16 @@ func writeSteps(b *strings.Builder, steps []Step, details bool) {
 	}
 	for i := range steps {
 		s := &steps[i]
-		fmt.Fprintf(b, "       %-*s  %-*s  %-8s  %s\n", names, s.Name, by, s.who(), s.Rcode, took(s.Seconds))
+		line := fmt.Sprintf("            %-*s  %-*s  %-8s", names, s.Name, by, s.who(), s.Rcode)
+		if s.Seconds > 0 {
+			line += "  " + took(s.Seconds)
+		}
+		fmt.Fprintln(b, strings.TrimRight(line, " "))
 		if !details {
 			continue
 		}
 		for _, d := range s.Details {
-			fmt.Fprintf(b, "         %s\n", strings.TrimSpace(d.Upstream+" "+d.Text))
+			fmt.Fprintf(b, "              %s\n", strings.TrimSpace(d.Upstream+" "+d.Text))
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	if from.tcp {
 		limit = maxMessage
 	}
-	a.served, a.from = served, from
+	a.served, a.from, a.abroad = served, from, false
 	a.client = a.others
 	if client, ok := served.Pods.Get(from.addr); ok {
 		a.client = client
@@ -35,8 +35,9 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 		a.waits = true
 		return nil
 	}
-	a.counts.tally(a)
-	return a.r.finish()
+	reply := a.r.finish()
+	a.counts.tally(a, reply)
+	return reply
 }
 
 // askTime is how long a client waits for an answer from elsewhere at most. Its

@@ -33,6 +33,7 @@ type answering struct {
 	outside outside
 	random  uint32                           // chooses which of several records is the first
 	waits   bool                             // the last message is answered once somebody was asked
+	abroad  bool                             // somebody else knows a part of the answer
 	scratch []byte                           // for what is found outside
 	seen    func(name dns.Name, exists bool) // see Trial; nil: nobody wants to know
 	// authority is the zone that the name of the moment is in: the cluster's domain,

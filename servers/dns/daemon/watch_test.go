@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -79,7 +80,7 @@ func TestWatch(t *testing.T) {
 	if code, text := get("/readyz?verbose"); code != http.StatusOK || !strings.Contains(text, "note     there is no agent") {
 		t.Errorf("ready: %d %s", code, text)
 	}
-	if _, text := get("/debug/clients"); !strings.Contains(text, `{"namespace":"default","pod":"asks","queries":2,"outside":0,"nxdomain":1,"refused":0}`) {
+	if _, text := get("/debug/clients"); !strings.Contains(text, `{"namespace":"default","pod":"asks","addresses":["127.0.0.1"],"queries":2,"outside":0,"nxdomain":1,"refused":0,"bytes":`) {
 		t.Errorf("clients: %s", text)
 	}
 	_, text := get("/metrics")
@@ -98,6 +99,22 @@ func TestWatch(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+
+	// In a period, what is new counts.
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		time.Sleep(20 * time.Millisecond) // so that it is within the period
+		n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA)
+	}()
+	_, top := get("/debug/top?over=500ms")
+	if !strings.Contains(top, `{"namespace":"default","pod":"asks","addresses":["127.0.0.1"],"queries":1,"outside":0,"nxdomain":0,"refused":0,"bytes":`) || !strings.Contains(top, `"total":3}`) {
+		t.Errorf("top: %s", top)
+	}
+	<-asking
+	if code, text := get("/debug/top?over=1h"); code != http.StatusBadRequest {
+		t.Errorf("an hour: %d %s", code, text)
 	}
 
 	// An old state is told of, and denies nothing.
