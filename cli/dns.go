@@ -37,6 +37,7 @@ else.`,
 			if config.Clients, err = parseAll("--client", clients, netip.ParsePrefix); err != nil {
 				return err
 			}
+			config.Queries = command.OutOrStdout()
 			if err := privilege.Drop(dnsUser, config.StateDir); err != nil {
 				return err
 			}

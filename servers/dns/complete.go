@@ -23,6 +23,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 				continue
 			}
 			a.counts.completed.Add(1)
+			a.completed = true
 			a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 			return step, chained
 		}
@@ -41,6 +42,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 			return "", denied
 		}
 		a.counts.completed.Add(1)
+		a.completed = true
 		a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 		if !a.r.splice(answer) {
 			a.r.fail(serverFailure)

@@ -27,6 +27,9 @@ type Served struct {
 	// where Search is the node's own path, behind that of the cluster.
 	Complete bool
 	Search   []dns.Name
+	// Log takes in one of so many queries by chance, and those that fail; nil: none.
+	Log      *QueryLog
+	LogOneIn uint32
 	// Pods of this node, by address.
 	Pods model.Map[netip.Addr, *Client]
 }

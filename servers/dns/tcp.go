@@ -87,6 +87,7 @@ func (c *stream) serve(ctx context.Context) {
 				return
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
+			served.Log.take(&answer, began, nil)
 		case answer.waits:
 			select {
 			case c.room <- struct{}{}:

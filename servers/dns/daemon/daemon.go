@@ -5,6 +5,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -34,6 +35,7 @@ type Config struct {
 	ResolvConf string
 	// Health and metrics: see httpd.Server; empty: not at all.
 	HealthAddress, MetricsAddress string
+	Queries                       io.Writer // has the log of queries, if the Network wants one; nil: nobody
 	Log                           *slog.Logger
 }
 
@@ -47,6 +49,7 @@ type daemon struct {
 	server   *dns.Server
 	forward  *forward.Forwarder
 	receiver *feed.Receiver
+	queries  *dns.QueryLog
 	boot     string // of the node, now
 
 	served atomic.Pointer[dns.Served] // what the server has
@@ -68,7 +71,7 @@ func Run(ctx context.Context, config Config) error {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1), confirmed: make(chan struct{})}
+	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1), confirmed: make(chan struct{}), queries: dns.NewQueryLog()}
 	d.confirm = sync.OnceFunc(func() { close(d.confirmed) })
 	d.served.Store(&dns.Served{})
 	var last feed.State
@@ -83,7 +86,7 @@ func Run(ctx context.Context, config Config) error {
 	d.server = dns.New(d.forward, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.watch().Run} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.watch().Run, d.logQueries} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
@@ -164,6 +167,10 @@ func (d *daemon) follow(state feed.State) {
 		}
 		next.Old = !state.Confirmed && (state.Boot == "" || state.Boot != d.boot)
 		next.Pods = podsOf(before.Pods, state.Snapshot.Attachments)
+		next.Log, next.LogOneIn = nil, state.Snapshot.Network.DNS.LogOneIn
+		if next.LogOneIn > 0 && d.Queries != nil {
+			next.Log = d.queries
+		}
 		next.Complete, next.Search = !state.Snapshot.Network.DNS.NoCompletion, searchPath(d.ResolvConf)
 	}
 	d.served.Store(&next)
@@ -188,6 +195,14 @@ func (d *daemon) follow(state feed.State) {
 		default:
 		}
 	}
+}
+
+// logQueries writes the log of queries.
+func (d *daemon) logQueries(ctx context.Context) error {
+	if d.Queries == nil {
+		return nil
+	}
+	return d.queries.Run(ctx, d.Queries)
 }
 
 // podsOf are the clients that are pods of this node. One that is the same pod as

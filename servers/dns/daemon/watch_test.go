@@ -21,7 +21,7 @@ import (
 
 // assemble makes a daemon that does not run, and knows nothing.
 func (n *node) assemble() *daemon {
-	d := &daemon{confirm: func() {}, fresh: make(chan struct{}, 1), Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
+	d := &daemon{queries: server.NewQueryLog(), confirm: func() {}, fresh: make(chan struct{}, 1), Config: Config{Log: slog.New(slog.DiscardHandler), ResolvConf: filepath.Join(n.dir, "resolv.conf")}}
 	d.served.Store(&server.Served{})
 	d.receiver = &feed.Receiver{Apply: d.apply}
 	d.forward = forward.New(d.outside(feed.State{Snapshot: &model.Snapshot{}}), d.receiver.Tell, d.Log)
