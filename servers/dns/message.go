@@ -57,6 +57,7 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 		answer.client.Refused.Add(1)
 		send(reply)
 		served.Log.take(&answer, began, &Source{By: ByServer})
+		s.watched.see(&answer, began)
 		return
 	}
 	running.Go(func() {
@@ -69,6 +70,7 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 			send(reply)
 			s.counts.took(answer.class, 1, time.Since(began))
 			served.Log.take(&answer, began, source)
+			s.watched.see(&answer, began)
 		}
 	})
 }

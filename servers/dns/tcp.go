@@ -88,6 +88,7 @@ func (c *stream) serve(ctx context.Context) {
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
 			served.Log.take(&answer, began, nil)
+			c.server.watched.see(&answer, began)
 		case answer.waits:
 			select {
 			case c.room <- struct{}{}:

@@ -142,6 +142,7 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 			ready++
 			answered[l.answer.class]++
 			served.Log.take(&l.answer, began, nil)
+			l.server.watched.see(&l.answer, began)
 		}
 		l.send(l.out[:ready])
 		took := time.Since(began)

@@ -92,6 +92,7 @@ func (d *daemon) serveClients(w http.ResponseWriter, _ *http.Request) {
 const (
 	topTime    = time.Second
 	maxTopTime = 30 * time.Second
+	mostNames  = 50 // that are told
 )
 
 // serveTop says who asks most in a period that begins now.
@@ -104,13 +105,17 @@ func (d *daemon) serveTop(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	before, began := d.clients(), time.Now()
+	before, began, stop := d.clients(), time.Now(), d.server.WatchNames()
 	select {
 	case <-time.After(period):
 	case <-r.Context().Done():
-		return
 	}
 	report := asker.Report{Seconds: time.Since(began).Seconds(), Askers: asker.Since(before, d.clients()), Names: []asker.Name{}}
+	for _, n := range stop() {
+		report.Names = append(report.Names, asker.Name{Name: n.Name.String(), Type: n.Type, Queries: n.Count})
+	}
+	asker.SortNames(report.Names)
+	report.Names = report.Names[:min(len(report.Names), mostNames)]
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(report)
 }

@@ -109,7 +109,7 @@ func TestWatch(t *testing.T) {
 		n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA)
 	}()
 	_, top := get("/debug/top?over=500ms")
-	if !strings.Contains(top, `{"namespace":"default","pod":"asks","addresses":["127.0.0.1"],"queries":1,"outside":0,"nxdomain":0,"refused":0,"bytes":`) || !strings.Contains(top, `"total":3}`) {
+	if !strings.Contains(top, `{"namespace":"default","pod":"asks","addresses":["127.0.0.1"],"queries":1,"outside":0,"nxdomain":0,"refused":0,"bytes":`) || !strings.Contains(top, `"total":3}`) || !strings.Contains(top, `"names":[{"name":"web.default.svc.cluster.local.","type":"A","queries":1}]`) {
 		t.Errorf("top: %s", top)
 	}
 	<-asking
