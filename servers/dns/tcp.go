@@ -92,6 +92,8 @@ func (c *stream) serve(ctx context.Context) {
 				return
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
+			served.Log.take(&answer, began, nil)
+			c.server.watched.see(&answer, began)
 		case waits:
 			select {
 			case c.room <- struct{}{}:
