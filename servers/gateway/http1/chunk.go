@@ -1,6 +1,9 @@
 package http1
 
-import "bytes"
+import (
+	"bytes"
+	"strconv"
+)
 
 // Chunks reads a chunked body (RFC 9112, section 7.1). The zero value reads one.
 type Chunks struct {
@@ -160,23 +163,31 @@ func (c *Chunks) Trailers(into *Head) *Error {
 	return nil
 }
 
-// ChunkRoom is how many bytes WrapChunk needs in front of the data.
-const ChunkRoom = 18
+// ChunkRoom is how many bytes AppendChunk adds to the data, at most.
+const ChunkRoom = 20
 
-// WrapChunk makes a chunk of the data in a buffer: of those from ChunkRoom on, up
-// to an end that leaves two bytes of room. It returns the chunk, which lies in the
-// buffer. There has to be some data.
-func WrapChunk(buffer []byte, end int) []byte {
-	const digits = "0123456789abcdef"
-	at := ChunkRoom
-	at--
-	buffer[at] = '\n'
-	at--
-	buffer[at] = '\r'
-	for n := end - ChunkRoom; n > 0; n >>= 4 {
-		at--
-		buffer[at] = digits[n&15]
+// AppendChunk appends a chunk of some data. Without any, it appends nothing: that
+// would be the end.
+func AppendChunk(b, data []byte) []byte {
+	if len(data) == 0 {
+		return b
 	}
-	buffer[end], buffer[end+1] = '\r', '\n'
-	return buffer[at : end+2]
+	b = append(strconv.AppendInt(b, int64(len(data)), 16), "\r\n"...)
+	return append(append(b, data...), "\r\n"...)
+}
+
+// AppendEnd appends the end of a body, with the trailers that it had here.
+func (c *Chunks) AppendEnd(b []byte) []byte {
+	b = append(b, "0\r\n"...)
+	if c.HasTrailers() {
+		var h Head
+		if c.Trailers(&h) == nil {
+			for i := range h.fields {
+				if f := &h.fields[i]; !f.Hop {
+					b = append(append(append(append(b, h.Name(f)...), ": "...), h.Value(f)...), "\r\n"...)
+				}
+			}
+		}
+	}
+	return append(b, "\r\n"...)
 }

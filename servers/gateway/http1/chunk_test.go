@@ -63,14 +63,15 @@ func TestRefusedChunks(t *testing.T) {
 	}
 }
 
-func TestWrapChunk(t *testing.T) {
-	for _, n := range []int{1, 9, 15, 16, 255, 4096} {
+func TestAppendChunk(t *testing.T) {
+	for _, n := range []int{0, 1, 9, 15, 16, 255, 4096} {
 		data := strings.Repeat("x", n)
-		buffer := make([]byte, ChunkRoom+n+2)
-		copy(buffer[ChunkRoom:], data)
-		body, rest, _, err := decode(string(WrapChunk(buffer, ChunkRoom+n))+"0\r\n\r\n", 1000)
-		if err != nil || body != data || rest != "" {
-			t.Errorf("%d bytes: %q %q %v", n, body, rest, err)
+		var c Chunks
+		_, _, _ = c.Decode([]byte("0\r\nA: b\r\n\r\n"))
+		text := string(c.AppendEnd(AppendChunk(nil, []byte(data))))
+		body, rest, trailers, err := decode(text, 1000)
+		if err != nil || body != data || rest != "" || trailers != "A=b " {
+			t.Errorf("%d bytes: %q %q %q %v", n, body, rest, trailers, err)
 		}
 	}
 }

@@ -64,6 +64,9 @@ func (h *Head) reset() {
 // Size is how many bytes the head has. The body, or the next message, follows.
 func (h *Head) Size() int { return int(h.at) }
 
+// Declared tells whether there is a Content-Length.
+func (h *Head) Declared() bool { return h.lengths > 0 }
+
 // Fields are all of them, in their order. They last as long as the bytes.
 func (h *Head) Fields() []Field { return h.fields }
 
