@@ -206,8 +206,8 @@ func serve(args []string) error {
 	}
 	s := gateway.New(gateway.Settings{Drain: time.Second, DrainIdle: time.Millisecond}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	s.Serve(&gateway.Table{
-		Router: &everything{backend: gateway.Backend{Endpoints: []netip.AddrPort{netip.MustParseAddrPort(*backend)}}},
-		TLS:    &tls.Config{Certificates: []tls.Certificate{certificate}, SessionTicketsDisabled: true},
+		Router:      &everything{backend: gateway.Backend{Endpoints: []netip.AddrPort{netip.MustParseAddrPort(*backend)}}},
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
 	})
 	s.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(*plain)}, {At: netip.MustParseAddrPort(*secure), Secure: true}})
 	return s.Run(ctx)

@@ -18,7 +18,9 @@ type client struct {
 	core    int
 	counts  *counts
 	wire    wire
-	sock    *sock
+	sock    *sock   // nil: it is one of the streams of a connection
+	stream  *stream // nil: it is a connection
+	one     [1]byte // of a request of TLS, the first
 	remote  netip.Addr
 	at      Listener
 	name    string // of TLS
@@ -47,6 +49,9 @@ func newClient(s *Server, sock *sock, core int, at Listener) *client {
 	return c
 }
 
+// plain tells whether the client's bytes are those of its socket.
+func (c *client) plain() bool { return c.sock != nil && c.wire == wire(c.sock) }
+
 var errDeadline = os.ErrDeadlineExceeded
 
 // run serves until the client, or the server, has had enough.
@@ -56,6 +61,7 @@ func (c *client) run() {
 	}
 	for c.next() && c.exchange() {
 	}
+	c.goodbye()
 	if c.linger {
 		c.lingers()
 	}
@@ -106,11 +112,14 @@ func (c *client) first() bool {
 	s.in.bear(c.server.settings.Idle)
 	s.waiting.Store(true)
 	defer s.waiting.Store(false)
-	if c.wire != wire(s) {
+	if !c.plain() {
+		n, err := c.wire.Read(c.one[:])
+		if err != nil || n == 0 {
+			return false
+		}
 		c.in = newBuffer()
-		n, err := c.wire.Read(c.in.b)
-		c.in.to = n
-		return err == nil && n > 0
+		c.in.to = copy(c.in.b, c.one[:])
+		return true
 	}
 	b, err := s.first()
 	if errors.Is(err, errDeadline) && s.has() { // it came while the wait was ended
@@ -125,6 +134,24 @@ func (c *client) first() bool {
 func (c *client) refuse(status int, reason string) {
 	c.linger = true
 	c.answer(&Answer{Status: status, Body: page(status, reason)}, false)
+}
+
+// stopReading ends a read of the body that is under way, and all that would come.
+func (c *client) stopReading() {
+	if c.stream != nil {
+		_ = c.stream.Close()
+		return
+	}
+	_ = c.sock.SetReadDeadline(past())
+}
+
+// abort lets the client know that the answer is not all of it.
+func (c *client) abort() {
+	if c.stream != nil {
+		c.stream.broken = true
+		return
+	}
+	_ = c.sock.SetLinger(0)
 }
 
 // page is the body of an answer of this server.

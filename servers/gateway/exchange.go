@@ -34,6 +34,8 @@ func (c *client) exchange() bool {
 	switch {
 	case route == nil:
 		return c.fail(http.StatusNotFound, "no route is for this host and path")
+	case route.OwnName && c.at.Secure && string(c.request.Host) != c.name:
+		return c.fail(http.StatusMisdirectedRequest, "the connection was made for another name")
 	case route.Answer != nil:
 		return c.fixed(route.Answer)
 	case backend == nil || len(backend.Endpoints) == 0:
@@ -222,7 +224,7 @@ func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool)
 // broken ends both connections: what has begun cannot be finished.
 func (c *client) broken(u *upstream) bool {
 	c.server.end(u)
-	_ = c.sock.SetLinger(0) // so that nobody takes what came for all of it
+	c.abort()
 	c.counts.requests[0].Add(1)
 	return false
 }

@@ -89,7 +89,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	}
 	u.in.take(n)
 	left := length - int64(n)
-	if left > spliceFrom && c.wire == wire(c.sock) {
+	if left > spliceFrom && c.plain() {
 		_, failed := splice(c.sock, u.sock, left)
 		return failed
 	}

@@ -16,9 +16,9 @@ type Table struct {
 	// Trusted are proxies whose word on clients is taken: X-Forwarded-*, X-Real-IP.
 	// Of others it is replaced.
 	Trusted []netip.Prefix
-	// TLS is for the listeners that are Secure. Its GetCertificate finds the
-	// certificate of a name; nil: there is none, and handshakes fail.
-	TLS *tls.Config
+	// Certificate finds that of a name, for the listeners that are Secure. nil:
+	// there is none, and handshakes fail.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // Router says what becomes of requests. Many goroutines ask it at once.
@@ -53,6 +53,9 @@ type Route struct {
 	// MaxBody is how long the body of a request may be, in bytes. 0: any.
 	MaxBody  int64
 	Timeouts Timeouts
+	// OwnName refuses, with 421, who came to another name of TLS than the host that
+	// is asked for: what the handshake has proved was for that name.
+	OwnName bool
 	// Tries is how many endpoints a request is offered at most, if it may be. 0: 3.
 	Tries int
 }

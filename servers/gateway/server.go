@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -65,6 +66,8 @@ type Server struct {
 	context   context.Context // ends once all connections have ended or are to be cut
 	running   sync.WaitGroup  // of clients
 	refused   atomic.Uint64
+	tls       *tls.Config
+	streams   *streams
 
 	mu      sync.Mutex
 	wanted  []Listener // sorted
@@ -88,6 +91,8 @@ func New(settings Settings, log *slog.Logger) *Server {
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
+	s.tls = s.newTLS()
+	s.streams = newStreams(s)
 	return s
 }
 
@@ -135,6 +140,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch.run(s.context) })
 	watching.Go(func() { s.sweep(s.context) })
+	s.running.Go(func() { s.streams.run(ctx) })
 	s.listen(ctx)
 	s.drain()
 	cancel()

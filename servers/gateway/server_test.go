@@ -50,7 +50,7 @@ func startUntil(t *testing.T, settings Settings, table *Table) (s *Server, at st
 	}
 	s = New(settings, slog.New(slog.DiscardHandler))
 	s.Serve(table)
-	s.Listen([]Listener{{At: netip.MustParseAddrPort("127.0.0.1:0"), Secure: table.TLS != nil}})
+	s.Listen([]Listener{{At: netip.MustParseAddrPort("127.0.0.1:0"), Secure: table.Certificate != nil}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

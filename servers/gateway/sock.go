@@ -30,6 +30,8 @@ type sock struct {
 	lazy    bool        // the next read finds its own buffer
 	waiting atomic.Bool // for the first byte of a request
 	index   int         // among those that are watched
+	closed  func()      // if not nil, hears of Close
+	client  *client     // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.
@@ -186,6 +188,14 @@ func (s *sock) Write(from []byte) (int, error) {
 		err = h.err
 	}
 	return h.n, err
+}
+
+// Close closes the connection.
+func (s *sock) Close() error {
+	if s.closed != nil {
+		s.closed()
+	}
+	return s.TCPConn.Close()
 }
 
 // quiet tells whether a connection that waits for nobody is open still, and no

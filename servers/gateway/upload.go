@@ -95,14 +95,12 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 		return
 	}
 	u.sock.in.bear(0) // the endpoint has time until it has all
-	waits := c.request.Expects && len(l.have) == 0
+	if c.request.Expects && len(l.have) == 0 {
+		_, err := c.wire.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+		l.gone = err != nil
+	}
 	c.server.running.Go(func() {
 		defer close(l.ended)
-		if waits {
-			if _, err := c.wire.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
-				l.gone = true
-			}
-		}
 		if !l.gone {
 			l.run(u)
 		}
@@ -120,7 +118,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
-	if c.wire == wire(c.sock) && l.left > spliceFrom {
+	if c.plain() && l.left > spliceFrom {
 		n, side := splice(u.sock, c.sock, l.left)
 		l.left -= n
 		l.judge(side)
@@ -205,10 +203,12 @@ func (l *upload) stop(u *upstream) (refused *http1.Error, gone bool) {
 		return l.refused, l.gone
 	default:
 	}
-	_ = l.client.sock.SetReadDeadline(past())
+	l.client.stopReading()
 	_ = u.SetWriteDeadline(past())
 	<-l.ended
-	_ = l.client.sock.SetReadDeadline(time.Time{})
+	if l.client.sock != nil {
+		_ = l.client.sock.SetReadDeadline(time.Time{})
+	}
 	return nil, false
 }
 
