@@ -39,6 +39,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 			return "", denied
 		}
 		a.counts.completed.Add(1)
+		a.abroad = true
 		a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 		if !a.r.splice(answer) {
 			a.r.fail(serverFailure)

@@ -25,6 +25,7 @@ func (a *answering) elsewhere(name dns.Name) state {
 		return complete
 	}
 	answer, fate := a.find(name)
+	a.abroad = true
 	switch {
 	case fate == later:
 		return waiting

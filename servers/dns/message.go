@@ -13,7 +13,7 @@ import (
 // message writes the answer to a message into a buffer. It returns nil if there
 // is none: for ever, or, if waits is set, until somebody was asked.
 func (a *answering) message(served *Served, message []byte, from asker, into []byte) []byte {
-	a.waits = false
+	a.waits, a.abroad = false, false
 	fate, code := a.q.read(message)
 	if fate == ignore {
 		a.counts.ignored.Add(1)
@@ -31,7 +31,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	a.r.begin(a.q, into, limit)
 	if fate == refuse {
 		a.class, a.r.rcode = ofOutside, code
-	} else if !a.resolve() {
+	} else if !a.resolve() || a.held() {
 		a.waits = true
 		return nil
 	}
@@ -47,7 +47,7 @@ const askTime = 6 * time.Second
 // is counted in running. If too much is under way already, it is answered at
 // once, with SERVFAIL. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
-	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: 1, gate: s.gate}
 	if !s.pending.enter(from.addr) {
 		served := s.served.Load()
 		answer.outside = nobody{}
@@ -60,7 +60,7 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 		defer s.pending.leave(from.addr)
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		answer.outside = inquiry{s.forward, ctx}
+		answer.outside, answer.wait = inquiry{s.forward, ctx}, ctx
 		began := time.Now()
 		if reply := answer.message(s.served.Load(), message, from, nil); reply != nil {
 			send(reply)

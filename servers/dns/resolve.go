@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"context"
+
 	"github.com/fairlead-net/fairlead/plan/dns"
 )
 
@@ -31,9 +33,13 @@ type answering struct {
 	client  *Client // who asks
 	from    asker
 	outside outside
-	random  uint32 // chooses which of several records is the first
-	waits   bool   // the last message is answered once somebody was asked
-	scratch []byte // for what is found outside
+	random  uint32          // chooses which of several records is the first
+	waits   bool            // the last message is answered once somebody was asked, or told
+	gate    Gate            // of answers from outside; nil: they need none
+	wait    context.Context // for the gate; nil: it is not waited for
+	abroad  bool            // some of the answer is from outside
+	room    [maxName]byte   // for a name
+	scratch []byte          // for what is found outside
 	// authority is the zone that the name of the moment is in: the cluster's domain,
 	// or one of reverse names.
 	authority dns.Name

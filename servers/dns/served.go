@@ -27,6 +27,8 @@ type Served struct {
 	// where Search is the node's own path, behind that of the cluster.
 	Complete bool
 	Search   []dns.Name
+	// Domains are the names whose addresses the Gate is told before a client is.
+	Domains *Domains
 	// Pods of this node, by address.
 	Pods model.Map[netip.Addr, *Client]
 }

@@ -86,6 +86,9 @@ func lesser(s *model.Snapshot) (all []func() model.Snapshot) {
 	for _, key := range sortedKeys(s.Slices) {
 		add(func(s *model.Snapshot) { s.Slices = s.Slices.Without(key) })
 	}
+	for addr := range s.Resolved.All() {
+		add(func(s *model.Snapshot) { s.Resolved = s.Resolved.Without(addr) })
+	}
 	for _, key := range sortedKeys(s.Namespaces) {
 		add(func(s *model.Snapshot) { s.Namespaces = s.Namespaces.Without(key) })
 	}
@@ -134,6 +137,9 @@ func Text(s *model.Snapshot) string {
 		a, _ := s.Attachments.Get(key)
 		fmt.Fprintf(&text, "attachment %s: %s at %v\n", key.ContainerID, a.Pod, a.Addresses)
 	}
+	for addr, resolved := range s.Resolved.All() {
+		fmt.Fprintf(&text, "%s is %v\n", addr, resolved.Names)
+	}
 	for _, key := range sortedKeys(s.Policies) {
 		p, _ := s.Policies.Get(key)
 		fmt.Fprintf(&text, "policy %s: of pods %s, isolates %v\n", key, &p.Pods, p.Isolates)
@@ -160,9 +166,12 @@ func ruleText(r model.PolicyRule) string {
 	if !r.Anyone {
 		var peers []string
 		for _, p := range r.Peers {
-			if p.Namespaces != nil {
+			switch {
+			case p.Domain != "":
+				peers = append(peers, p.Domain)
+			case p.Namespaces != nil:
 				peers = append(peers, fmt.Sprintf("pods %s of namespaces %s", p.Pods, p.Namespaces))
-			} else {
+			default:
 				peers = append(peers, fmt.Sprintf("%s except %v", p.Block, p.Except))
 			}
 		}

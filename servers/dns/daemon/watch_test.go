@@ -34,7 +34,7 @@ func TestWatch(t *testing.T) {
 	d.served.Store(&server.Served{})
 	d.receiver = &feed.Receiver{Apply: d.apply}
 	d.forward = forward.New(d.outside(state), d.receiver.Tell, d.Log)
-	d.server = server.New(d.forward, d.Log)
+	d.server = server.New(d.forward, d.receiver, d.Log)
 	get := func(path string) (int, string) {
 		request := httptest.NewRequest(http.MethodGet, path, nil)
 		request.RemoteAddr = "127.0.0.1:1"
