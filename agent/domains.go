@@ -33,7 +33,7 @@ type domains struct {
 	mu        sync.Mutex
 	policies  model.Map[string, *model.ClusterPolicy] // of which wanted is
 	wanted    *model.Domains                          // nil: not known yet
-	known     bool                                    // else wanted is what an earlier agent has known
+	sure      bool                                    // else wanted is what an earlier agent has known
 	ends      map[resolvedKey]time.Time
 	counts    map[string]int  // addresses of names, by pattern
 	forgotten uint64          // addresses, since no policy has their names any more
@@ -81,7 +81,7 @@ func (d *domains) follow(s *model.Snapshot) *model.Domains {
 	if !s.PoliciesKnown {
 		return d.wanted
 	}
-	if d.known && s.ClusterPolicies == d.policies {
+	if d.sure && s.ClusterPolicies == d.policies {
 		return d.wanted
 	}
 	next := model.DomainsOf(s.ClusterPolicies)
@@ -90,7 +90,7 @@ func (d *domains) follow(s *model.Snapshot) *model.Domains {
 		d.made++
 		d.count()
 	}
-	d.policies, d.known = s.ClusterPolicies, true
+	d.policies, d.sure = s.ClusterPolicies, true
 	return d.wanted
 }
 
