@@ -28,7 +28,9 @@ type state struct {
 	groups     model.Map[Group, *group]
 	nameserver *nameserver // nil: none
 	rowUsers   model.Map[Row, int]
-	ties       []model.Problem
+	ties       []model.Problem // of policies by themselves
+	unheard    bool            // no DNS server of this node answers
+	zone       string          // of the cluster's names
 	suspects   []suspect
 	problems   []model.Problem
 }

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -72,4 +74,56 @@ func unownedMembers(b *blocks, d *domains, resolved *model.Resolved, addr netip.
 		return named
 	}
 	return bareMembers(b.of(addr))
+}
+
+// unheard tells whether no DNS server of this node answers, so that nobody learns
+// what names lead to.
+func (c *computation) unheard() bool {
+	if c.snapshot.Network == nil {
+		return false
+	}
+	if _, ok := c.snapshot.Services.Get(c.snapshot.Network.DNS.Service); !ok {
+		return true
+	}
+	absent := false
+	for _, is := range c.snapshot.NameServers {
+		if is == model.NameServerWell {
+			return false
+		}
+		absent = absent || is == model.NameServerAbsent || is == model.NameServerHung
+	}
+	return absent
+}
+
+func (c *computation) zone() string {
+	if c.snapshot.Network == nil {
+		return ""
+	}
+	return c.snapshot.Network.DNS.Zone
+}
+
+// nameless are names that lead nowhere: all, if there is no DNS server, and those of
+// the cluster.
+func (p *profile) nameless(unheard bool, zone string) (problems []model.Problem) {
+	for _, policy := range p.clusters {
+		for i, rule := range policy.Rules[model.Egress] {
+			problem := model.Problem{Kind: "ClusterNetworkPolicy", Name: policy.Name, Field: fmt.Sprintf("spec.egress[%d].to", i)}
+			for _, peer := range rule.Peers {
+				switch domain := peer.Domain; {
+				case domain == "":
+				case zone != "" && strings.HasSuffix("."+domain, "."+zone):
+					problem.Reason = "NameOfCluster"
+					problem.Message = domain + " is a name of the cluster, and names mean addresses outside of it alone: this allows nothing"
+					problem.Remedy = "choose the pods that it leads to, by namespaces or pods"
+					problems = append(problems, problem)
+				case unheard:
+					problem.Reason = "NamesNotHeard"
+					problem.Message = fmt.Sprintf("no DNS server of Fairlead answers on this node, so that it does not learn what %s leads to: this allows nothing new here", domain)
+					problem.Remedy = "kubectl apply --server-side -f deploy/dns.yaml; see what becomes of it: kubectl -n kube-system get pods -o wide -l app.kubernetes.io/name=fairlead-dns"
+					problems = append(problems, problem)
+				}
+			}
+		}
+	}
+	return problems
 }
