@@ -96,13 +96,8 @@ func Run(ctx context.Context, c Config) error {
 	links := newLinks(feed, c.Log)
 	notices := &notices{}
 	names := newNameServers(&c, feed, notices)
-	loop := newLoop(&c, feed, c.Source.Synced(), links.known, names.asked)
+	loop := names.domains.begin(newLoop(&c, feed, c.Source.Synced(), links.known, names.asked))
 	loop.metrics = metrics
-	names.domains.applied = func(ctx context.Context, revision uint64) error {
-		_, err := loop.waitApplied(ctx, revision)
-		return err
-	}
-	names.domains.recall()
 	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), known: links.known, notices: notices, reserved: make(chan struct{})}
 	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)
 	foreign.attacher = attacher

@@ -68,6 +68,17 @@ func newDomains(c *Config, feed *model.Feed, served func() bool, notices *notice
 	}
 }
 
+// begin lets the feed have what an earlier agent knew, and says who carries out what
+// is learned, which it returns.
+func (d *domains) begin(by *loop) *loop {
+	d.applied = func(ctx context.Context, revision uint64) error {
+		_, err := by.waitApplied(ctx, revision)
+		return err
+	}
+	d.recall()
+	return by
+}
+
 // want returns the names that a snapshot's policies have, and how often addresses were
 // forgotten before their time.
 func (d *domains) want(s *model.Snapshot) (names []string, forgotten uint64) {

@@ -21,7 +21,7 @@ func sortedKeys[K, V comparable](m model.Map[K, V]) (all []K) {
 func Shrink(s model.Snapshot, fails func(*model.Snapshot) bool) *model.Snapshot {
 	for again := true; again; {
 		again = false
-		for _, smaller := range lesser(&s) {
+		for _, smaller := range append(lesser(&s), lessResolved(&s)...) {
 			if next := smaller(); fails(&next) {
 				s, again = next, true
 				break
@@ -86,11 +86,20 @@ func lesser(s *model.Snapshot) (all []func() model.Snapshot) {
 	for _, key := range sortedKeys(s.Slices) {
 		add(func(s *model.Snapshot) { s.Slices = s.Slices.Without(key) })
 	}
-	for addr := range s.Resolved.All() {
-		add(func(s *model.Snapshot) { s.Resolved = s.Resolved.Without(addr) })
-	}
 	for _, key := range sortedKeys(s.Namespaces) {
 		add(func(s *model.Snapshot) { s.Namespaces = s.Namespaces.Without(key) })
+	}
+	return all
+}
+
+// lessResolved are the same with the names of one address taken away.
+func lessResolved(s *model.Snapshot) (all []func() model.Snapshot) {
+	for addr := range s.Resolved.All() {
+		all = append(all, func() model.Snapshot {
+			next := *s
+			next.Resolved = s.Resolved.Without(addr)
+			return next
+		})
 	}
 	return all
 }
