@@ -101,7 +101,7 @@ func root() *cobra.Command {
 		imageCommand(),
 		labCommand(),
 		planCommand(),
-		policyCommand(),
+		policyCommand(), ingressCommand(),
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),

@@ -32,6 +32,10 @@ type Snapshot struct {
 	// of them takes them out when their time is over.
 	Resolved Map[netip.Addr, *Resolved]
 
+	// Ingresses and their classes, where requests from outside are served.
+	Ingresses      Map[IngressKey, *HTTPIngress]
+	IngressClasses Map[string, *IngressClass]
+
 	// Former is how the cluster was routed until a moment ago, and Coming how it
 	// will be in a moment; nil if it is not otherwise. See Follow.
 	Former, Coming *Routing

@@ -44,18 +44,9 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 const askTime = 6 * time.Second
 
 // slow answers a message for which others have to be asked, in a goroutine that
-// is counted in running. If too much is under way already, it is answered at
-// once, with SERVFAIL. It keeps the message.
+// is counted in running. The client has entered pending. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
 	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: 1, gate: s.gate}
-	if !s.pending.enter(from.addr) {
-		served := s.served.Load()
-		answer.outside = nobody{}
-		reply := answer.message(served, message, from, nil)
-		answer.client.Refused.Add(1)
-		send(reply)
-		return
-	}
 	running.Go(func() {
 		defer s.pending.leave(from.addr)
 		ctx, cancel := context.WithTimeout(ctx, askTime)
@@ -68,11 +59,6 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 		}
 	})
 }
-
-// nobody is asked.
-type nobody struct{}
-
-func (nobody) find(_ Question, into []byte) ([]byte, found) { return into, failed }
 
 func cloneName(name dns.Name) dns.Name { return dns.Name(strings.Clone(string(name))) }
 

@@ -80,6 +80,11 @@ func (c *stream) serve(ctx context.Context) {
 		began := time.Now()
 		served := c.server.served.Load()
 		reply := answer.message(served, message, c.from, into)
+		waits := reply == nil && answer.waits
+		if waits && !c.server.pending.enter(c.from.addr, began) {
+			waits = false
+			reply = answer.turnDown(served, message, c.from, into)
+		}
 		switch {
 		case reply != nil:
 			into = reply
@@ -87,10 +92,11 @@ func (c *stream) serve(ctx context.Context) {
 				return
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
-		case answer.waits:
+		case waits:
 			select {
 			case c.room <- struct{}{}:
 			case <-ctx.Done():
+				c.server.pending.leave(c.from.addr)
 				return
 			}
 			c.server.slow(ctx, &c.later, append([]byte(nil), message...), c.from, func(reply []byte) {

@@ -34,7 +34,11 @@ type Config struct {
 	ResolvConf string
 	// Health and metrics: see httpd.Server; empty: not at all.
 	HealthAddress, MetricsAddress string
-	Log                           *slog.Logger
+	// Linger is how long it goes on answering when it is told to end: until the next
+	// server of an upgrade listens, and other nodes have heard not to ask here. The
+	// health address is free at once.
+	Linger time.Duration
+	Log    *slog.Logger
 }
 
 // stateFile is the file in StateDir.
@@ -62,8 +66,13 @@ type daemon struct {
 	state feed.State // the last that knows all names
 }
 
-// Run serves until the context ends, and then returns nil.
+// Run serves until the context has ended, and for as long as it lingers then, and
+// returns nil.
 func Run(ctx context.Context, config Config) error {
+	told := ctx
+	ctx, end := context.WithCancel(context.WithoutCancel(told))
+	defer end()
+	defer context.AfterFunc(told, func() { time.AfterFunc(config.Linger, end) })()
 	if config.ResolvConf == "" {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
@@ -83,7 +92,7 @@ func Run(ctx context.Context, config Config) error {
 	d.server = dns.New(d.forward, d.receiver, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.watch().Run} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, func(context.Context) error { return d.watch().Run(told) }} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
