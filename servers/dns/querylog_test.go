@@ -28,7 +28,7 @@ func (f attributing) Answer(ctx context.Context, q Question, into []byte) ([]byt
 // TestQueryLog: a line has who asked for what, by which way, who answered and what;
 // what could not be a line is counted.
 func TestQueryLog(t *testing.T) {
-	s := New(attributing{&world{t: t, records: "www.example.org. 60 IN A 192.0.2.1"}}, nil)
+	s := New(attributing{&world{t: t, records: "www.example.org. 60 IN A 192.0.2.1"}}, nil, nil)
 	pod := netip.MustParseAddr("10.244.1.7")
 	log := NewQueryLog()
 	served := servedNow(t)

@@ -95,7 +95,7 @@ type loop struct {
 func newLoop(s *Server, at *socket) *loop {
 	l := &loop{server: s, socket: at}
 	l.counts = s.tallied()
-	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, random: rand.Uint32() | 1}
+	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, gate: s.gate, random: rand.Uint32() | 1}
 	for i := range l.in {
 		l.read[i] = unix.Iovec{Base: &l.queries[i][0], Len: maxQuery}
 		l.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&l.from[i])), Iov: &l.read[i], Iovlen: 1}

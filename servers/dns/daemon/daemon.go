@@ -92,7 +92,7 @@ func Run(ctx context.Context, config Config) error {
 	}
 	d.receiver = &feed.Receiver{Path: config.Socket, Program: config.Version, State: last, Apply: d.apply, Log: config.Log}
 	d.forward = forward.New(d.outside(last), d.receiver.Tell, config.Log)
-	d.server = dns.New(d.forward, config.Log)
+	d.server = dns.New(d.forward, d.receiver, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.logQueries, func(context.Context) error { return d.watch().Run(told) }} {
@@ -169,6 +169,7 @@ func (d *daemon) follow(state feed.State) {
 			clients = append(clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
 		}
 		next.Clients = dns.NewRanges(clients)
+		next.Domains = dns.NewDomains(state.Serving.Domains)
 	}
 	if state.Snapshot != nil && state.Snapshot.NamesKnown {
 		if zone, _ := plandns.Compute(before.Zone, state.Snapshot); zone != nil {
