@@ -186,7 +186,7 @@ func (o *dnsTopOptions) print(to io.Writer, output dnsTopOutput, over bool) erro
 	for _, a := range output.Askers {
 		all += a.Queries
 	}
-	fmt.Fprintf(&b, "%s in %.1f s\n\n", count(int(all), "query"), output.Seconds)
+	fmt.Fprintf(&b, "%s queries a second, over %.1f s\n\n", rate(all, output.Seconds), output.Seconds)
 	pods := &table{}
 	pods.add("POD", "NODE", "QUERIES/S", "NXDOMAIN", "OUTSIDE", "REFUSED/S", "BYTES/S", "TOTAL")
 	for _, a := range output.Askers[:min(len(output.Askers), o.most)] {
