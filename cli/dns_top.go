@@ -101,7 +101,9 @@ func runDNSTop(command *cobra.Command, options *dnsTopOptions) error {
 		if options.output.structured() {
 			err = options.output.print(to, output)
 		} else {
-			err = options.print(to, output, live && isTerminal(to))
+			if len(output.Nodes) < len(places) {
+				err = options.print(to, output, live && isTerminal(to))
+			}
 			for _, node := range output.Nodes {
 				fmt.Fprintf(stderr, "%s\n  next: %s\n", node.Trouble, node.Next)
 			}
