@@ -72,6 +72,7 @@ func TestWatch(t *testing.T) {
 		`coredns_dns_requests_total{family="1",proto="tcp",type="AAAA",zone="cluster.local."} 1`,
 		`coredns_dns_responses_total{rcode="NXDOMAIN",zone="cluster.local."} 1`,
 		`coredns_dns_request_duration_seconds_count{zone="cluster.local."} 2`,
+		`fairlead_dns_client_connections_total{namespace="default",pod="asks"} 1`,
 		`fairlead_dns_client_queries_total{namespace="default",pod="asks"} 2`,
 		`fairlead_dns_serving{address="` + n.at + `"} 1`,
 		`coredns_cache_entries{type="success"} 0`,
