@@ -70,7 +70,7 @@ func (c *stream) serve(ctx context.Context) {
 	defer stop()
 	defer c.later.Wait()
 	defer cancel()
-	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, random: rand.Uint32() | 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, gate: c.server.gate, random: rand.Uint32() | 1}
 	reader := bufio.NewReaderSize(c.conn, 512)
 	var into, message []byte
 	for {
@@ -94,6 +94,8 @@ func (c *stream) serve(ctx context.Context) {
 				return
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
+			served.Log.take(&answer, began, nil)
+			c.server.watched.see(&answer, began)
 		case waits:
 			select {
 			case c.room <- struct{}{}:

@@ -95,7 +95,7 @@ type loop struct {
 func newLoop(s *Server, at *socket) *loop {
 	l := &loop{server: s, socket: at}
 	l.counts = s.tallied()
-	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, random: rand.Uint32() | 1}
+	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, gate: s.gate, random: rand.Uint32() | 1}
 	for i := range l.in {
 		l.read[i] = unix.Iovec{Base: &l.queries[i][0], Len: maxQuery}
 		l.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&l.from[i])), Iov: &l.read[i], Iovlen: 1}
@@ -141,6 +141,8 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 			l.out[ready].header.Name, l.out[ready].header.Namelen = l.in[i].header.Name, l.in[i].header.Namelen
 			ready++
 			answered[l.answer.class]++
+			served.Log.take(&l.answer, began, nil)
+			l.server.watched.see(&l.answer, began)
 		}
 		l.send(l.out[:ready])
 		took := time.Since(began)
