@@ -30,8 +30,11 @@ type sock struct {
 	lazy    bool        // the next read finds its own buffer
 	waiting atomic.Bool // for the first byte of a request
 	index   int         // among those that are watched
-	closed  func()      // if not nil, hears of Close
-	client  *client     // of a connection of HTTP/2
+	// The connection whose answer is awaited for who is at the other end of this one.
+	// Who takes it out, of its user and the watch, decides what becomes of it.
+	awaits atomic.Pointer[sock]
+	closed func()  // if not nil, hears of Close
+	client *client // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.
@@ -208,6 +211,17 @@ func (s *sock) quiet() bool {
 		ok = errno == unix.EAGAIN
 	})
 	return ok && err == nil
+}
+
+// left tells whether the other end sends no more.
+func (s *sock) left() bool {
+	var b [1]byte
+	left := false
+	_ = s.raw.Control(func(fd uintptr) {
+		n, errno := receive(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		left = n <= 0 && errno != unix.EAGAIN
+	})
+	return left
 }
 
 // has tells whether there are bytes to be read.
