@@ -115,7 +115,7 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 			break
 		}
 		if !a.fresh {
-			if u = c.server.pooled(p, c.core, a.safe); u != nil {
+			if u = c.server.pooled(p, c.core); u != nil {
 				return u, 0, ""
 			}
 		}
