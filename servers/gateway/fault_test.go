@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -211,6 +212,23 @@ func TestUnasked(t *testing.T) {
 	p.send(get)
 	if _, body := p.answer("GET"); body != "ok" {
 		t.Errorf("%q", body)
+	}
+}
+
+// TestTooMuch: a connection on which more came than the answer is not used again.
+func TestTooMuch(t *testing.T) {
+	up := script(t, func(n int, conn net.Conn) {
+		for in := bufio.NewReader(conn); takes(in); {
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%dHTTP/1.1 2", n)
+		}
+	})
+	_, at := start(t, Settings{}, one(&Route{}, up))
+	p := dial(t, at)
+	for _, want := range []string{"1", "2"} {
+		p.send(get)
+		if _, body := p.answer("GET"); body != want {
+			t.Errorf("of connection %s, not %s", body, want)
+		}
 	}
 }
 
