@@ -18,6 +18,7 @@ type Router struct {
 	hosts    map[*plan.Host]*host
 	routes   map[*plan.Route]*route
 	backends map[plan.Backend]*gateway.Backend
+	limits   map[limitKey]*limit
 }
 
 // host has the answers of one.
@@ -33,6 +34,7 @@ type route struct {
 	root     *gateway.Route // of requests to /; nil: as all
 	backend  *gateway.Backend
 	canaries []*canary
+	limits   []*limit
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
@@ -41,7 +43,10 @@ func New(prev *Router, table *plan.Table, endpoints *plan.Endpoints) *Router {
 	if prev == nil {
 		prev = &Router{}
 	}
-	r := &Router{table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{}, backends: map[plan.Backend]*gateway.Backend{}}
+	r := &Router{
+		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
+		backends: map[plan.Backend]*gateway.Backend{}, limits: map[limitKey]*limit{},
+	}
 	at := func(b plan.Backend) *gateway.Backend {
 		if made, ok := r.backends[b]; ok {
 			return made
@@ -56,13 +61,26 @@ func New(prev *Router, table *plan.Table, endpoints *plan.Endpoints) *Router {
 	for _, h := range table.Hosts.All() {
 		r.hosts[h] = newHost(h)
 		for _, of := range h.Routes {
-			r.routes[of] = newRoute(of, at)
+			r.add(of, at, prev.limits)
 		}
 		if h.Default != nil {
-			r.routes[h.Default] = newRoute(h.Default, at)
+			r.add(h.Default, at, prev.limits)
 		}
 	}
 	return r
+}
+
+func (r *Router) add(of *plan.Route, backend func(plan.Backend) *gateway.Backend, limits map[limitKey]*limit) {
+	made := newRoute(of, backend)
+	for _, key := range limitsOf(of.From, of.Policy.Limits) {
+		if r.limits[key] == nil {
+			if r.limits[key] = limits[key]; r.limits[key] == nil {
+				r.limits[key] = newLimit(key)
+			}
+		}
+		made.limits = append(made.limits, r.limits[key])
+	}
+	r.routes[of] = made
 }
 
 func newHost(of *plan.Host) *host {
@@ -92,6 +110,7 @@ var (
 		into = append(append(append(append(into, scheme(r)...), "://"...), r.Host...), r.Path...)
 		return appendQuery(append(into, '/'), r)
 	})
+	tooMany   = refused(http.StatusServiceUnavailable, "you ask more often than you may; wait a moment")
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
@@ -168,6 +187,8 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return h.https, nil
 	case !allowed(p, ask.Client):
 		return forbidden, nil
+	case !to.within(ask.Client):
+		return tooMany, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
