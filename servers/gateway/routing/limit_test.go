@@ -61,7 +61,7 @@ func TestLimitStays(t *testing.T) {
 	router := func(prev *Router, routes ...*plan.Route) *Router {
 		table := &plan.Table{}
 		table.Hosts = table.Hosts.With("a", &plan.Host{Name: "a", Routes: routes})
-		return New(prev, table, plan.EndpointsOf(&model.Snapshot{}))
+		return New(prev, table, Sources{Endpoints: plan.EndpointsOf(&model.Snapshot{})})
 	}
 	client, old := netip.MustParseAddr("192.0.2.1"), route("/")
 	first := router(nil, old)
