@@ -96,7 +96,7 @@ func Run(ctx context.Context, c Config) error {
 	links := newLinks(feed, c.Log)
 	notices := &notices{}
 	names := newNameServers(&c, feed, notices)
-	loop := newLoop(&c, feed, c.Source.Synced(), links.known, names.asked)
+	loop := names.domains.begin(newLoop(&c, feed, c.Source.Synced(), links.known, names.asked))
 	loop.metrics = metrics
 	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), known: links.known, notices: notices, reserved: make(chan struct{})}
 	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)

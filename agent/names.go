@@ -15,9 +15,12 @@ const DNSUser = 65532
 
 // newNameServers is all that has to do with that server.
 func newNameServers(c *Config, feed *model.Feed, notices *notices) *nameServers {
-	return &nameServers{
+	w := &nameServers{
 		node: c.Node, feed: feed, synced: c.Source.Synced(), asked: make(chan struct{}), told: newNames(c, feed, notices), log: c.Log,
 	}
+	w.domains = newDomains(c, feed, func() bool { _, connected := w.told.Serves(); return connected }, notices, filepath.Join(c.RunDir, "domains.json"))
+	w.told.Learn = w.domains.Learn
+	return w
 }
 
 // newNames tells that server what the names of the cluster are made of. Some of it

@@ -36,7 +36,9 @@ type nameServers struct {
 	// an agent began.
 	asked chan struct{}
 	told  *feed.Sender // what it serves
-	log   *slog.Logger
+	// domains is told what names in policies lead to.
+	domains *domains
+	log     *slog.Logger
 }
 
 const (
@@ -52,6 +54,7 @@ const (
 func (w *nameServers) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.told.Run(ctx) })
+	group.Go(func() error { return w.domains.Run(ctx) })
 	group.Go(func() error { w.askAlways(ctx); return nil })
 	return group.Wait()
 }
@@ -89,8 +92,9 @@ func (w *nameServers) askAlways(ctx context.Context) {
 // follow computes what the server is told, and tells it.
 func (w *nameServers) follow(last *dns.Listen, snapshot *model.Snapshot) *dns.Listen {
 	next := dns.ComputeListen(last, snapshot, w.node)
-	if next != nil && next != last {
-		w.told.Serve(feed.Serving{Listen: next.Serve, Clients: next.Clients, Node: w.node})
+	if next != nil {
+		domains, forgotten := w.domains.want(snapshot)
+		w.told.Serve(feed.Serving{Listen: next.Serve, Clients: next.Clients, Node: w.node, Domains: domains, Forgotten: forgotten})
 	}
 	return next
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,8 +17,13 @@ import (
 // dnsUser is who the DNS server is once it has begun: no user of the node.
 const dnsUser = agent.DNSUser
 
+// dnsLinger is longer than it takes the next server of an upgrade to be told the
+// names and to listen, which it has begun to do when this one is told to end; and
+// shorter than the DaemonSet's grace.
+const dnsLinger = 6 * time.Second
+
 func dnsCommand() *cobra.Command {
-	config := daemon.Config{Version: Version}
+	config := daemon.Config{Version: Version, Linger: dnsLinger}
 	var listen, clients []string
 	command := &cobra.Command{
 		Use:   "dns",

@@ -1,10 +1,17 @@
 package cli
 
 import (
+	"context"
+	"net"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/observe/policy"
 )
+
+// lookupTime is for finding the addresses of a name.
+const lookupTime = 5 * time.Second
 
 func policyExplainCommand() *cobra.Command {
 	var options policyOptions
@@ -19,7 +26,8 @@ policies, labels and addresses in the API server mean at this moment.
 
 An end is a pod (NAME or NAMESPACE/NAME), node/NAME or an address. --to may be a
 Service, too (svc/NAME, svc/NAMESPACE/NAME or its address): then each endpoint is
-judged that connections may be led to. PORT is 80/tcp, 53/udp, a name (http) or
+judged that connections may be led to; or domain/NAME, a name of the outside, which
+is looked up from here. PORT is 80/tcp, 53/udp, a name (http) or
 icmp; of a Service, one of its own, which may be left out if it has just one.
 
 It reads the whole cluster, so it needs a kubeconfig that may list nodes,
@@ -41,7 +49,7 @@ be told.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&from, "from", "", "who connects: a pod, node/NAME or an address")
-	flags.StringVar(&to, "to", "", "to whom: a pod, svc/NAME, node/NAME or an address")
+	flags.StringVar(&to, "to", "", "to whom: a pod, svc/NAME, node/NAME, domain/NAME or an address")
 	flags.StringVar(&port, "port", "", "at which port, such as 80/tcp, http or icmp")
 	options.flags(command, inText, inJSON, inYAML)
 	for _, flag := range []string{"from", "to"} {
@@ -56,6 +64,14 @@ be told.`,
 func explainPolicy(command *cobra.Command, options *policyOptions, query policy.Query, port string) error {
 	var err error
 	query.Namespace = options.in()
+	if name := policy.DomainOf(query.To); name != "" {
+		ctx, cancel := context.WithTimeout(command.Context(), lookupTime)
+		defer cancel()
+		query.Addresses, _ = net.DefaultResolver.LookupNetIP(ctx, "ip", name) // what is missing, Explain says
+		for i := range query.Addresses {
+			query.Addresses[i] = query.Addresses[i].Unmap()
+		}
+	}
 	if query.Port, err = policy.ParsePort(port); err != nil {
 		return untold(command, err)
 	}

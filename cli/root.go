@@ -102,7 +102,7 @@ func root() *cobra.Command {
 		labCommand(),
 		namingCommand(),
 		planCommand(),
-		policyCommand(),
+		policyCommand(), ingressCommand(),
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),

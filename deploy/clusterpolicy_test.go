@@ -13,9 +13,15 @@ import (
 
 const clusterPolicyKind = "CustomResourceDefinition /clusternetworkpolicies.policy.networking.k8s.io"
 
-// TestClusterPolicyKind: the kind is the standard channel's of the module whose
-// types are used, but for the descriptions.
+// TestClusterPolicyKind: the kind is that of the module whose types are used, of each
+// channel, but for the descriptions.
 func TestClusterPolicyKind(t *testing.T) {
+	for channel, file := range map[string]string{"standard": "clusternetworkpolicy.yaml", "experimental": "clusternetworkpolicy-experimental.yaml"} {
+		t.Run(channel, func(t *testing.T) { compareClusterPolicyKind(t, channel, file) })
+	}
+}
+
+func compareClusterPolicyKind(t *testing.T, channel, file string) {
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -27,14 +33,14 @@ func TestClusterPolicyKind(t *testing.T) {
 		}
 		return objects(t, text)[clusterPolicyKind]
 	}
-	want := read(filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml"))
-	got := read("clusternetworkpolicy.yaml")
+	want := read(filepath.Join(strings.TrimSpace(string(dir)), "config/crd/"+channel+"/policy.networking.k8s.io_clusternetworkpolicies.yaml"))
+	got := read(file)
 	if want == nil || got == nil {
 		t.Fatal("one of them is not there")
 	}
 	if differ := undescribed(got["spec"]); !reflect.DeepEqual(differ, undescribed(want["spec"])) {
 		text, _ := yaml.Marshal(differ)
-		t.Errorf("clusternetworkpolicy.yaml is another kind than upstream's: run go generate ./deploy, and mend clusterpolicy.sed if it is not that; it is\n%s", text)
+		t.Errorf("%s is another kind than upstream's: run go generate ./deploy, and mend clusterpolicy.sed if it is not that; it is\n%s", file, text)
 	}
 	const approved = "api-approved.kubernetes.io" // without it, the API server takes no kind of *.k8s.io
 	if a, b := annotation(got, approved), annotation(want, approved); a != b || a == "" {

@@ -16,6 +16,7 @@ import (
 // types.
 //
 //go:generate sh -c "go tool controller-gen crd:maxDescLen=0 paths=sigs.k8s.io/network-policy-api/apis/v1alpha2 output:stdout | sed -f clusterpolicy.sed >clusternetworkpolicy.yaml"
+//go:generate sh -c "go tool controller-gen crd:maxDescLen=0 paths=sigs.k8s.io/network-policy-api/apis/v1alpha2 output:stdout | sed -f clusterpolicy-experimental.sed >clusternetworkpolicy-experimental.yaml"
 //go:generate sh -c "sed -f helm/clusterpolicy.sed clusternetworkpolicy.yaml >helm/fairlead/templates/clusternetworkpolicy.yaml"
 
 // Manifest is fairlead.yaml, for kubectl apply --server-side: the kinds of

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/network-policy-api/apis/v1alpha2"
@@ -31,7 +32,7 @@ func convertClusterPolicy(object *v1alpha2.ClusterNetworkPolicy) converted[strin
 	}
 	for i := range spec.Egress {
 		from := &spec.Egress[i]
-		rule := clusterRule{field: fmt.Sprintf("spec.egress[%d]", i), whole: true, to: model.ClusterRule{Name: intern(from.Name)}}
+		rule := clusterRule{field: fmt.Sprintf("spec.egress[%d]", i), action: from.Action, whole: true, to: model.ClusterRule{Name: intern(from.Name)}}
 		for j := range from.To {
 			r.destination(&rule, fmt.Sprintf("%s.to[%d]", rule.field, j), &from.To[j])
 		}
@@ -75,9 +76,10 @@ func (r *clusterReader) subjectOf(subject *v1alpha2.ClusterNetworkPolicySubject,
 
 // clusterRule is a rule that is being read.
 type clusterRule struct {
-	field string
-	whole bool // all of it was understood so far
-	to    model.ClusterRule
+	field  string
+	action v1alpha2.ClusterNetworkPolicyRuleAction
+	whole  bool // all of it was understood so far
+	to     model.ClusterRule
 }
 
 // unclear says that a part of a rule is not understood.
@@ -103,11 +105,11 @@ func (r *clusterReader) destination(rule *clusterRule, field string, peer *v1alp
 	}
 	switch {
 	case given != 1:
-		r.unclear(rule, field, errors.New("it has not just one of namespaces, pods and networks, and what else it may have is not understood"))
+		r.unclear(rule, field, errors.New("it has not just one of namespaces, pods, networks and domainNames, and what else it may have is not understood"))
 	case peer.Nodes != nil:
 		r.unclear(rule, field+".nodes", errors.New("nodes are of the experimental channel, and not supported; name their addresses under networks"))
 	case len(peer.DomainNames) > 0:
-		r.unclear(rule, field+".domainNames", errors.New("domain names are of the experimental channel, and not supported; name addresses under networks"))
+		r.domains(rule, field+".domainNames", peer.DomainNames)
 	case len(peer.Networks) > 0:
 		for i, text := range peer.Networks {
 			prefix, err := policyPrefix(string(text))
@@ -120,6 +122,42 @@ func (r *clusterReader) destination(rule *clusterRule, field string, peer *v1alp
 	default:
 		r.pods(rule, field, peer.Namespaces, peer.Pods)
 	}
+}
+
+// domains adds peers that are names. What they mean is known by and by, so they
+// can only accept: a rule that denies would let pass what nobody has asked for yet.
+func (r *clusterReader) domains(rule *clusterRule, field string, names []v1alpha2.DomainName) {
+	if rule.action != v1alpha2.ClusterNetworkPolicyRuleActionAccept {
+		r.unclear(rule, field, fmt.Errorf("domain names can only be accepted, and the action is %q; accept those that are allowed, and deny the networks 0.0.0.0/0 and ::/0 behind that", rule.action))
+		return
+	}
+	for i, text := range names {
+		domain, err := parseDomain(string(text))
+		if err != nil {
+			r.unclear(rule, fmt.Sprintf("%s[%d]", field, i), err)
+			continue
+		}
+		rule.to.Peers = append(rule.to.Peers, model.Peer{Domain: domain})
+	}
+}
+
+// parseDomain reads a name, or *. and a name: in lower case, without the dot at the
+// end.
+func parseDomain(text string) (string, error) {
+	domain := strings.ToLower(strings.TrimSuffix(text, "."))
+	name := strings.TrimPrefix(domain, "*.")
+	if len(name) > 253 {
+		return "", fmt.Errorf("%q is longer than 253 characters", text)
+	}
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if len(labels) < 2 || label == "" || len(label) > 63 || strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
+			return "", fmt.Errorf("%q is no domain name of two parts or more, such as www.example.com, nor *. and one", text)
+		}
+	}
+	return intern(domain), nil
 }
 
 // pods adds a peer that is all pods of some namespaces, or some of them.

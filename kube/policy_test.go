@@ -3,7 +3,9 @@ package kube
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +29,10 @@ func ruleText(r *model.PolicyRule) string {
 				text += "-" + except.String()
 			}
 			peers = append(peers, text)
+			continue
+		}
+		if p.Domain != "" {
+			peers = append(peers, p.Domain)
 			continue
 		}
 		peers = append(peers, fmt.Sprintf("{%s}/{%s}", p.Namespaces, p.Pods))
@@ -171,9 +177,15 @@ func TestConvertClusterPolicy(t *testing.T) {
 			{action: Deny, from: [{services: {}}]}, {action: Pass, from: [{services: {}}], protocols: [{tcp: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}`,
 			"Admin 1 {*}/{*}; ingress Accept " + fitsNothing + "; ingress Deny " + deniesAll + "; ingress Deny " + deniesAll + "; ingress Deny [{*}/{*}: any]",
 			[]string{"spec.ingress[0].from[1]", "spec.ingress[1].from[0]", "spec.ingress[2].from[0]"}},
-		{"peers of the experimental channel", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{nodes: {}}]}, {action: Accept, to: [{domainNames: [example.org]}]}]}`,
-			"Admin 1 {*}/{*}; egress Accept " + fitsNothing + "; egress Accept " + fitsNothing,
-			[]string{"spec.egress[0].to[0].nodes", "spec.egress[1].to[0].domainNames"}},
+		{"peers of the experimental channel", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{nodes: {}}]}, {action: Accept, to: [{domainNames: [WWW.Example.org., "*.a.b"]}, {networks: [10.0.0.0/8]}]}]}`,
+			"Admin 1 {*}/{*}; egress Accept " + fitsNothing + "; egress Accept [www.example.org *.a.b 10.0.0.0/8: any]",
+			[]string{"spec.egress[0].to[0].nodes"}},
+		{"domain names that are not accepted", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Deny, to: [{domainNames: [example.org]}]}, {action: Pass, to: [{domainNames: [example.org]}]}]}`,
+			"Admin 1 {*}/{*}; egress Deny " + deniesAll + "; egress Deny " + deniesAll,
+			[]string{"spec.egress[0].to[0].domainNames", "spec.egress[1].to[0].domainNames"}},
+		{"domain names that are none", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{domainNames: [example.org, org, "a.*.org", "*org.a", "*", "a..b", "10.0.0.0/8"]}]}]}`,
+			"Admin 1 {*}/{*}; egress Accept " + fitsNothing,
+			[]string{"spec.egress[0].to[0].domainNames[1]", "spec.egress[0].to[0].domainNames[2]", "spec.egress[0].to[0].domainNames[3]", "spec.egress[0].to[0].domainNames[4]", "spec.egress[0].to[0].domainNames[5]", "spec.egress[0].to[0].domainNames[6]"}},
 		{"no peers", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Deny, to: []}, {action: Accept}]}`,
 			"Admin 1 {*}/{*}; egress Deny " + deniesAll + "; egress Accept " + fitsNothing, []string{"spec.egress[0]", "spec.egress[1]"}},
 		{"networks that are none", `{tier: Admin, priority: 1, ` + all + `, egress: [{action: Accept, to: [{networks: [x, 10.0.0.0/8]}]}]}`,
@@ -233,7 +245,11 @@ spec:
   priority: 3
   subject: {namespaces: {matchExpressions: [{key: a, operator: NotIn, values: [b, c]}]}}
   ingress: [{action: Pass, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 1, end: 2}}}}, {destinationNamedPort: http}]}]
-  egress: [{name: x, action: Accept, to: [{networks: [10.0.0.0/8]}], protocols: [{udp: {}}, {sctp: {destinationPort: {number: 9}}}]}]
+  egress: [{name: x, action: Accept, to: [{networks: [10.0.0.0/8]}, {domainNames: [www.example.org, "*.example.org"]}], protocols: [{udp: {}}, {sctp: {destinationPort: {number: 9}}}]}]
+---
+apiVersion: fairlead.io/v1alpha1
+kind: NodeState
+resolved: [{address: 192.0.2.1, names: [www.example.org]}]
 `
 
 // TestPolicySnapshot: what a plan of policies depends on is the same after it was
@@ -278,6 +294,9 @@ func TestPolicySnapshot(t *testing.T) {
 		readPod, _ := again.Pods.Get(pod.PodKey)
 		if readPod == nil || !readPod.Equal(pod) {
 			t.Errorf("the pod is %+v, was %+v", readPod, pod)
+		}
+		if resolved, _ := again.Resolved.Get(netip.MustParseAddr("192.0.2.1")); resolved == nil || !slices.Equal(resolved.Names, []string{"www.example.org"}) {
+			t.Errorf("the address leads to %+v", resolved)
 		}
 		want, _ := snapshot.ClusterPolicies.Get("c")
 		if read, _ := again.ClusterPolicies.Get("c"); read == nil || !read.Equal(want) {

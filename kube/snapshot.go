@@ -34,8 +34,15 @@ type nodeState struct {
 	Attachments []attachmentState `json:"attachments,omitempty"`
 	Firewalls   *firewallState    `json:"firewalls,omitempty"`
 	NameServers map[string]string `json:"nameServers,omitempty"`     // by family, how the node's DNS server is: absent, well or hung; none: it was not asked
+	Resolved    []resolvedState   `json:"resolved,omitempty"`        // addresses that domain names in policies lead to
 	NoPolicies  bool              `json:"policiesUnknown,omitempty"` // they have not been read yet
 	NoNames     bool              `json:"namesUnknown,omitempty"`    // Services and endpoints of headless ones have not been read yet, or are not followed
+}
+
+// resolvedState are the names of an address.
+type resolvedState struct {
+	Address netip.Addr `json:"address"`
+	Names   []string   `json:"names"`
 }
 
 // readNameServer reads how the DNS server is in a family.
@@ -235,6 +242,9 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 		}
 		to.NameServers[family] = server
 	}
+	for _, resolved := range state.Resolved {
+		to.Resolved = to.Resolved.With(resolved.Address, &model.Resolved{Names: slices.Compact(slices.Sorted(slices.Values(resolved.Names)))})
+	}
 	for _, link := range state.Links {
 		l := model.Link(link)
 		to.Links = to.Links.With(l.Name, &l)
@@ -376,6 +386,10 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 			}
 			state.NameServers[model.Families[family].String()] = server.String()
 		}
+	}
+	for _, addr := range slices.SortedFunc(keys(snapshot.Resolved), netip.Addr.Compare) {
+		resolved, _ := snapshot.Resolved.Get(addr)
+		state.Resolved = append(state.Resolved, resolvedState{addr, resolved.Names})
 	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {
 		link, _ := snapshot.Links.Get(name)

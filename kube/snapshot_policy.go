@@ -167,10 +167,14 @@ func clusterRuleObjectOf(r *model.ClusterRule, d model.Direction) object {
 		peers = append(peers, object{"pods": object{"namespaceSelector": namespaces, "podSelector": pods}})
 	}
 	var networks []any
+	var domains []string
 	for i := range r.Peers {
-		if peer := &r.Peers[i]; peer.Block.IsValid() {
+		switch peer := &r.Peers[i]; {
+		case peer.Block.IsValid():
 			networks = append(networks, peer.Block)
-		} else {
+		case peer.Domain != "":
+			domains = append(domains, peer.Domain)
+		default:
 			pods(selectorObjectOf(peer.Namespaces), selectorObjectOf(peer.Pods))
 		}
 	}
@@ -180,11 +184,14 @@ func clusterRuleObjectOf(r *model.ClusterRule, d model.Direction) object {
 	case r.Anyone:
 		pods(object{}, object{})
 	case len(r.Peers) == 0 || !r.AnyPort && len(r.Ports) == 0:
-		networks, peers = nil, nil
+		networks, domains, peers = nil, nil, nil
 		pods(nobody(), object{})
 	}
 	if networks != nil {
 		peers = append(peers, object{"networks": networks})
+	}
+	if domains != nil {
+		peers = append(peers, object{"domainNames": domains})
 	}
 	rule[peerLists[d]] = peers
 	if ports := clusterPortObjects(r.Ports); ports != nil {

@@ -77,14 +77,24 @@ func (s *stories) startChurn(ts *testscript.TestScript, service string, pods []s
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
+	c.api = s.apiClient(ctx, ts, &c.running)
+	ts.Defer(func() { cancel(); c.running.Wait(); s.churns = nil })
+	for i := range c.pods[0] {
+		ts.Check(c.put(http.MethodPost, c.path, c.slice(i, "stream", viaPort, []int{0})))
+		ts.Check(c.put(http.MethodPost, c.path, c.slice(i, "http", 8080, []int{0})))
+	}
+	c.began = time.Now()
+	c.running.Go(func() { c.run(ctx) })
+	s.churns = c
+}
+
+// apiClient is one of the API server, by kubectl proxy, which is counted in
+// running until the context ends.
+func (s *stories) apiClient(ctx context.Context, ts *testscript.TestScript, running *sync.WaitGroup) *http.Client {
 	socket := filepath.Join(ts.MkAbs("."), "proxy")
 	proxy := s.lab.KubectlCommand(ctx, "proxy", "--unix-socket="+socket)
 	ts.Check(proxy.Start())
-	c.running.Go(func() { _ = proxy.Wait() })
-	c.api = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}}}
-	ts.Defer(func() { cancel(); c.running.Wait(); s.churns = nil })
+	running.Go(func() { _ = proxy.Wait() })
 	for began := time.Now(); ; pause(ctx, 20*time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
 			break
@@ -93,13 +103,9 @@ func (s *stories) startChurn(ts *testscript.TestScript, service string, pods []s
 			ts.Fatalf("kubectl proxy does not listen")
 		}
 	}
-	for i := range c.pods[0] {
-		ts.Check(c.put(http.MethodPost, c.path, c.slice(i, "stream", viaPort, []int{0})))
-		ts.Check(c.put(http.MethodPost, c.path, c.slice(i, "http", 8080, []int{0})))
-	}
-	c.began = time.Now()
-	c.running.Go(func() { c.run(ctx) })
-	s.churns = c
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
 }
 
 func (c *churning) run(ctx context.Context) {
@@ -154,28 +160,37 @@ func (c *churning) slice(family int, port string, number int, ready []int) map[s
 }
 
 func (c *churning) put(method, path string, object map[string]any) error {
-	text, err := json.Marshal(object)
-	if err != nil {
-		return err
+	if err := callAPI(c.api, method, path, object); err != nil {
+		return fmt.Errorf("changing endpoints: %w", err)
+	}
+	return nil
+}
+
+// callAPI has the API server do something, and returns when it has said that it
+// is done.
+func callAPI(api *http.Client, method, path string, object map[string]any) error {
+	var text []byte
+	if object != nil {
+		var err error
+		if text, err = json.Marshal(object); err != nil {
+			return err
+		}
 	}
 	request, err := http.NewRequest(method, "http://localhost"+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := c.api.Do(request)
+	response, err := api.Do(request)
 	if err != nil {
-		return fmt.Errorf("changing endpoints: %w", err)
+		return err
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode >= 300 {
 		err = fmt.Errorf("%s: %s", response.Status, answer)
 	}
-	if err != nil {
-		return fmt.Errorf("changing endpoints: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (c *churning) end(ts *testscript.TestScript) {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -18,9 +21,12 @@ const (
 	queryTime = time.Second
 	// queryPause is between two queries of one flow.
 	queryPause = 2 * time.Millisecond
+	// queryClients share a flow that has a rate: one that waits for an answer does
+	// not keep the others from asking.
+	queryClients = 4
 )
 
-const queriesUsage = "usage: queries NAME FROM DOMAIN, and then queries NAME stop [lost<=QUERIES]"
+const queriesUsage = "usage: queries NAME FROM DOMAIN [rate=QUERIES], and then queries NAME stop [lost<=QUERIES]"
 
 // queries NAME FROM DOMAIN begins to ask from a pod or a machine, and queries NAME
 // stop ends it, and fails if more was lost than it allows, or if any query failed.
@@ -35,13 +41,21 @@ func (s *stories) queries(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		s.stopTraffic(ts, args[0], allowed)
 	case len(args) == 3:
-		s.startQueries(ts, args[0], args[1], args[2])
+		s.startQueries(ts, args[0], args[1], args[2], 0)
+	case len(args) == 4 && strings.HasPrefix(args[3], "rate="):
+		rate, err := strconv.Atoi(strings.TrimPrefix(args[3], "rate="))
+		if err != nil || rate < 1 {
+			ts.Fatalf("%s is no number of queries a second; %s", args[3], queriesUsage)
+		}
+		s.startQueries(ts, args[0], args[1], args[2], rate)
 	default:
 		ts.Fatalf(queriesUsage)
 	}
 }
 
-func (s *stories) startQueries(ts *testscript.TestScript, name, from, domain string) {
+// startQueries asks as often as is answered, or, if rate is not 0, so often a
+// second by all flows together.
+func (s *stories) startQueries(ts *testscript.TestScript, name, from, domain string, rate int) {
 	if s.flowing[name] != nil {
 		ts.Fatalf("queries %s flow already", name)
 	}
@@ -55,46 +69,87 @@ func (s *stories) startQueries(ts *testscript.TestScript, name, from, domain str
 		flow.end()
 		delete(s.flowing, name)
 	})
-	for _, server := range s.lab.state.Config.Family.pickText(dnsAddress4, dnsAddress6) {
-		for _, protocol := range []string{"udp", "tcp"} {
+	servers, protocols := s.lab.state.Config.Family.pickText(dnsAddress4, dnsAddress6), []string{"udp", "tcp"}
+	for _, server := range servers {
+		for _, protocol := range protocols {
+			a := asking{netns: source, protocol: protocol, server: netip.AddrPortFrom(netip.MustParseAddr(server), 53), clients: 1}
+			if rate > 0 {
+				a.clients = queryClients
+				a.interval = time.Duration(a.clients*len(servers)*len(protocols)) * time.Second / time.Duration(rate)
+			}
 			kind := dns.TypeA
-			if strings.Contains(server, ":") {
+			if a.server.Addr().Is6() {
 				kind = dns.TypeAAAA
 			}
-			query := new(dns.Msg)
-			query.SetQuestion(dns.Fqdn(domain), kind)
-			flow.flows.Go(func() {
-				_ = within(source, func() error {
-					flow.note(askAlways(ctx, protocol, netip.AddrPortFrom(netip.MustParseAddr(server), 53), query))
-					return nil
-				})
-			})
+			a.query.SetQuestion(dns.Fqdn(domain), kind)
+			flow.flows.Go(func() { flow.note(a.always(ctx)) })
 		}
 	}
 	s.flowing[name] = flow
 }
 
-// askAlways asks one query after the other, each from a port of its own.
-func askAlways(ctx context.Context, protocol string, server netip.AddrPort, query *dns.Msg) result {
-	r := result{name: fmt.Sprintf("%s to %s", protocol, server), tcp: true}
+// asking is one flow of queries.
+type asking struct {
+	netns    *os.File
+	protocol string // udp or tcp
+	server   netip.AddrPort
+	query    dns.Msg
+	clients  int           // that ask side by side
+	interval time.Duration // from one query of a client to its next; 0: when the last is answered
+}
+
+// always asks until the context ends.
+func (a *asking) always(ctx context.Context) result {
+	all := result{name: fmt.Sprintf("%s to %s", a.protocol, a.server), tcp: true}
+	began := time.Now()
+	var mu sync.Mutex
 	var failures []string
-	for ctx.Err() == nil {
+	var running sync.WaitGroup
+	for range a.clients {
+		running.Go(func() {
+			var r result
+			var failed []string
+			err := within(a.netns, func() error {
+				r, failed = a.client(ctx)
+				return nil
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			all.sent, all.lost, all.gap = all.sent+r.sent, all.lost+r.lost, max(all.gap, r.gap)
+			all.broken = errors.Join(all.broken, r.broken, err)
+			failures = append(failures, failed...)
+		})
+	}
+	running.Wait()
+	all.detail = fmt.Sprintf(", %.0f a second", float64(all.sent)/time.Since(began).Seconds())
+	if len(failures) > 0 {
+		all.detail += fmt.Sprintf(" (%q)", failures[:min(5, len(failures))])
+	}
+	return all
+}
+
+// client asks one query after the other, each from a port of its own, and tells
+// the failures of those that it had to ask again.
+func (a *asking) client(ctx context.Context) (r result, failures []string) {
+	for next := time.Now(); ctx.Err() == nil; {
 		began := time.Now()
 		r.sent++
-		if err := askOnce(protocol, server, query); err != nil {
+		if err := askOnce(a.protocol, a.server, &a.query); err != nil {
 			r.lost++
 			failures = append(failures, fmt.Sprintf("%s: %v", began.Format("05.000"), err))
-			if again := askOnce(protocol, server, query); again != nil {
+			if again := askOnce(a.protocol, a.server, &a.query); again != nil {
 				r.broken = errors.Join(r.broken, fmt.Errorf("%s: asked twice: %w, and %w", began.Format("05.000"), err, again))
 			}
 		}
 		r.gap = max(r.gap, time.Since(began))
-		pause(ctx, queryPause)
+		if a.interval == 0 {
+			pause(ctx, queryPause)
+			continue
+		}
+		next = next.Add(a.interval)
+		pause(ctx, time.Until(next))
 	}
-	if len(failures) > 0 {
-		r.detail = fmt.Sprintf(" (%q)", failures[:min(5, len(failures))])
-	}
-	return r
+	return r, failures
 }
 
 // askOnce wants an answer that has one, in time.

@@ -70,7 +70,7 @@ func TestStories(t *testing.T) {
 				Setup: s.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
-					"traffic": s.traffic, "churn": s.churn, "queries": s.queries,
+					"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh,
 				},
 			})
 		})

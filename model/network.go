@@ -13,6 +13,7 @@ type Network struct {
 	Services   Services
 	Policy     PolicyOptions
 	DNS        DNSOptions
+	Ingress    IngressOptions
 	// Plugins are those that follow Fairlead's in the CNI chain of every node,
 	// each a JSON object with its type.
 	Plugins []string
@@ -24,6 +25,7 @@ type Network struct {
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
 	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy && n.DNS.Equal(&other.DNS) &&
+		n.Ingress == other.Ingress &&
 		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 

@@ -61,14 +61,17 @@ type PolicyRule struct {
 	Ports   []PolicyPort
 }
 
-// Peer is who is at the other end: pods, or addresses.
+// Peer is who is at the other end: pods, or addresses, or addresses that have names.
 type Peer struct {
 	// Namespaces and Pods choose pods. Of a peer that chooses pods, neither is nil:
 	// where a NetworkPolicy means its own namespace, that is by its name
-	// (kubernetes.io/metadata.name). Of a peer of addresses, both are.
+	// (kubernetes.io/metadata.name). Of all other peers, both are.
 	Namespaces, Pods *Selector
 	Block            netip.Prefix   // masked
 	Except           []netip.Prefix // within Block; masked
+	// Domain is a name of the outside, or *. and a name; see Domains. It means the
+	// addresses that a Snapshot's Resolved say, but for those of pods.
+	Domain string
 }
 
 // PolicyPort is some ports of one protocol, those of the pod that is called:
@@ -146,7 +149,7 @@ func (r *PolicyRule) Equal(other *PolicyRule) bool {
 // Equal tells whether nothing differs.
 func (p *Peer) Equal(other *Peer) bool {
 	return p.Namespaces.Equal(other.Namespaces) && p.Pods.Equal(other.Pods) &&
-		p.Block == other.Block && slices.Equal(p.Except, other.Except)
+		p.Block == other.Block && slices.Equal(p.Except, other.Except) && p.Domain == other.Domain
 }
 
 // Equal tells whether nothing differs.

@@ -1,5 +1,7 @@
 package model
 
+import "net/netip"
+
 // Snapshot is all that a plan depends on, at one moment: the cluster's objects
 // and what this node has learned of itself. It is immutable; the next one
 // shares what did not change.
@@ -26,6 +28,13 @@ type Snapshot struct {
 	// PoliciesKnown says that all policies, namespaces and pods of the cluster
 	// have been read: until then, nobody knows what is forbidden.
 	PoliciesKnown bool
+	// Resolved are the addresses that names in cluster policies lead to. Who learns
+	// of them takes them out when their time is over.
+	Resolved Map[netip.Addr, *Resolved]
+
+	// Ingresses and their classes, where requests from outside are served.
+	Ingresses      Map[IngressKey, *HTTPIngress]
+	IngressClasses Map[string, *IngressClass]
 
 	// Former is how the cluster was routed until a moment ago, and Coming how it
 	// will be in a moment; nil if it is not otherwise. See Follow.

@@ -43,9 +43,9 @@ func shoot(at netip.AddrPort, queries [][]byte, during time.Duration, rate int) 
 	began := time.Now()
 	for n := range clients {
 		running.Go(func() {
-			c, err := newClient(at, queries, n*len(queries)/clients)
+			c, err := newClient(netip.Addr{}, at, queries, n*len(queries)/clients)
 			if err == nil {
-				defer unix.Close(c.fd)
+				defer c.close()
 				if rate > 0 {
 					err = c.steady(during, time.Duration(clients)*time.Second/time.Duration(rate))
 				} else {
@@ -88,10 +88,17 @@ type client struct {
 	answers  [window][1500]byte
 }
 
-func newClient(at netip.AddrPort, queries [][]byte, from int) (*client, error) {
+// newClient is one that asks from an address, if that is valid, beginning with one
+// of the queries.
+func newClient(source netip.Addr, at netip.AddrPort, queries [][]byte, from int) (*client, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a socket: %w", err)
+	}
+	if source.IsValid() {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: source.As4()}); err != nil {
+			return nil, fmt.Errorf("bind to %s: %w", source, err)
+		}
 	}
 	timeout := unix.NsecToTimeval(int64(patience))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
@@ -108,6 +115,8 @@ func newClient(at netip.AddrPort, queries [][]byte, from int) (*client, error) {
 	}
 	return c, nil
 }
+
+func (c *client) close() { _ = unix.Close(c.fd) }
 
 // load puts the next query into a place.
 func (c *client) load(place int) unix.Iovec {
@@ -176,9 +185,9 @@ func (c *client) send(n int) error {
 
 // receive takes at least one answer, or gives up what is under way.
 func (c *client) receive(flags uintptr) error {
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&c.in[0])), window, flags, 0, 0)
-	switch errno {
-	case 0:
+	n, err := receiveMessages(c.fd, c.in[:], flags)
+	switch err {
+	case nil:
 	case unix.EINTR:
 		return nil
 	case unix.EAGAIN:
@@ -190,10 +199,10 @@ func (c *client) receive(flags uintptr) error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("receive: %w", errno)
+		return fmt.Errorf("receive: %w", err)
 	}
 	now := time.Now()
-	for i := range int(n) {
+	for i := range n {
 		place := int(c.answers[i][1])
 		if place >= window || c.sent[place].IsZero() {
 			continue
@@ -203,4 +212,13 @@ func (c *client) receive(flags uintptr) error {
 		c.sent[place] = time.Time{}
 	}
 	return nil
+}
+
+// receiveMessages is recvmmsg(2). Its errors are of type unix.Errno.
+func receiveMessages(fd int, into []datagram, flags uintptr) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&into[0])), uintptr(len(into)), flags, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }

@@ -3,14 +3,20 @@
 // for each second of CPU, latency at equal load, memory, and how long a cold start
 // takes to the first right answer.
 //
-//	go run ./bench/dns --coredns PATH
+//	go run ./bench/dns --coredns build [--dnsperf]
+//	go run ./bench/dns --fresh
+//	go run ./bench/dns --abuse [--flood 50000]
 //
-// PATH is a CoreDNS, such as the one that the lab has built
-// (~/.cache/fairlead-lab/kube-*/coredns). It wants the machine for itself; it may
-// run in a network namespace of its own (unshare -n), of which it sets lo up.
+// CoreDNS is built from its module in ./coredns, or is a program that there is
+// (--coredns PATH). With --fresh it prints how long a change of the agent's snapshot
+// takes to be answered; with --abuse, what others get while one client floods the
+// server or holds connections, and while upstreams are bad. It wants the machine for
+// itself; it may run in a network namespace of its own (unshare -n), of which it
+// sets lo up.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +24,8 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 	"time"
+
+	"github.com/fairlead-net/fairlead/lab/build"
 )
 
 // settings are what is measured.
@@ -27,6 +35,8 @@ type settings struct {
 	runs                int
 	during              time.Duration
 	rate                int // queries a second at which latency is measured
+	flood               int // queries a second of an abuser
+	dnsperf             bool
 	dir                 string
 }
 
@@ -39,7 +49,11 @@ func main() {
 
 func run() error {
 	var s settings
-	coredns := flag.String("coredns", "", "a CoreDNS to compare with; empty: none")
+	coredns := flag.String("coredns", "", "a CoreDNS to compare with; build: that of bench/dns/coredns; empty: none")
+	flag.BoolVar(&s.dnsperf, "dnsperf", false, "let dnsperf ask as fast as it can")
+	fresh := flag.Bool("fresh", false, "measure how long a change takes to be answered instead")
+	abuse := flag.Bool("abuse", false, "measure what clients get while another one, or an upstream, is bad, instead")
+	flag.IntVar(&s.flood, "flood", 50_000, "queries a second of who floods the server, of --abuse")
 	flag.IntVar(&s.services, "services", 10_000, "Services of the cluster")
 	flag.IntVar(&s.endpoints, "endpoints", 10, "endpoints of each")
 	flag.IntVar(&s.headless, "headless", 10, "of 100 Services, how many are headless")
@@ -56,18 +70,48 @@ func run() error {
 	if err := os.Chmod(dir, 0o755); err != nil { // the server is another user
 		return err
 	}
-	fairlead := filepath.Join(dir, "fairlead")
 	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", fairlead, "github.com/fairlead-net/fairlead/cmd/fairlead")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build fairlead: %w\n%s", err, out)
+	own, err := newFairlead(s)
+	if err != nil {
+		return err
 	}
-	objects := newCluster(s)
-	servers := []server{&fairleadServer{program: fairlead, objects: objects, dir: dir}}
+	up, err := newUpstream()
+	if err != nil {
+		return err
+	}
+	defer up.close()
+	own.objects.settle(up.addr)
+	switch {
+	case *fresh:
+		return measureFresh(own, s)
+	case *abuse:
+		return measureAbuse(own, up, s)
+	}
+	servers := []server{own}
+	if *coredns == "build" {
+		if *coredns, err = (build.Request{Out: os.Stderr}).CoreDNS(context.Background()); err != nil {
+			return err
+		}
+	}
 	if *coredns != "" {
-		servers = append(servers, &corednsServer{program: *coredns, objects: objects, dir: dir})
+		servers = append(servers, &corednsServer{program: *coredns, objects: own.objects, dir: dir})
 	}
+	return compare(servers, own.objects, s)
+}
+
+// newFairlead builds the server of this checkout.
+func newFairlead(s settings) (*fairleadServer, error) {
+	program := filepath.Join(s.dir, "fairlead")
+	compile := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/fairlead-net/fairlead/cmd/fairlead")
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := compile.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build fairlead: %w\n%s", err, out)
+	}
+	return &fairleadServer{program: program, objects: newCluster(s), dir: s.dir}, nil
+}
+
+// compare prints what each server does with each mix.
+func compare(servers []server, objects *cluster, s settings) error {
 	fmt.Printf("%d Services, %d endpoints each, %d %% headless; medians of %d runs\n\n", s.services, s.endpoints, s.headless, s.runs)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "server\tmix\tqueries/s\tqueries/CPU s\tlost\tp50 at rate\tp99 at rate\tresident\tpeak\tcold start")

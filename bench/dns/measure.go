@@ -44,7 +44,15 @@ func measure(of server, objects *cluster, s settings) (map[string]figures, error
 		if err != nil {
 			return nil, err
 		}
-		fast, err := shoot(at, mix.queries, s.during, 0)
+		var fast outcome
+		if s.dnsperf {
+			var file string
+			if file, err = mix.file(s.dir); err == nil {
+				fast, err = dnsperf(at, file, s.during)
+			}
+		} else {
+			fast, err = shoot(at, mix.queries, s.during, 0)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -3,10 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 
-	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +20,7 @@ type cluster struct {
 	settings
 	snapshot *model.Snapshot
 	lists    map[string][]byte // by path, as the API server answers
+	upstream netip.AddrPort
 }
 
 func (c *cluster) isHeadless(i int) bool { return i%100 < c.headless }
@@ -121,50 +120,4 @@ func (c *cluster) objects(i int) (corev1.Service, discoveryv1.EndpointSlice) {
 		slice.Endpoints = append(slice.Endpoints, endpoint)
 	}
 	return service, slice
-}
-
-// mix is what is asked.
-type mix struct {
-	name    string
-	queries [][]byte
-}
-
-// mixes are those of kubernetes/perf-tests: names of Services, and with them what
-// a search path adds, and other types.
-func (c *cluster) mixes() []mix {
-	random := rand.New(rand.NewPCG(1, 2))
-	ask := func(name string, kind uint16) []byte {
-		query := new(dns.Msg).SetQuestion(name, kind)
-		query.Id = 0
-		query.SetEdns0(1232, false)
-		raw, err := query.Pack()
-		if err != nil {
-			panic(err) // our own names
-		}
-		return raw
-	}
-	services, all := mix{name: "services"}, mix{name: "all"}
-	for n := range 20_000 {
-		i := random.IntN(c.services)
-		namespace, name := key(i)
-		full := name + "." + namespace + ".svc.cluster.local."
-		services.queries = append(services.queries, ask(full, dns.TypeA))
-		switch {
-		case n%20 < 9:
-			all.queries = append(all.queries, ask(full, dns.TypeA))
-		case n%20 < 13:
-			all.queries = append(all.queries, ask(full, dns.TypeAAAA))
-		case n%20 < 17:
-			all.queries = append(all.queries, ask(fmt.Sprintf("name-%d.namespace-7.svc.cluster.local.", n), dns.TypeA))
-		case n%20 < 19:
-			all.queries = append(all.queries, ask("_http._tcp."+full, dns.TypeSRV))
-		default:
-			reverse, _ := dns.ReverseAddr(clusterIP(i).String())
-			if c.isHeadless(i) {
-				reverse, _ = dns.ReverseAddr(podIP(i, 0).String())
-			}
-			all.queries = append(all.queries, ask(reverse, dns.TypePTR))
-		}
-	}
-	return []mix{services, all}
 }

@@ -101,17 +101,19 @@ func (p *process) memory() (resident, peak float64, err error) {
 type fairleadServer struct {
 	program, dir string
 	objects      *cluster
+	feed         *model.Feed // of the last start
 }
+
+// healthAddress is where it serves metrics.
+const healthAddress = "127.0.0.1:19814"
 
 func (*fairleadServer) name() string { return "fairlead" }
 
 func (f *fairleadServer) start(at netip.AddrPort) (*process, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	from := &model.Feed{}
-	from.Edit(func(s *model.Snapshot) {
-		*s = model.Snapshot{Network: f.objects.snapshot.Network, NamesKnown: true, Services: f.objects.snapshot.Services, Names: f.objects.snapshot.Names, Hosts: f.objects.snapshot.Hosts}
-	})
-	sender := &feed.Sender{Feed: from, Dir: filepath.Join(f.dir, "socket"), User: 65532, Log: slog.New(slog.DiscardHandler)}
+	f.feed = &model.Feed{}
+	f.feed.Edit(func(s *model.Snapshot) { *s = *f.objects.snapshot })
+	sender := &feed.Sender{Feed: f.feed, Dir: filepath.Join(f.dir, "socket"), User: 65532, Log: slog.New(slog.DiscardHandler)}
 	sender.Serve(feed.Serving{Listen: []netip.AddrPort{at}, Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	ended := make(chan struct{})
 	go func() {
@@ -119,7 +121,7 @@ func (f *fairleadServer) start(at netip.AddrPort) (*process, error) {
 		_ = sender.Run(ctx)
 	}()
 	return launch(filepath.Join(f.dir, "fairlead.log"), func() { cancel(); <-ended }, f.program, "dns",
-		"--socket", filepath.Join(f.dir, "socket", feed.Socket), "--state-dir", "", "--health-address", "127.0.0.1:19814")
+		"--socket", filepath.Join(f.dir, "socket", feed.Socket), "--state-dir", "", "--health-address", healthAddress)
 }
 
 // corednsServer watches an API server.
@@ -146,6 +148,7 @@ const corefile = `.:%d {
         disable denial cluster.local
     }
     loadbalance
+    forward . %s
 }
 `
 
@@ -157,7 +160,7 @@ func (c *corednsServer) start(at netip.AddrPort) (*process, error) {
 	api := &http.Server{Handler: http.HandlerFunc(c.serve), ReadHeaderTimeout: time.Minute}
 	go func() { _ = api.Serve(listener) }()
 	file := filepath.Join(c.dir, "Corefile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, corefile, at.Port(), listener.Addr()), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, corefile, at.Port(), listener.Addr(), c.objects.upstream), 0o600); err != nil {
 		return nil, err
 	}
 	return launch(filepath.Join(c.dir, "coredns.log"), func() { _ = api.Close() }, c.program, "-conf", file)

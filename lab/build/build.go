@@ -223,7 +223,8 @@ func (r Request) kube(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-// kubeKey is a hash of all that decides what lab/kube builds.
+// kubeKey is a hash of all that decides what is built of a module that the lab
+// builds for itself, such as lab/kube.
 func kubeKey(ctx context.Context, module string) (string, error) {
 	command := exec.CommandContext(ctx, "go", "env", "GOVERSION", "GOOS", "GOARCH")
 	command.Dir = module

@@ -8,7 +8,6 @@ import (
 	"runtime"
 
 	"github.com/fairlead-net/fairlead/lab"
-	"github.com/fairlead-net/fairlead/lab/build"
 	"github.com/fairlead-net/fairlead/lab/image"
 )
 
@@ -17,13 +16,14 @@ const (
 	nginxImage      = "registry.k8s.io/e2e-test-images/nginx:1.15-4"
 	outOfOrderImage = "registry.k8s.io/e2e-test-images/regression-issue-74839:1.4"
 	iptablesImage   = "registry.k8s.io/build-image/distroless-iptables:v0.9.6"
+	glibcImage      = "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0"
 )
 
 // tools are Debian's programs of which upstream's agnhost has a build, too.
 // Busybox has most of them, but with other options, and those of it that look
 // up names do not work beside a C library: it is linked statically.
 var tools = []string{
-	"/bin/bash", "/bin/dash", "/usr/bin/curl", "/usr/bin/dig", "/usr/bin/nslookup", "/usr/bin/ss",
+	"/bin/bash", "/bin/dash", "/usr/bin/curl", "/usr/bin/dig", "/usr/bin/getent", "/usr/bin/nslookup", "/usr/bin/ss",
 	"/usr/bin/wget", "/usr/sbin/conntrack", "/usr/sbin/ip", netcat,
 }
 
@@ -44,7 +44,7 @@ func toolLayer() (image.Layer, error) {
 }
 
 // images describes the images, under the names that upstream's tests use.
-func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer) ([]image.Image, error) {
+func images(ctx context.Context, l *lab.Lab, s suite) ([]image.Image, error) {
 	shell, err := lab.Shell(ctx)
 	if err != nil {
 		return nil, err
@@ -52,18 +52,21 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer)
 	agnhost := image.Layer{
 		{Path: "/agnhost", Source: filepath.Join(l.Binaries(), "agnhost")},
 		{Path: "/agnhost-2", Link: "agnhost"},
-		{Path: "/localhost.crt", Source: tests.Certificate, Mode: 0o644},
-		{Path: "/localhost.key", Source: tests.Key, Mode: 0o644},
+		{Path: "/coredns", Source: s.coredns}, // upstream's has one, too
+		{Path: "/localhost.crt", Source: s.Certificate, Mode: 0o644},
+		{Path: "/localhost.key", Source: s.Key, Mode: 0o644},
 		{Path: "/uploads", Mode: os.ModeDir | 0o755},
 	}
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	list := []image.Image{
-		{Name: lab.AgnhostImage, Layers: []image.Layer{shell, tools, agnhost}, Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path},
+		{Name: lab.AgnhostImage, Layers: []image.Layer{shell, s.tools, agnhost}, Entrypoint: []string{"/agnhost"}, Command: []string{"pause"}, Env: path},
 		// Asked for a page or not at all: any web server on port 80 will do.
-		{Name: nginxImage, Layers: []image.Layer{shell, tools, agnhost}, Command: []string{"/agnhost", "netexec", "--http-port=80", "--udp-port=-1"}, Env: path},
-		{Name: outOfOrderImage, Layers: []image.Layer{{{Path: "/regression-issue-74839", Source: tests.OutOfOrder}}}, Entrypoint: []string{"/regression-issue-74839"}},
+		{Name: nginxImage, Layers: []image.Layer{shell, s.tools, agnhost}, Command: []string{"/agnhost", "netexec", "--http-port=80", "--udp-port=-1"}, Env: path},
+		{Name: outOfOrderImage, Layers: []image.Layer{{{Path: "/regression-issue-74839", Source: s.OutOfOrder}}}, Entrypoint: []string{"/regression-issue-74839"}},
+		// Another resolver library than that of upstream's agnhost. Here both have Debian's.
+		{Name: glibcImage, Layers: []image.Layer{shell, s.tools}, Env: path},
 		// Used for its conntrack.
-		{Name: iptablesImage, Layers: []image.Layer{shell, tools}, Env: path},
+		{Name: iptablesImage, Layers: []image.Layer{shell, s.tools}, Env: path},
 	}
 	for i := range list {
 		list[i].Architecture = runtime.GOARCH
@@ -72,8 +75,8 @@ func images(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer)
 }
 
 // loadImages writes the images and loads them into all nodes of the lab.
-func loadImages(ctx context.Context, l *lab.Lab, tests build.E2E, tools image.Layer) error {
-	list, err := images(ctx, l, tests, tools)
+func loadImages(ctx context.Context, l *lab.Lab, s suite) error {
+	list, err := images(ctx, l, s)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ func main() {
 	// the specs takes for a fault (of the health check node port).
 	flag.IntVar(&o.config.Segments, "segments", 1, "L2 networks that the nodes are spread over")
 	flag.IntVar(&o.config.Zones, "zones", 3, "zones of the lab")
+	flag.StringVar(&o.config.DNS, "dns", "fairlead", "cluster DNS of the lab: fairlead or coredns")
 	flag.StringVar(&o.only, "only", "", "run only those chosen specs whose names match this regular expression")
 	flag.StringVar(&o.out, "out", "bin/e2e", "directory for report.json, junit.xml and e2e.log")
 	flag.IntVar(&o.procs, "procs", 2, "specs that run at a time")
@@ -90,6 +91,9 @@ func run(ctx context.Context, o options) error {
 	if s.tools, err = toolLayer(); err != nil { // before anything is started
 		return err
 	}
+	if s.coredns, err = (build.Request{Out: os.Stdout}).CoreDNS(ctx); err != nil {
+		return err
+	}
 	l, mine, err := open(ctx, o.config)
 	if err != nil {
 		return err
@@ -117,7 +121,7 @@ func open(ctx context.Context, config lab.Config) (l *lab.Lab, mine bool, err er
 
 // judge runs the chosen specs in the lab and tells what became of them.
 func judge(ctx context.Context, l *lab.Lab, s suite, chosen choice, only *regexp.Regexp, procs int) (outcome, error) {
-	if err := loadImages(ctx, l, s.E2E, s.tools); err != nil {
+	if err := loadImages(ctx, l, s); err != nil {
 		return outcome{}, err
 	}
 	if err := routePods(ctx, l); err != nil {

@@ -60,7 +60,7 @@ func tally(chosen choice, only *regexp.Regexp, reports []report) outcome {
 // subject is what a name says first, after the group: [sig-network] Services …
 func subject(name string) string {
 	rest := strings.TrimPrefix(name, "[sig-network] ")
-	for _, long := range []string{"Networking Granular Checks: Services", "Networking Granular Checks: Pods"} {
+	for _, long := range []string{"Networking Granular Checks: Services", "Networking Granular Checks: Pods", "DNS HostNetwork", "[Feature:PerformanceDNS]"} {
 		if strings.HasPrefix(rest, long) {
 			return long
 		}

@@ -24,8 +24,9 @@ import (
 // suite is upstream's tests, built.
 type suite struct {
 	build.E2E
-	tools image.Layer // for its images
-	out   string      // directory of the reports
+	tools   image.Layer // for its images
+	coredns string      // path of a CoreDNS that knows the plugin hosts, for its images
+	out     string      // directory of the reports
 }
 
 // report is what Ginkgo writes of one spec.

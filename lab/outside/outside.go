@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -14,7 +15,9 @@ import (
 )
 
 // Zone is the only domain that there is outside of a lab. Any name of one label
-// below it is that of the machine internet.
+// below it is that of the machine internet, but for these: four20 has the one address
+// that ends in 20 instead, in decimal, and six20 that of IPv6; alias-NAME stands for
+// NAME.
 const Zone = "example.com."
 
 // ttl of all records, in seconds.
@@ -56,7 +59,7 @@ func answer(query *dns.Msg, own []netip.Addr) *dns.Msg {
 	case !exists && name != Zone:
 		message.Rcode = dns.RcodeNameError
 	case exists:
-		message.Answer = addresses(question, own)
+		message.Answer = records(question, label, own)
 	}
 	if len(message.Answer) == 0 {
 		message.Ns = []dns.RR{&dns.SOA{
@@ -65,6 +68,33 @@ func answer(query *dns.Msg, own []netip.Addr) *dns.Msg {
 		}}
 	}
 	return message
+}
+
+// records are those of a label, at the end of which there are addresses.
+func records(question dns.Question, label string, own []netip.Addr) (all []dns.RR) {
+	if to, ok := strings.CutPrefix(label, "alias-"); ok {
+		head := dns.RR_Header{Name: question.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttl}
+		all = append(all, &dns.CNAME{Hdr: head, Target: to + "." + Zone})
+		question.Name = to + "." + Zone
+		return append(all, records(question, to, own)...)
+	}
+	for prefix, is4 := range map[string]bool{"four": true, "six": false} {
+		number, ok := strings.CutPrefix(label, prefix)
+		last, err := strconv.ParseUint(number, 10, 8)
+		if !ok || err != nil {
+			continue
+		}
+		var some []netip.Addr
+		for _, addr := range own {
+			if bytes := addr.AsSlice(); addr.Is4() == is4 {
+				bytes[len(bytes)-1] = byte(last)
+				addr, _ = netip.AddrFromSlice(bytes)
+				some = append(some, addr)
+			}
+		}
+		own = some
+	}
+	return addresses(question, own)
 }
 
 func addresses(question dns.Question, own []netip.Addr) (all []dns.RR) {

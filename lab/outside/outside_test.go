@@ -18,6 +18,10 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"www.example.com.", dns.TypeA, dns.RcodeSuccess, 1, false},
 		{"WWW.Example.Com.", dns.TypeAAAA, dns.RcodeSuccess, 1, false},
+		{"four20.example.com.", dns.TypeA, dns.RcodeSuccess, 1, false},
+		{"four20.example.com.", dns.TypeAAAA, dns.RcodeSuccess, 0, true},
+		{"six20.example.com.", dns.TypeAAAA, dns.RcodeSuccess, 1, false},
+		{"alias-alias-four20.example.com.", dns.TypeA, dns.RcodeSuccess, 3, false},
 		{"www.example.com.", dns.TypeTXT, dns.RcodeSuccess, 0, true},
 		{"example.com.", dns.TypeA, dns.RcodeSuccess, 0, true},
 		{"a.b.example.com.", dns.TypeA, dns.RcodeNameError, 0, true},

@@ -40,7 +40,7 @@ type Server struct {
 	retry time.Duration // pause before it listens again; 0: retryTime
 }
 
-const retryTime = 5 * time.Second
+const retryTime = time.Second
 
 // Run serves until the context ends, and then returns nil.
 func (s *Server) Run(ctx context.Context) error {

@@ -17,8 +17,9 @@ const (
 
 // Query is a connection that somebody asks about.
 type Query struct {
-	From, To  string // a pod, a node, an address; To: a Service, too
-	Namespace string // of what is named without
+	From, To  string       // a pod, a node, an address; To: a Service, or domain/NAME of the outside, too
+	Addresses []netip.Addr // that the name of To leads to
+	Namespace string       // of what is named without
 	Port      Port
 }
 
@@ -75,7 +76,7 @@ type way struct {
 // Explain says whether policies allow a connection, and by which rules. An
 // Untold is what the user has to mend.
 func Explain(snapshot *model.Snapshot, q Query) (*Explanation, error) {
-	f := finder{snapshot, q.Namespace}
+	f := &finder{snapshot, q.Namespace}
 	if s, _, err := f.service(q.From); err != nil || s != nil {
 		return nil, &Untold{fmt.Sprintf("--from %s is a Service: it sends nothing", q.From), "name the pod that sends"}
 	}
@@ -92,7 +93,8 @@ func Explain(snapshot *model.Snapshot, q Query) (*Explanation, error) {
 	if service != nil {
 		e.To = End{Kind: OfService, Name: service.String(), Addresses: addresses}
 		ways, err = f.served(e, service, q.Port)
-	} else if e.To, err = f.find(q.To); err == nil {
+	} else if e.To, err = f.end(&q); err == nil {
+		snapshot = f.Snapshot
 		ways, err = direct(from, e.To, q.Port)
 	}
 	if err != nil {
@@ -123,6 +125,7 @@ func Explain(snapshot *model.Snapshot, q Query) (*Explanation, error) {
 		}
 		e.Connections = append(e.Connections, c)
 	}
+	e.Notes = append(e.Notes, e.namedElsewhere(snapshot)...)
 	return e, nil
 }
 

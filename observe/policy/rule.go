@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -112,6 +113,10 @@ func (a asked) fits(p *model.Peer) bool {
 		return fits
 	}
 	pod := a.peer.pod
+	if p.Domain != "" {
+		resolved, ok := a.snapshot.Resolved.Get(a.peer.addr)
+		return ok && pod == nil && slices.ContainsFunc(resolved.Names, func(name string) bool { return model.FitsDomain(p.Domain, name) })
+	}
 	return pod != nil && p.Namespaces.Matches(labelsOf(a.snapshot, pod.Namespace)) && p.Pods.Matches(pod.Labels)
 }
 
@@ -170,6 +175,9 @@ func peerText(p *model.Peer) string {
 			text += [...]string{" except ", ", "}[min(i, 1)] + except.String()
 		}
 		return text
+	}
+	if p.Domain != "" {
+		return p.Domain
 	}
 	pods := "all pods"
 	if len(p.Pods.Requirements) > 0 {

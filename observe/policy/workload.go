@@ -111,6 +111,7 @@ func (m mentions) key(pod *model.Pod) string {
 
 // surveyOf looks at all pods. The snapshots differ only in policies.
 func surveyOf(snapshots ...*model.Snapshot) (*survey, error) {
+	snapshots, domains := withStandIns(snapshots)
 	m, likes := mentionsOf(snapshots), map[string]*model.Pod{}
 	var pods, planned []*model.Pod
 	for _, pod := range snapshots[0].Pods.All() {
@@ -139,6 +140,7 @@ func surveyOf(snapshots ...*model.Snapshot) (*survey, error) {
 	}
 	slices.SortFunc(s.workloads, func(a, b *Workload) int { return strings.Compare(a.Name, b.Name) })
 	s.addNameserver()
+	s.addDomains(domains)
 	s.addRanges()
 	return s, nil
 }

@@ -24,10 +24,13 @@ type state struct {
 	users      model.Map[string, int] // of peers: how many sides of profiles
 	matcher    *matcher               // of peers
 	blocks     *blocks                // of peers
+	domains    *domains               // of peers
 	groups     model.Map[Group, *group]
 	nameserver *nameserver // nil: none
 	rowUsers   model.Map[Row, int]
-	ties       []model.Problem
+	ties       []model.Problem // of policies by themselves
+	unheard    bool            // no DNS server of this node answers
+	zone       string          // of the cluster's names
 	suspects   []suspect
 	problems   []model.Problem
 }
@@ -69,6 +72,7 @@ type computation struct {
 
 	matcher *matcher
 	blocks  *blocks
+	domains *domains
 	signer  *search // of matcher
 
 	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
@@ -90,12 +94,13 @@ func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.
 	}
 	idle := snapshot.Policies.Len() == 0 && snapshot.ClusterPolicies.Len() == 0
 	if prev == nil || prev.from == nil || prev.idle != idle {
-		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil)}}
+		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil), domains: newDomains(nil)}}
 	}
 	c := newComputation(prev, snapshot, node)
 	c.findHere()
 	c.findPods()
 	c.findNameserver()
+	c.findResolved()
 	c.findNamespaces()
 	c.findPolicies()
 	c.planSubjects()
@@ -116,7 +121,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 		subjects: draftOf(b.subjects), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
 		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), rowUsers: countOf(b.rowUsers),
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
-		matcher: b.matcher, blocks: b.blocks,
+		matcher: b.matcher, blocks: b.blocks, domains: b.domains,
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
 		grown: map[Group]int{}, formed: map[Group]group{}, made: map[Row]*Ports{}, said: map[said]Row{},
 	}
@@ -126,13 +131,14 @@ func (c *computation) done() *Plan {
 	from := &model.Snapshot{
 		Pods: c.snapshot.Pods, Attachments: c.snapshot.Attachments, Namespaces: c.snapshot.Namespaces,
 		Policies: c.snapshot.Policies, ClusterPolicies: c.snapshot.ClusterPolicies,
-		Slices: c.snapshot.Slices, // of which those of nameserver are
+		Slices:   c.snapshot.Slices, // of which those of nameserver are
+		Resolved: c.snapshot.Resolved,
 	}
 	return &Plan{
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(), Queries: c.queries,
 		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
-			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, nameserver: c.nameserver,
+			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
 			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
 			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
 			peers: c.peers.done(), users: c.users.done(), groups: c.groups.done(), rowUsers: c.rowUsers.done(),

@@ -13,6 +13,7 @@ import (
 func (c *computation) planPeers() {
 	changed, choose, ported := newMatcher(), false, false
 	var come, gone []*peers // of those with blocks
+	var named []*peers
 	for name := range c.users.changed() {
 		n, _ := c.users.get(name)
 		p, had := c.peers.base.Get(name)
@@ -28,6 +29,9 @@ func (c *computation) planPeers() {
 			to = &come
 		}
 		changed.add(p)
+		if p.domain != "" {
+			named = append(named, p)
+		}
 		choose = choose || p.pods != nil || p.anyone
 		if len(p.blocks) > 0 {
 			*to = append(*to, p)
@@ -42,6 +46,9 @@ func (c *computation) planPeers() {
 		if c.owners.base.Len() > 0 {
 			c.touchChosen(changed)
 		}
+	}
+	if len(named) > 0 {
+		c.planDomains(named)
 	}
 	if len(come)+len(gone) > 0 {
 		c.planBlocks(come, gone, ported)
@@ -225,6 +232,10 @@ func (c *computation) planGroups() {
 			if of.shifts = c.nameserver.shiftsOf(pod); of.shifts != nil {
 				next = Group(brief(fmt.Sprintf("%s (%s)", groupOf(of.members), of.shifts)))
 			}
+		} else if resolved, ok := c.snapshot.Resolved.Get(addr); ok {
+			if of.members = namedMembers(c.blocks, c.domains, resolved, addr); of.members != nil {
+				next = groupOf(of.members)
+			}
 		}
 		old, _ := c.pods.base.Get(addr)
 		switch {
@@ -272,7 +283,8 @@ func sign(b *blocks, by *search, pod *model.Pod, addr netip.Addr) (members []mem
 // membersOf are what a pod that calls itself is a member of.
 func (c *computation) membersOf(pod *model.Pod, addr netip.Addr) []member {
 	if !isPeer(pod) {
-		return bareMembers(c.blocks.of(addr))
+		resolved, _ := c.snapshot.Resolved.Get(addr)
+		return unownedMembers(c.blocks, c.domains, resolved, addr)
 	}
 	members, _ := sign(c.blocks, c.signer, pod, addr)
 	return members

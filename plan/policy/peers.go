@@ -17,6 +17,7 @@ type peers struct {
 	anyone bool   // who has one of the ports that are named
 	pods   *choice
 	blocks []block
+	domain string     // a name, or a pattern of names
 	names  []portName // of ports, of rules of egress: they are the peers'
 }
 
@@ -45,8 +46,8 @@ func (n portName) String() string { return n.name + "/" + n.protocol.String() }
 // namespaceName is the label that the API server gives each namespace.
 const namespaceName = "kubernetes.io/metadata.name"
 
-// peersOf are those of a rule: one for each choice of pods, which many rules
-// may have in common, and one for all blocks, of which there may be thousands.
+// peersOf are those of a rule: one for each choice of pods and each name, which
+// many rules may have in common, and one for all blocks, of which there may be thousands.
 // There are none if nobody has to be told apart: everyone fits, or nobody.
 func peersOf(rule *model.PolicyRule, d model.Direction) (all []*peers) {
 	var names []portName
@@ -75,6 +76,8 @@ func peersOf(rule *model.PolicyRule, d model.Direction) (all []*peers) {
 			b := block{peer.Block, slices.SortedFunc(slices.Values(peer.Except), netip.Prefix.Compare)}
 			blocks.blocks = append(blocks.blocks, b)
 			texts = append(texts, b.String())
+		case peer.Domain != "":
+			add(&peers{domain: peer.Domain}, peer.Domain)
 		case peer.Namespaces != nil && peer.Pods != nil && possible(peer.Namespaces) && possible(peer.Pods):
 			c := choice{selector{peer.Namespaces.String(), peer.Namespaces}, selector{peer.Pods.String(), peer.Pods}}
 			add(&peers{pods: &c}, c.String())

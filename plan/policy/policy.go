@@ -23,9 +23,9 @@ import (
 
 // Plan says what the pods of one node may send and receive. It is immutable.
 type Plan struct {
-	// Groups are in which group an address is: first of pods, and of other
-	// addresses by ranges, no two of which overlap. Who is in neither is of the
-	// group Others.
+	// Groups are in which group an address is: first of pods, and of addresses that
+	// policies name, and of others by ranges, no two of which overlap. Who is in
+	// neither is of the group Others.
 	Pods   model.Map[netip.Addr, Group]
 	Ranges model.Map[netip.Prefix, Group]
 	// Cells are what pods of this node that some policy restricts say to a group.

@@ -20,11 +20,13 @@ type suspect struct {
 // node. It does so anew when profiles changed, or pods that a suspect selects.
 func (c *computation) planProblems(next *Plan) {
 	next.ties, next.suspects, next.problems = c.before.ties, c.before.suspects, c.before.problems
-	changed := len(c.profiles.set)+len(c.profiles.gone) > 0
+	next.unheard, next.zone = c.unheard(), c.zone()
+	changed := len(c.profiles.set)+len(c.profiles.gone) > 0 || next.unheard != c.before.unheard || next.zone != c.before.zone
 	if changed {
 		next.ties, next.suspects = nil, nil
 		for _, p := range next.profiles.All() {
 			next.ties = append(next.ties, p.ties()...)
+			next.ties = append(next.ties, p.nameless(next.unheard, next.zone)...)
 			next.suspects = append(next.suspects, p.suspects()...)
 		}
 	}

@@ -98,7 +98,8 @@ func (p *Plan) membersAt(pod *model.Pod, at, peer netip.Addr) []member {
 		owner, owned = pod, isPeer(pod)
 	}
 	if !owned {
-		return bareMembers(p.blocks.of(peer))
+		resolved, _ := p.from.Resolved.Get(peer)
+		return unownedMembers(p.blocks, p.domains, resolved, peer)
 	}
 	search := p.matcher.search(func(namespace string) model.Labels { return labelsOf(p.from, namespace) })
 	members, _ := sign(p.blocks, search, owner, peer)

@@ -43,6 +43,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 		}
 		a.counts.completed.Add(1)
 		a.completed = true
+		a.abroad = true
 		a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 		if !a.r.splice(answer) {
 			a.r.fail(serverFailure)

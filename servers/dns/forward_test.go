@@ -172,8 +172,9 @@ example.org. 30 IN SOA ns.example.org. h.example.org. 1 2 3 4 5`
 func TestPending(t *testing.T) {
 	var p pending
 	greedy, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	now := time.Now()
 	enter := func(client netip.Addr) (n int) {
-		for p.enter(client) {
+		for p.enter(client, now) {
 			n++
 		}
 		return n
@@ -195,13 +196,52 @@ func TestPending(t *testing.T) {
 	if p.all != maxPending {
 		t.Errorf("%d under way, want %d", p.all, maxPending)
 	}
-	for client, n := range p.by {
-		for range n {
+	for client, of := range p.by {
+		for range of.under {
 			p.leave(client)
 		}
 	}
-	if p.all != 0 || len(p.by) != 0 {
-		t.Errorf("%d are left, of %d clients", p.all, len(p.by))
+	if p.all != 0 {
+		t.Errorf("%d are left", p.all)
+	}
+}
+
+// TestRate: who asks for more than its rate is turned down, also if all of it is
+// answered at once, and others are not.
+func TestRate(t *testing.T) {
+	var p pending
+	greedy, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	ask := func(client netip.Addr, at time.Time, times int) (n int) {
+		for range times {
+			if p.enter(client, at) {
+				p.leave(client)
+				n++
+			}
+		}
+		return n
+	}
+	now := time.Now()
+	if n := ask(greedy, now, 10*clientBurst); n != clientBurst {
+		t.Errorf("%d at once, want %d", n, clientBurst)
+	}
+	if n := ask(other, now, 100); n != 100 {
+		t.Errorf("%d of 100 of another", n)
+	}
+	if n := ask(greedy, now.Add(100*time.Millisecond), 10*clientBurst); n != clientRate/10 {
+		t.Errorf("%d after a tenth of a second, want %d", n, clientRate/10)
+	}
+	// After a rest a share is as new, and need not be kept.
+	later := now.Add(time.Minute)
+	for i := range manyShares {
+		ask(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), later, 1)
+	}
+	ask(other, later.Add(time.Minute), 1)
+	ask(netip.MustParseAddr("10.0.0.3"), later.Add(time.Minute), 1)
+	if len(p.by) > 2 {
+		t.Errorf("%d shares are kept", len(p.by))
+	}
+	if n := ask(greedy, later.Add(time.Minute), 10*clientBurst); n != clientBurst {
+		t.Errorf("%d at once after a rest, want %d", n, clientBurst)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // message writes the answer to a message into a buffer. It returns nil if there
 // is none: for ever, or, if waits is set, until somebody was asked.
 func (a *answering) message(served *Served, message []byte, from asker, into []byte) []byte {
-	a.waits = false
+	a.waits, a.abroad = false, false
 	fate, code := a.q.read(message)
 	if fate == ignore {
 		a.counts.ignored.Add(1)
@@ -32,7 +32,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	a.r.begin(a.q, into, limit)
 	if fate == refuse {
 		a.class, a.r.rcode = ofOutside, code
-	} else if !a.resolve() {
+	} else if !a.resolve() || a.held() {
 		a.waits = true
 		return nil
 	}
@@ -46,26 +46,16 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 const askTime = 6 * time.Second
 
 // slow answers a message for which others have to be asked, in a goroutine that
-// is counted in running. If too much is under way already, it is answered at
-// once, with SERVFAIL. It keeps the message.
+// is counted in running. The client has entered pending. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
-	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: rand.Uint32() | 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: rand.Uint32() | 1, gate: s.gate}
 	served, began := s.served.Load(), time.Now()
-	if !s.pending.enter(from.addr) {
-		answer.outside = nobody{}
-		reply := answer.message(served, message, from, nil)
-		answer.client.Refused.Add(1)
-		send(reply)
-		served.Log.take(&answer, began, &Source{By: ByServer})
-		s.watched.see(&answer, began)
-		return
-	}
 	running.Go(func() {
 		defer s.pending.leave(from.addr)
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 		source := served.Log.source()
-		answer.outside = crediting{inquiry{s.forward, ctx}, source}
+		answer.outside, answer.wait = crediting{inquiry{s.forward, ctx}, source}, ctx
 		if reply := answer.message(served, message, from, nil); reply != nil {
 			send(reply)
 			s.counts.took(answer.class, 1, time.Since(began))
@@ -74,11 +64,6 @@ func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []by
 		}
 	})
 }
-
-// nobody is asked.
-type nobody struct{}
-
-func (nobody) find(_ Question, into []byte) ([]byte, found) { return into, failed }
 
 func cloneName(name dns.Name) dns.Name { return dns.Name(strings.Clone(string(name))) }
 

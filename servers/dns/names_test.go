@@ -11,7 +11,7 @@ import (
 // TestWatchNames: names that are asked for most are found among any number of
 // others, in bounded memory, by who watches.
 func TestWatchNames(t *testing.T) {
-	s := New(nil, nil)
+	s := New(nil, nil, nil)
 	a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: nobody{}, random: 1}
 	served, now := servedNow(t), time.Unix(100, 0)
 	ask := func(name string, kind uint16) {

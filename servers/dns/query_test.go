@@ -129,7 +129,7 @@ func TestLetters(t *testing.T) {
 // is no such name of.
 func TestNoAllocation(t *testing.T) {
 	served := servedNow(t)
-	l := newLoop(New(nil, nil), nil)
+	l := newLoop(New(nil, nil, nil), nil)
 	from := netip.MustParseAddr("127.0.0.1")
 	for _, test := range []struct {
 		name string

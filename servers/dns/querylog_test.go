@@ -28,7 +28,7 @@ func (f attributing) Answer(ctx context.Context, q Question, into []byte) ([]byt
 // TestQueryLog: a line has who asked for what, by which way, who answered and what;
 // what could not be a line is counted.
 func TestQueryLog(t *testing.T) {
-	s := New(attributing{&world{t: t, records: "www.example.org. 60 IN A 192.0.2.1"}}, nil)
+	s := New(attributing{&world{t: t, records: "www.example.org. 60 IN A 192.0.2.1"}}, nil, nil)
 	pod := netip.MustParseAddr("10.244.1.7")
 	log := NewQueryLog()
 	served := servedNow(t)
@@ -47,6 +47,7 @@ func TestQueryLog(t *testing.T) {
 	fast(asker{addr: pod}, "web.default.svc.cluster.local.", dns.TypeA)
 	fast(asker{addr: netip.MustParseAddr("127.0.0.1"), tcp: true}, `no"ne.default.svc.cluster.local.`, dns.TypeHTTPS)
 	var running sync.WaitGroup
+	s.pending.enter(pod, time.Now())
 	s.slow(t.Context(), &running, packed(t, new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)), asker{addr: pod}, func([]byte) {})
 	running.Wait()
 	cancel()

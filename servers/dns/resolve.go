@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"context"
+
 	"github.com/fairlead-net/fairlead/plan/dns"
 )
 
@@ -32,9 +34,12 @@ type answering struct {
 	from      asker
 	outside   outside
 	random    uint32                           // chooses which of several records is the first
-	waits     bool                             // the last message is answered once somebody was asked
+	waits     bool                             // the last message is answered once somebody was asked, or told
 	abroad    bool                             // somebody else knows a part of the answer
 	completed bool                             // the name that was asked for stands for another, of its search
+	gate      Gate                             // of answers from outside; nil: they need none
+	wait      context.Context                  // for the gate; nil: it is not waited for
+	room      [maxName]byte                    // for a name
 	scratch   []byte                           // for what is found outside
 	seen      func(name dns.Name, exists bool) // see Trial; nil: nobody wants to know
 	// authority is the zone that the name of the moment is in: the cluster's domain,

@@ -30,6 +30,8 @@ type Served struct {
 	// Log takes in one of so many queries by chance, and those that fail; nil: none.
 	Log      *QueryLog
 	LogOneIn uint32
+	// Domains are the names whose addresses the Gate is told before a client is.
+	Domains *Domains
 	// Pods of this node, by address.
 	Pods model.Map[netip.Addr, *Client]
 }

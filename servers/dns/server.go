@@ -13,6 +13,7 @@ import (
 // Server answers queries, by UDP and TCP.
 type Server struct {
 	forward Forwarder // nil: nobody is asked
+	gate    Gate      // nil: answers need none
 	log     *slog.Logger
 	served  atomic.Pointer[Served]
 	others  Client // all that are no pods of this node
@@ -30,9 +31,10 @@ type Server struct {
 }
 
 // New returns a server that knows nothing yet, and listens nowhere. Without a
-// Forwarder it refuses to answer for names that are not of the cluster.
-func New(forward Forwarder, log *slog.Logger) *Server {
-	s := &Server{forward: forward, log: log, changed: make(chan struct{}, 1)}
+// Forwarder it refuses to answer for names that are not of the cluster; without a
+// Gate, no policy allows names.
+func New(forward Forwarder, gate Gate, log *slog.Logger) *Server {
+	s := &Server{forward: forward, gate: gate, log: log, changed: make(chan struct{}, 1)}
 	s.served.Store(&Served{})
 	return s
 }

@@ -23,7 +23,7 @@ func start(t testing.TB, forward Forwarder) (*Server, netip.AddrPort) {
 	}
 	at := free.Addr().(*net.TCPAddr).AddrPort()
 	_ = free.Close()
-	s := New(forward, slog.New(slog.DiscardHandler))
+	s := New(forward, nil, slog.New(slog.DiscardHandler))
 	s.Serve(servedNow(t))
 	s.Listen([]netip.AddrPort{at})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -68,7 +68,7 @@ func (c *stream) serve(ctx context.Context) {
 	defer stop()
 	defer c.later.Wait()
 	defer cancel()
-	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, random: rand.Uint32() | 1}
+	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, gate: c.server.gate, random: rand.Uint32() | 1}
 	reader := bufio.NewReaderSize(c.conn, 512)
 	var into, message []byte
 	for {
@@ -80,6 +80,11 @@ func (c *stream) serve(ctx context.Context) {
 		began := time.Now()
 		served := c.server.served.Load()
 		reply := answer.message(served, message, c.from, into)
+		waits := reply == nil && answer.waits
+		if waits && !c.server.pending.enter(c.from.addr, began) {
+			waits = false
+			reply = answer.turnDown(served, message, c.from, into)
+		}
 		switch {
 		case reply != nil:
 			into = reply
@@ -89,10 +94,11 @@ func (c *stream) serve(ctx context.Context) {
 			c.server.counts.took(answer.class, 1, time.Since(began))
 			served.Log.take(&answer, began, nil)
 			c.server.watched.see(&answer, began)
-		case answer.waits:
+		case waits:
 			select {
 			case c.room <- struct{}{}:
 			case <-ctx.Done():
+				c.server.pending.leave(c.from.addr)
 				return
 			}
 			c.server.slow(ctx, &c.later, append([]byte(nil), message...), c.from, func(reply []byte) {

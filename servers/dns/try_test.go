@@ -13,7 +13,7 @@ import (
 // TestTry: a query that is tried has the answer of one that is put, tells which
 // names were looked up, and counts for nobody.
 func TestTry(t *testing.T) {
-	s := New(nil, nil)
+	s := New(nil, nil, nil)
 	served := servedNow(t)
 	served.Complete = true
 	pod := &Client{Namespace: "default", Name: "pod"}

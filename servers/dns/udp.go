@@ -95,7 +95,7 @@ type loop struct {
 func newLoop(s *Server, at *socket) *loop {
 	l := &loop{server: s, socket: at}
 	l.counts = s.tallied()
-	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, random: rand.Uint32() | 1}
+	l.answer = answering{counts: l.counts, q: &l.q, r: &l.r, others: &s.others, outside: memory{s.forward}, gate: s.gate, random: rand.Uint32() | 1}
 	for i := range l.in {
 		l.read[i] = unix.Iovec{Base: &l.queries[i][0], Len: maxQuery}
 		l.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&l.from[i])), Iov: &l.read[i], Iovlen: 1}
@@ -131,10 +131,10 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 		for i := range n {
 			from := address(&l.from[i])
 			reply := l.one(served, i, from)
+			if reply == nil && l.answer.waits {
+				reply = l.later(ctx, running, served, i, asker{addr: from}, began)
+			}
 			if reply == nil {
-				if l.answer.waits {
-					l.later(ctx, running, i, from)
-				}
 				continue
 			}
 			l.write[ready] = unix.Iovec{Base: &reply[0], Len: uint64(len(reply))}
@@ -168,14 +168,18 @@ func (l *loop) one(served *Served, i int, from netip.Addr) []byte {
 	return l.answer.message(served, l.queries[i][:l.in[i].size], asker{addr: from}, l.replies[i][:0])
 }
 
-// later finds the answer to the message at a place in a goroutine of its own, if
-// the client has not too many already.
-func (l *loop) later(ctx context.Context, running *sync.WaitGroup, i int, from netip.Addr) {
-	message := append([]byte(nil), l.queries[i][:l.in[i].size]...)
+// later finds the answer to the message at a place in a goroutine of its own, or,
+// if the client has too many already, returns that it is turned down.
+func (l *loop) later(ctx context.Context, running *sync.WaitGroup, served *Served, i int, from asker, now time.Time) []byte {
+	message := l.queries[i][:l.in[i].size]
+	if !l.server.pending.enter(from.addr, now) {
+		return l.answer.turnDown(served, message, from, l.replies[i][:0])
+	}
 	to, length := l.from[i], l.in[i].header.Namelen
-	l.server.slow(ctx, running, message, asker{addr: from}, func(reply []byte) {
+	l.server.slow(ctx, running, append([]byte(nil), message...), from, func(reply []byte) {
 		l.socket.send(reply, &to, length)
 	})
+	return nil
 }
 
 // rest returns how many messages there are, and waits for none.

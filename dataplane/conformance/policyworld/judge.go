@@ -215,6 +215,9 @@ func (q *question) fitsPeer(p model.Peer) bool {
 	if p.Namespaces != nil {
 		return q.peer != nil && chooses(p.Namespaces, namespaceLabels(q.s, q.peer.Namespace)) && chooses(p.Pods, q.peer.Labels)
 	}
+	if p.Domain != "" {
+		return q.fitsDomain(p.Domain)
+	}
 	for _, except := range p.Except {
 		if except.Contains(q.Peer) {
 			return false

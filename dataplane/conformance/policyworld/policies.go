@@ -38,6 +38,9 @@ func (w *World) peer(namespace string) model.Peer {
 	if w.IntN(2) == 0 {
 		return model.Peer{Namespaces: w.namespaces(namespace), Pods: w.selector()}
 	}
+	if namespace == "" && w.sometimes() {
+		return model.Peer{Domain: pick(w, domainPatterns)}
+	}
 	p := model.Peer{Block: pick(w, blocks)}
 	for range w.IntN(4) {
 		if e := pick(w, exceptions); e.Bits() >= p.Block.Bits() && p.Block.Contains(e.Addr()) {
@@ -106,7 +109,7 @@ func (w *World) addClusterPolicy() {
 
 // Edit changes something, as a cluster would.
 func (w *World) Edit() {
-	switch w.IntN(13) {
+	switch w.IntN(15) {
 	case 0:
 		w.addPod()
 	case 1:
@@ -130,6 +133,8 @@ func (w *World) Edit() {
 		w.addClusterPolicy()
 	case 12:
 		w.changeNameserver()
+	case 13, 14:
+		w.resolve()
 	case 11:
 		w.ClusterPolicies = w.ClusterPolicies.Without(anyKey(w, w.ClusterPolicies))
 	}

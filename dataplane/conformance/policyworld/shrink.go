@@ -21,7 +21,7 @@ func sortedKeys[K, V comparable](m model.Map[K, V]) (all []K) {
 func Shrink(s model.Snapshot, fails func(*model.Snapshot) bool) *model.Snapshot {
 	for again := true; again; {
 		again = false
-		for _, smaller := range lesser(&s) {
+		for _, smaller := range append(lesser(&s), lessResolved(&s)...) {
 			if next := smaller(); fails(&next) {
 				s, again = next, true
 				break
@@ -92,6 +92,18 @@ func lesser(s *model.Snapshot) (all []func() model.Snapshot) {
 	return all
 }
 
+// lessResolved are the same with the names of one address taken away.
+func lessResolved(s *model.Snapshot) (all []func() model.Snapshot) {
+	for addr := range s.Resolved.All() {
+		all = append(all, func() model.Snapshot {
+			next := *s
+			next.Resolved = s.Resolved.Without(addr)
+			return next
+		})
+	}
+	return all
+}
+
 func lesserRules(r model.PolicyRule) (all []model.PolicyRule) {
 	for i := range r.Peers {
 		next := r
@@ -134,6 +146,9 @@ func Text(s *model.Snapshot) string {
 		a, _ := s.Attachments.Get(key)
 		fmt.Fprintf(&text, "attachment %s: %s at %v\n", key.ContainerID, a.Pod, a.Addresses)
 	}
+	for addr, resolved := range s.Resolved.All() {
+		fmt.Fprintf(&text, "%s is %v\n", addr, resolved.Names)
+	}
 	for _, key := range sortedKeys(s.Policies) {
 		p, _ := s.Policies.Get(key)
 		fmt.Fprintf(&text, "policy %s: of pods %s, isolates %v\n", key, &p.Pods, p.Isolates)
@@ -160,9 +175,12 @@ func ruleText(r model.PolicyRule) string {
 	if !r.Anyone {
 		var peers []string
 		for _, p := range r.Peers {
-			if p.Namespaces != nil {
+			switch {
+			case p.Domain != "":
+				peers = append(peers, p.Domain)
+			case p.Namespaces != nil:
 				peers = append(peers, fmt.Sprintf("pods %s of namespaces %s", p.Pods, p.Namespaces))
-			} else {
+			default:
 				peers = append(peers, fmt.Sprintf("%s except %v", p.Block, p.Except))
 			}
 		}

@@ -49,6 +49,9 @@ func New(seed uint64) *World {
 	if !w.sometimes() {
 		w.addNameserver()
 	}
+	for range w.IntN(6) {
+		w.resolve()
+	}
 	return w
 }
 

@@ -35,8 +35,12 @@ type Config struct {
 	ResolvConf string
 	// Health and metrics: see httpd.Server; empty: not at all.
 	HealthAddress, MetricsAddress string
-	Queries                       io.Writer // has the log of queries, if the Network wants one; nil: nobody
-	Log                           *slog.Logger
+	// Linger is how long it goes on answering when it is told to end: until the next
+	// server of an upgrade listens, and other nodes have heard not to ask here. The
+	// health address is free at once.
+	Linger  time.Duration
+	Queries io.Writer // has the log of queries, if the Network wants one; nil: nobody
+	Log     *slog.Logger
 }
 
 // stateFile is the file in StateDir.
@@ -65,8 +69,13 @@ type daemon struct {
 	state feed.State // the last that knows all names
 }
 
-// Run serves until the context ends, and then returns nil.
+// Run serves until the context has ended, and for as long as it lingers then, and
+// returns nil.
 func Run(ctx context.Context, config Config) error {
+	told := ctx
+	ctx, end := context.WithCancel(context.WithoutCancel(told))
+	defer end()
+	defer context.AfterFunc(told, func() { time.AfterFunc(config.Linger, end) })()
 	if config.ResolvConf == "" {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
@@ -83,10 +92,10 @@ func Run(ctx context.Context, config Config) error {
 	}
 	d.receiver = &feed.Receiver{Path: config.Socket, Program: config.Version, State: last, Apply: d.apply, Log: config.Log}
 	d.forward = forward.New(d.outside(last), d.receiver.Tell, config.Log)
-	d.server = dns.New(d.forward, config.Log)
+	d.server = dns.New(d.forward, d.receiver, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.watch().Run, d.logQueries} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.logQueries, func(context.Context) error { return d.watch().Run(told) }} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
@@ -160,6 +169,7 @@ func (d *daemon) follow(state feed.State) {
 			clients = append(clients, netip.PrefixFrom(at.Addr(), at.Addr().BitLen()))
 		}
 		next.Clients = dns.NewRanges(clients)
+		next.Domains = dns.NewDomains(state.Serving.Domains)
 	}
 	if state.Snapshot != nil && state.Snapshot.NamesKnown {
 		if zone, _ := plandns.Compute(before.Zone, state.Snapshot); zone != nil {

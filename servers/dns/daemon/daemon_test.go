@@ -68,6 +68,13 @@ func (n *node) startAgent() {
 
 // startDaemon returns what stops it.
 func (n *node) startDaemon() context.CancelFunc {
+	n.t.Helper()
+	tell, ended := n.startLingering(0)
+	return func() { tell(); <-ended }
+}
+
+// startLingering returns what tells it to end, and what is closed when it has.
+func (n *node) startLingering(linger time.Duration) (context.CancelFunc, <-chan struct{}) {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	state := filepath.Join(n.dir, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -76,11 +83,10 @@ func (n *node) startDaemon() context.CancelFunc {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = Run(ctx, Config{Socket: filepath.Join(n.dir, "run", feed.Socket), StateDir: state, ResolvConf: filepath.Join(n.dir, "resolv.conf"), Listen: []netip.AddrPort{netip.MustParseAddrPort(n.own)}, Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: slog.New(slog.DiscardHandler)})
+		_ = Run(ctx, Config{Linger: linger, Socket: filepath.Join(n.dir, "run", feed.Socket), StateDir: state, ResolvConf: filepath.Join(n.dir, "resolv.conf"), Listen: []netip.AddrPort{netip.MustParseAddrPort(n.own)}, Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: slog.New(slog.DiscardHandler)})
 	}()
-	stop := func() { cancel(); <-ended }
-	n.t.Cleanup(stop)
-	return stop
+	n.t.Cleanup(func() { cancel(); <-ended })
+	return cancel, ended
 }
 
 // ask returns an rcode and the answers, or what went wrong.
@@ -202,4 +208,25 @@ func TestPath(t *testing.T) {
 	n.eventually("late.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.22")
 	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NXDOMAIN")
 	stop()
+}
+
+// TestLingers: who is told to end answers until the next one does.
+func TestLingers(t *testing.T) {
+	n := begin(t)
+	n.put("web", "10.96.0.20")
+	n.know()
+	const linger = 700 * time.Millisecond
+	end, ended := n.startLingering(linger)
+	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.20")
+	began := time.Now()
+	end()
+	for time.Since(began) < linger/2 {
+		if got := n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA); got != "NOERROR 10.96.0.20" {
+			t.Fatalf("%s after it was told to end: %s", time.Since(began), got)
+		}
+	}
+	<-ended
+	if took := time.Since(began); took < linger {
+		t.Errorf("it ended after %s", took)
+	}
 }

@@ -51,6 +51,7 @@ func serverReadings() []metric.Reading {
 		{Name: "fairlead_dns_querylog_lost_total", Help: "Queries that were to be logged, and were not: they were too many, or nobody read the log.", Counter: true},
 		{Name: "fairlead_dns_revision", Help: "Revision of the agent's snapshot that is served."},
 		{Name: "fairlead_dns_agent_connected", Help: "1 if the agent of this node tells what changes."},
+		{Name: "fairlead_dns_early_answers_total", Help: "Answers that were given before packets to their addresses passed, though a policy allows the name: the agent did not say so in time.", Counter: true},
 		{Name: "fairlead_dns_serving", Help: "1 for an address that is listened at, 0 for one that should be.", Labels: []string{"address"}},
 		{Name: "fairlead_dns_uptime_seconds", Help: "How long the server runs."},
 	}
@@ -81,6 +82,7 @@ func (d *daemon) readServer(emit metric.Emit) error {
 	emit("fairlead_dns_querylog_lines_total", float64(written))
 	emit("fairlead_dns_querylog_lost_total", float64(lost))
 	emit("fairlead_dns_revision", float64(d.served.Load().Revision))
+	emit("fairlead_dns_early_answers_total", float64(d.receiver.Late()))
 	emit("fairlead_dns_agent_connected", metric.Bool(d.receiver.Connected()))
 	open, missing := d.server.Listening()
 	for _, at := range open {

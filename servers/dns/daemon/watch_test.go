@@ -25,7 +25,7 @@ func (n *node) assemble() *daemon {
 	d.served.Store(&server.Served{})
 	d.receiver = &feed.Receiver{Apply: d.apply}
 	d.forward = forward.New(d.outside(feed.State{Snapshot: &model.Snapshot{}}), d.receiver.Tell, d.Log)
-	d.server = server.New(d.forward, d.Log)
+	d.server = server.New(d.forward, d.receiver, d.Log)
 	return d
 }
 

@@ -27,10 +27,16 @@ type Receiver struct {
 	Log   *slog.Logger
 
 	connected atomic.Bool
+	lateness
 
 	mu       sync.Mutex
 	out      *writer // to the agent that there is; nil: there is none
 	problems []model.Problem
+	number   uint64             // of the last batch of resolutions
+	waiting  map[uint64]*waited // those that are not confirmed
+
+	tolds sync.RWMutex // taken after mu
+	told  map[toldKey]told
 }
 
 // maxProblems are told at most: one mistake may show in many ways.
@@ -61,6 +67,11 @@ func (r *Receiver) meet(out *writer) {
 	if len(r.problems) > 0 {
 		r.say("problems", r.problems)
 	}
+	for _, w := range r.waiting {
+		close(w.done)
+	}
+	r.waiting = map[uint64]*waited{}
+	r.repeat(model.NewDomains(r.State.Serving.Domains))
 }
 
 // Pauses before the agent is dialled again: it is on this node, and starts in a
@@ -118,12 +129,23 @@ func (r *Receiver) converse(ctx context.Context) (heard bool, err error) {
 			return heard, fmt.Errorf("hear the agent: %w", err)
 		}
 		heard = true
+		if l.Kind == "installed" {
+			var is installed
+			if err := json.Unmarshal(l.Put, &is); err != nil {
+				return heard, fmt.Errorf("hear the agent: %w", err)
+			}
+			r.confirm(is.IDs)
+			continue
+		}
 		changed, err := listener.hear(l)
 		if err != nil {
 			return heard, fmt.Errorf("hear the agent: %w", err)
 		}
 		if !changed {
 			continue
+		}
+		if now, was := &listener.state.Serving, &r.State.Serving; !slices.Equal(now.Domains, was.Domains) || now.Forgotten != was.Forgotten {
+			r.tellAgain(model.NewDomains(now.Domains))
 		}
 		r.connected.Store(true)
 		r.State = listener.state

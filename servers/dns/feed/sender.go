@@ -42,6 +42,10 @@ type Sender struct {
 	// Asked is called when a server has dialled: from then on somebody wants names.
 	// It must not block. It may be nil.
 	Asked func()
+	// Learn is called with what servers are about to tell pods, in a goroutine of each
+	// server's own, and returns when packets to the addresses pass; the error says that
+	// they do not, and is nobody's to log. It may be nil.
+	Learn func(context.Context, []model.Resolution) error
 	// Tell is called with all that servers have found to mend, whenever that has
 	// changed; nil: nobody wants to know.
 	Tell func(...model.Problem)
@@ -62,6 +66,7 @@ type server struct {
 	serves  uint64 // what the server says
 	// problems are what it has found.
 	problems []model.Problem
+	lessons
 }
 
 // Serve says how the server answers from now on. It does not block.
@@ -200,7 +205,7 @@ func (s *Sender) enter(conn *net.UnixConn) *server {
 		_ = s.servers[0].conn.Close()
 		s.servers = s.servers[1:]
 	}
-	to := &server{conn: conn}
+	to := &server{conn: conn, lessons: newLessons()}
 	s.servers = append(s.servers, to)
 	return to
 }
@@ -246,7 +251,12 @@ func (s *Sender) talk(ctx context.Context, to *server) {
 		defer cancel()
 		s.hear(to)
 	}()
-	defer func() { _ = to.conn.Close(); <-heard }()
+	taught := make(chan struct{})
+	go func() {
+		defer close(taught)
+		s.teach(ctx, to)
+	}()
+	defer func() { _ = to.conn.Close(); cancel(); <-heard; <-taught }()
 
 	out := writer{to: bufio.NewWriterSize(&timed{to.conn}, 32<<10)}
 	sent := &model.Snapshot{}
@@ -262,6 +272,7 @@ func (s *Sender) talk(ctx context.Context, to *server) {
 			err = s.difference(&out, to, sent, snapshot)
 			sent = snapshot
 		}
+		err = errors.Join(err, s.confirm(&out, to))
 		if err = errors.Join(err, out.to.Flush()); err != nil {
 			return
 		}
@@ -270,6 +281,7 @@ func (s *Sender) talk(ctx context.Context, to *server) {
 			return
 		case <-newer:
 		case <-other:
+		case <-to.learned:
 		}
 	}
 }
@@ -306,6 +318,7 @@ func (s *Sender) hear(to *server) {
 			return
 		}
 		var problems []model.Problem
+		var resolved batch
 		s.mu.Lock()
 		switch {
 		case l.Kind == "served" && json.Unmarshal(l.Put, &r) == nil:
@@ -313,6 +326,8 @@ func (s *Sender) hear(to *server) {
 		case l.Kind == "problems" && json.Unmarshal(l.Put, &problems) == nil:
 			to.problems = problems
 			s.tell()
+		case l.Kind == "resolved" && json.Unmarshal(l.Put, &resolved) == nil:
+			to.hear(resolved)
 		}
 		s.mu.Unlock()
 	}

@@ -19,11 +19,17 @@ type Serving struct {
 	Listen  []netip.AddrPort `json:"listen,omitempty"`  // where, by UDP and TCP
 	Clients []netip.Prefix   `json:"clients,omitempty"` // who may ask, besides the pods of the node
 	Node    string           `json:"node,omitempty"`    // its name
+	// Domains are the names that policies allow, and patterns of such: the agent is
+	// told what they lead to before anybody else is. Sorted; see model.Domains.
+	Domains []string `json:"domains,omitempty"`
+	// Forgotten changes when the agent has forgotten addresses of names before their
+	// time, since nobody wanted them: it has to be told again.
+	Forgotten uint64 `json:"forgotten,omitempty"`
 }
 
 // Equal tells whether nothing differs.
 func (s *Serving) Equal(other *Serving) bool {
-	return s.Node == other.Node && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Clients, other.Clients)
+	return s.Node == other.Node && slices.Equal(s.Listen, other.Listen) && slices.Equal(s.Clients, other.Clients) && slices.Equal(s.Domains, other.Domains) && s.Forgotten == other.Forgotten
 }
 
 // State is what a server was told. It is immutable.

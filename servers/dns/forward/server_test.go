@@ -38,7 +38,7 @@ func newHouse(t *testing.T, addr string, options func(at netip.AddrPort) Options
 	if zone == nil {
 		t.Fatal("there is no zone")
 	}
-	server := dns.New(h.Forwarder, slog.New(slog.DiscardHandler))
+	server := dns.New(h.Forwarder, nil, slog.New(slog.DiscardHandler))
 	server.Serve(&dns.Served{Zone: zone, Clients: dns.NewRanges([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})})
 	server.Listen([]netip.AddrPort{at})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// newHost makes what becomes of requests to a name, from all that have a say in it,
+// the oldest first.
+func newHost(name string, drafts []*draft) *Host {
+	h := &Host{Name: name}
+	by := map[matchKey]*Route{}
+	rulers := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return d.hosts[name] != ruling })
+	mains, canaries := []*draft(nil), []*draft(nil)
+	for _, d := range rulers {
+		if d.settings.canary.on {
+			canaries = append(canaries, d)
+		} else {
+			mains = append(mains, d)
+		}
+	}
+	regex := slices.ContainsFunc(mains, func(d *draft) bool { return d.settings.regex || d.settings.Rewrite != "" })
+	for _, d := range mains {
+		h.take(d, regex, by)
+	}
+	for _, d := range canaries {
+		h.attach(d, regex, by)
+	}
+	sortRoutes(h.Routes)
+	h.index = newIndex(h.Routes)
+	return h
+}
+
+// take adds what an Ingress says of the host.
+func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
+	for i := range d.paths {
+		c := &d.paths[i]
+		if c.host != h.Name {
+			continue
+		}
+		match, err := matchOf(c.path, regex)
+		if err != nil {
+			h.wrong(d, c.field+".path", "NoExpression", fmt.Sprintf("%q: %v", clip(c.path.Path), err),
+				"write the expression in RE2 (https://github.com/google/re2/wiki/Syntax); requests to it go where they would without it")
+			continue
+		}
+		if other := by[match.key()]; other != nil {
+			h.wrong(d, c.field, "PathTaken", fmt.Sprintf("path %s of host %q is that of Ingress %s, which is older", c.path.Path, h.Name, other.From),
+				"remove the path from one of the two")
+			continue
+		}
+		route := &Route{
+			Host: h.Name, Match: match, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: d.policy,
+		}
+		h.Routes, by[match.key()] = append(h.Routes, route), route
+	}
+	if b := d.ingress.Default; b != nil && b.Resource == "" && h.Default == nil {
+		h.Default = &Route{
+			Host: h.Name, Match: Match{Type: MatchPrefix, Path: "/"}, From: d.ingress.IngressKey, Field: "spec.defaultBackend",
+			Backend: d.backend(*b), Policy: d.policy,
+		}
+	}
+	h.secure(d)
+}
+
+// attach adds canaries to the routes that they are of.
+func (h *Host) attach(d *draft, regex bool, by map[matchKey]*Route) {
+	for i := range d.paths {
+		c := &d.paths[i]
+		if c.host != h.Name {
+			continue
+		}
+		match, err := matchOf(c.path, regex)
+		main := by[match.key()]
+		if err != nil || main == nil {
+			h.wrong(d, c.field, "NoMain", fmt.Sprintf("no Ingress but canaries has path %s of host %q", c.path.Path, h.Name),
+				"make one with the same host, path and pathType, and without the annotation canary")
+			continue
+		}
+		s := &d.settings.canary
+		main.Canaries = append(main.Canaries, &Canary{
+			Backend: d.backend(c.path.Backend), From: d.ingress.IngressKey,
+			Header: s.header, Value: s.value, Pattern: s.pattern, Cookie: s.cookie, Weight: min(s.weight, s.total), Total: s.total,
+		})
+	}
+}
+
+// secure adds the certificates that an Ingress has for the host.
+func (h *Host) secure(d *draft) {
+	for _, tls := range d.ingress.TLS {
+		if len(tls.Hosts) > 0 && !slices.ContainsFunc(tls.Hosts, func(name string) bool { return covers(name, h.Name) }) {
+			continue
+		}
+		h.TLS = true
+		secret := SecretKey{d.ingress.Namespace, tls.Secret}
+		if tls.Secret != "" && !slices.Contains(h.Certificates, secret) {
+			h.Certificates = append(h.Certificates, secret)
+		}
+	}
+	if d.settings.passthrough && h.Passthrough == nil {
+		for _, route := range h.Routes {
+			if route.From == d.ingress.IngressKey && (route.Match.Path == "/" || route.Match.Path == "") {
+				h.Passthrough = &route.Backend
+			}
+		}
+	}
+}
+
+// covers tells whether a name of TLS means a host.
+func covers(name, host string) bool {
+	if name == host {
+		return true
+	}
+	if len(name) < 3 || name[:2] != "*." {
+		return false
+	}
+	for i := range host {
+		if host[i] == '.' {
+			return i > 0 && host[i:] == name[1:]
+		}
+	}
+	return false
+}
+
+// matchKey is what no two routes of a host have.
+type matchKey struct {
+	MatchType
+	path string
+}
+
+func (m *Match) key() matchKey { return matchKey{m.Type, m.Path} }
+
+func matchOf(path model.IngressPath, regex bool) (Match, error) {
+	if regex {
+		return regexMatch(path.Path)
+	}
+	match := Match{Path: path.Path}
+	switch path.Type {
+	case model.PathExact:
+		match.Type = MatchExact
+	case model.PathPrefix:
+		match.Type = MatchPrefix
+	default:
+		match.Type = MatchText
+	}
+	return match, nil
+}
+
+func (h *Host) wrong(d *draft, field, reason, message, remedy string) {
+	h.problems = append(h.problems, problemOf(d.ingress, field, reason, message, remedy))
+}
