@@ -36,10 +36,11 @@ type client struct {
 	forwarded []byte // the fields that tell endpoints of the client
 
 	// Of the request that is under way.
-	began  bool // some of the answer is written
-	linger bool // some of the request is not read, and will not be
-	tried  []*endpoint
-	upload upload
+	began   bool // some of the answer is written
+	linger  bool // some of the request is not read, and will not be
+	tried   []*endpoint
+	upload  upload
+	attempt attempt
 }
 
 func newClient(s *Server, sock *sock, core int, at Listener) *client {

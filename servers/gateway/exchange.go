@@ -79,7 +79,8 @@ type attempt struct {
 func (c *client) proxy(route *Route, backend *Backend) bool {
 	out := newBuffer()
 	defer out.free()
-	a := &attempt{route: route, backend: backend, all: c.server.endpoints.bind(backend), timeouts: route.Timeouts.or(DefaultTimeouts())}
+	a := &c.attempt // which is used again: it costs no memory
+	*a = attempt{route: route, backend: backend, all: c.server.endpoints.bind(backend), timeouts: route.Timeouts.or(DefaultTimeouts())}
 	if to := c.request.UpgradeTo(); to != nil && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}
@@ -114,7 +115,7 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 			break
 		}
 		if !a.fresh {
-			if u = c.server.pooled(p, c.core, a.safe); u != nil {
+			if u = c.server.pooled(p, c.core); u != nil {
 				return u, 0, ""
 			}
 		}
@@ -153,6 +154,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 		c.upload.start(u, a, err)
 	}
 	toHEAD := string(c.request.Method) == http.MethodHead
+	c.awaits(u)
 	for {
 		if err := u.head(toHEAD, &c.server.settings.Limits); err != nil {
 			return c.headless(u, a, err)
@@ -165,6 +167,9 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 				return c.broken(u), false
 			}
 		}
+	}
+	if c.left() {
+		return c.broken(u), false
 	}
 	u.sock.in.bear(a.timeouts.Response)
 	u.endpoint.works()
@@ -196,6 +201,7 @@ func (c *client) again(u *upstream, a *attempt, reason string) (keep, again bool
 
 // headless decides what becomes of a request whose answer has no head.
 func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool) {
+	left := c.left()
 	if !c.upload.whole {
 		if refused, gone := c.upload.stop(u); gone {
 			return c.broken(u), false
@@ -204,6 +210,9 @@ func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool)
 			c.refuse(refused.Status, refused.Reason)
 			return false, false
 		}
+	}
+	if left {
+		return c.broken(u), false
 	}
 	began := u.in != nil && len(u.in.bytes()) > 0
 	var refused *http1.Error
@@ -228,3 +237,14 @@ func (c *client) broken(u *upstream) bool {
 	c.counts.requests[0].Add(1)
 	return false
 }
+
+// awaits has the watch look whether the client waits still, while its answer is
+// awaited. For streams of HTTP/2 nobody looks.
+func (c *client) awaits(u *upstream) {
+	if c.sock != nil {
+		c.sock.awaits.Store(u.sock)
+	}
+}
+
+// left ends that, and tells whether the client was gone.
+func (c *client) left() bool { return c.sock != nil && c.sock.awaits.Swap(nil) == nil }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -188,6 +189,106 @@ func TestUntilClose(t *testing.T) {
 	old.closed()
 }
 
+// TestUnasked: what an endpoint sends after its answer is not the answer to the
+// next request, whenever it comes.
+func TestUnasked(t *testing.T) {
+	sent := make(chan struct{})
+	up := script(t, func(n int, conn net.Conn) {
+		in := bufio.NewReader(conn)
+		for takes(in) {
+			_, _ = io.WriteString(conn, ok)
+			if n == 1 {
+				time.Sleep(50 * time.Millisecond) // so that it comes in another piece
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+				close(sent)
+			}
+		}
+	})
+	_, at := start(t, Settings{}, one(&Route{}, up))
+	p := dial(t, at)
+	p.send(get)
+	p.answer("GET")
+	<-sent
+	p.send(get)
+	if _, body := p.answer("GET"); body != "ok" {
+		t.Errorf("%q", body)
+	}
+}
+
+// TestTooMuch: a connection on which more came than the answer is not used again.
+func TestTooMuch(t *testing.T) {
+	up := script(t, func(n int, conn net.Conn) {
+		for in := bufio.NewReader(conn); takes(in); {
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%dHTTP/1.1 2", n)
+		}
+	})
+	_, at := start(t, Settings{}, one(&Route{}, up))
+	p := dial(t, at)
+	for _, want := range []string{"1", "2"} {
+		p.send(get)
+		if _, body := p.answer("GET"); body != want {
+			t.Errorf("of connection %s, not %s", body, want)
+		}
+	}
+}
+
+// TestCutForOld: a client of HTTP/1.0 knows the end of an answer by the end of the
+// connection: it hears of a reset if that is not the end.
+func TestCutForOld(t *testing.T) {
+	up := script(t, func(_ int, conn net.Conn) {
+		takes(bufio.NewReader(conn))
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nhe")
+	})
+	_, at := start(t, Settings{}, one(&Route{}, up))
+	p := dial(t, at)
+	p.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+	if got, err := io.ReadAll(p.Conn); err == nil {
+		t.Errorf("%q is taken for whole", got)
+	}
+}
+
+// TestLateBody: a body that comes in pieces is measured as well.
+func TestLateBody(t *testing.T) {
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	_, at := start(t, Settings{}, one(&Route{MaxBody: 10}, up))
+	p := dial(t, at)
+	p.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	time.Sleep(20 * time.Millisecond) // so that it comes in another piece
+	p.send("6\r\nhello!\r\n0\r\n\r\n")
+	if response, body := p.answer("POST"); response.StatusCode != 413 {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+}
+
+// TestLastWord: a request that came just before the wait for it was ended is heard.
+func TestLastWord(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	other := dial(t, listener.Addr().String())
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	s := New(Settings{}, nil)
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(s, sock, 0, Listener{})
+	other.send(get)
+	for !sock.has() {
+		time.Sleep(time.Millisecond)
+	}
+	_ = sock.SetReadDeadline(past())
+	if !c.next() || string(c.request.Host) != "a" {
+		t.Error("it is not")
+	}
+}
+
 func TestContinue(t *testing.T) {
 	up := script(t, func(_ int, conn net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(conn))
@@ -237,6 +338,7 @@ func TestEarlyAnswer(t *testing.T) {
 		if response, body := p.answer("POST"); response.StatusCode != 401 || body != "no" || !response.Close {
 			t.Errorf("%s: %d %q", framing, response.StatusCode, body)
 		}
+		p.closed()
 	}
 }
 
@@ -253,11 +355,25 @@ func TestUpgrade(t *testing.T) {
 				continue
 			}
 			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\nwelcome ")
-			_, _ = io.Copy(conn, in)
+			for i := 0; i < 10 && r.URL.Path == "/tick"; i++ {
+				time.Sleep(100 * time.Millisecond)
+				_, _ = io.WriteString(conn, "x")
+			}
+			if r.URL.Path != "/tick" {
+				_, _ = io.Copy(conn, in)
+			}
 			return
 		}
 	})
 	server, at := start(t, Settings{}, one(&Route{Timeouts: Timeouts{Response: 400 * time.Millisecond}}, up))
+	listening := dial(t, at)
+	listening.send("GET /tick HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if _, err := http.ReadResponse(listening.Reader, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(listening.Reader); string(got) != "welcome "+strings.Repeat("x", 10) {
+		t.Errorf("who only listens hears %q, %v", got, err)
+	}
 	p := dial(t, at)
 	p.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
 	if _, body := p.answer("GET"); body != "ok" {

@@ -30,8 +30,14 @@ type sock struct {
 	lazy    bool        // the next read finds its own buffer
 	waiting atomic.Bool // for the first byte of a request
 	index   int         // among those that are watched
-	closed  func()      // if not nil, hears of Close
-	client  *client     // of a connection of HTTP/2
+	// The connection whose answer is awaited for who is at the other end of this one.
+	// Who takes it out, of its user and the watch, decides what becomes of it.
+	awaits atomic.Pointer[sock]
+	listen func(descriptor uintptr) // looks whether it is silent
+	silent bool
+	peeked [1]byte
+	closed func()  // if not nil, hears of Close
+	client *client // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.
@@ -52,7 +58,7 @@ func newSock(conn *net.TCPConn, clock *clock) (*sock, error) {
 		return nil, err
 	}
 	s := &sock{TCPConn: conn, raw: raw, clock: clock}
-	s.in.try, s.out.try = s.tryRead, s.tryWrite
+	s.in.try, s.out.try, s.listen = s.tryRead, s.tryWrite, s.tryListen // once: they cost memory
 	return s, nil
 }
 
@@ -201,13 +207,25 @@ func (s *sock) Close() error {
 // quiet tells whether a connection that waits for nobody is open still, and no
 // byte came that nobody has asked for.
 func (s *sock) quiet() bool {
+	s.silent = false
+	err := s.raw.Control(s.listen)
+	return s.silent && err == nil
+}
+
+func (s *sock) tryListen(fd uintptr) {
+	_, errno := receive(fd, s.peeked[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	s.silent = errno == unix.EAGAIN
+}
+
+// left tells whether the other end sends no more.
+func (s *sock) left() bool {
 	var b [1]byte
-	ok := false
-	err := s.raw.Control(func(fd uintptr) {
-		_, errno := receive(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		ok = errno == unix.EAGAIN
+	left := false
+	_ = s.raw.Control(func(fd uintptr) {
+		n, errno := receive(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		left = n <= 0 && errno != unix.EAGAIN
 	})
-	return ok && err == nil
+	return left
 }
 
 // has tells whether there are bytes to be read.

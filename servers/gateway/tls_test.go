@@ -130,6 +130,10 @@ func TestHTTP2(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "abc")
 			return
+		case "/cut-chunks":
+			_, _ = io.WriteString(w, "abc")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
 		case "/slow":
 			select {
 			case <-r.Context().Done():
@@ -198,8 +202,10 @@ func TestHTTP2(t *testing.T) {
 	if response, err := ask("/", "nowhere"); err != nil || response.StatusCode != 404 {
 		t.Errorf("no route: %v %v", response, err)
 	}
-	if _, err := ask("/cut", "a"); err == nil {
-		t.Error("an answer that was cut is taken for whole")
+	for _, path := range []string{"/cut", "/cut-chunks"} {
+		if _, err := ask(path, "a"); err == nil {
+			t.Errorf("%s is taken for whole", path)
+		}
 	}
 	if n := server.Counts(); n.Clients != 1 {
 		t.Errorf("%d connections", n.Clients)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
@@ -26,6 +27,7 @@ type upload struct {
 	max     int64
 	sent    int64
 	ended   chan struct{}
+	last    atomic.Bool  // the last piece is being written
 	refused *http1.Error // why the client's body is refused
 	gone    bool         // the client is
 	failed  bool         // the endpoint takes no more
@@ -39,7 +41,9 @@ var (
 
 // begin looks at what has come.
 func (l *upload) begin(c *client) *http1.Error {
-	*l = upload{client: c, length: c.request.Length, used: c.request.Size(), chunks: l.chunks}
+	l.client, l.length, l.have, l.used, l.left, l.whole = c, c.request.Length, nil, c.request.Size(), 0, false
+	l.refused, l.gone, l.failed, l.in = nil, false, false, nil
+	l.last.Store(false)
 	rest := c.in.bytes()[l.used:]
 	switch {
 	case l.length == 0:
@@ -119,7 +123,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 func (l *upload) run(u *upstream) {
 	c := l.client
 	if c.plain() && l.left > spliceFrom {
-		n, side := splice(u.sock, c.sock, l.left)
+		n, side := splice(u.sock, c.sock, l.left-bufferSize) // the last piece is written below
 		l.left -= n
 		l.judge(side)
 		if side != nil {
@@ -157,6 +161,7 @@ func (l *upload) run(u *upstream) {
 		} else {
 			l.left -= int64(n)
 		}
+		l.last.Store(l.left == 0 && (l.length != http1.Chunked || l.chunks.Done()))
 		if _, err := u.Write(piece); err != nil {
 			l.failed = true
 			return
@@ -177,14 +182,17 @@ func (l *upload) judge(s *side) {
 	}
 }
 
-// soon is how long an answer waits for the goroutine that has just sent the last
-// byte of what is answered to say so.
-const soon = time.Millisecond
+// soon bounds how long an answer waits for the last piece of what it answers to be
+// written. It is there: only the goroutine that wrote it has to say so.
+const soon = time.Second
 
-// done tells whether all has been sent.
+// done tells whether all has been sent, so that both connections may go on.
 func (l *upload) done() bool {
 	if l.whole {
 		return true
+	}
+	if !l.last.Load() { // it is answered early
+		return false
 	}
 	timer := time.NewTimer(soon)
 	defer timer.Stop()

@@ -23,12 +23,10 @@ type upstream struct {
 // maxIdle bounds the connections that one core keeps to one endpoint.
 const maxIdle = 64
 
-// sure is how long a connection may have been idle to be used for a request that
-// must not be sent twice without a look whether it is open still.
-const sure = 200 * time.Millisecond
-
-// pooled returns a connection that waits for a request, or nil.
-func (s *Server) pooled(p *endpoint, core int, idempotent bool) *upstream {
+// pooled returns a connection that waits for a request, or nil. One that was closed
+// meanwhile is not used, nor one on which something came that nobody has asked for:
+// it would be taken for the answer to the next request.
+func (s *Server) pooled(p *endpoint, core int) *upstream {
 	pool := &p.pools[core]
 	for {
 		pool.mu.Lock()
@@ -42,7 +40,7 @@ func (s *Server) pooled(p *endpoint, core int, idempotent bool) *upstream {
 		pool.idle = pool.idle[:n-1]
 		pool.mu.Unlock()
 		u.sock.in.until.Store(0)
-		if (!idempotent || s.watch.clock.now()-u.since > int64(sure)) && !u.quiet() {
+		if !u.quiet() {
 			s.end(u)
 			continue
 		}

@@ -20,6 +20,7 @@ func (c *clock) now() int64 { return c.at.Load() }
 type watch struct {
 	clock clock
 	began time.Time
+	asked int64 // when leave was, last
 
 	mu    sync.Mutex
 	socks []*sock
@@ -52,7 +53,10 @@ func (w *watch) run(ctx context.Context) {
 		case <-ticker.C:
 			now := int64(time.Since(w.began)) + 1
 			w.clock.at.Store(now)
-			w.look(now)
+			if w.look(now); now-w.asked > int64(time.Second) {
+				w.asked = now
+				w.leave()
+			}
 		}
 	}
 }
@@ -67,6 +71,21 @@ func (w *watch) look(now int64) {
 		}
 		if until := s.out.until.Load(); until != 0 && until < now {
 			_ = s.SetWriteDeadline(past())
+		}
+	}
+}
+
+// leave ends waiting for the answers of clients that are gone: as others do, it
+// takes one that sends no more for gone.
+func (w *watch) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.socks {
+		if s.awaits.Load() == nil || !s.left() {
+			continue
+		}
+		if up := s.awaits.Swap(nil); up != nil {
+			_ = up.SetDeadline(past())
 		}
 	}
 }
