@@ -33,6 +33,7 @@ func loads() []load {
 		{"small", "requests", func(plain, _ string, s settings) (float64, string, string, error) {
 			return wrk("http://"+plain+"/small", s, 1)
 		}},
+		{"paced", "requests", paced},
 		{"large", "MB", func(plain, _ string, s settings) (float64, string, string, error) {
 			return wrk("http://"+plain+"/large", s, 16.777)
 		}},
@@ -80,8 +81,8 @@ func measure(of proxy, l load, s settings) (f figures, err error) {
 
 var (
 	wrkCount = regexp.MustCompile(`(\d+) requests in`)
-	wrkP50   = regexp.MustCompile(`50%\s+(\S+)`)
-	wrkP99   = regexp.MustCompile(`99%\s+(\S+)`)
+	wrkP50   = regexp.MustCompile(`(?m)^\s+50%\s+(\S+)`)
+	wrkP99   = regexp.MustCompile(`(?m)^\s+99%\s+(\S+)`)
 	wrkBad   = regexp.MustCompile(`Non-2xx.*|Socket errors.*`)
 )
 
