@@ -274,7 +274,7 @@ func TestLastWord(t *testing.T) {
 	}
 	defer conn.Close()
 	s := New(Settings{}, nil)
-	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}

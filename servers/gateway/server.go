@@ -147,6 +147,7 @@ func (s *Server) Run(ctx context.Context) error {
 	cancel()
 	watching.Wait()
 	s.sweepOnce(0)
+	s.watch.pipes.close()
 	return nil
 }
 

@@ -55,7 +55,7 @@ func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, 
 	if err != nil {
 		return nil, err
 	}
-	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
