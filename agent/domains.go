@@ -2,15 +2,10 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +29,7 @@ type domains struct {
 	policies  model.Map[string, *model.ClusterPolicy] // of which wanted is
 	wanted    *model.Domains                          // nil: not known yet
 	sure      bool                                    // else wanted is what an earlier agent has known
+	lapsed    map[resolvedKey]time.Time               // those whose time is over, and when nobody needs to know any more
 	ends      map[resolvedKey]time.Time
 	counts    map[string]int  // addresses of names, by pattern
 	forgotten uint64          // addresses, since no policy has their names any more
@@ -56,6 +52,10 @@ const (
 	maxResolved = 4096
 	// maxTTL bounds for how long an address is kept without being told again.
 	maxTTL = 24 * time.Hour
+	// lapsedTime is for how long it is known that a name has led to an address, of
+	// maxLapsed addresses: connections that were made then may last as long.
+	lapsedTime = 24 * time.Hour
+	maxLapsed  = 16384
 	// expiryPause is between two looks at what is over, so that what ends together
 	// is one change.
 	expiryPause = time.Second
@@ -64,7 +64,7 @@ const (
 func newDomains(c *Config, feed *model.Feed, served func() bool, notices *notices, path string) *domains {
 	return &domains{
 		feed: feed, served: served, path: path, notices: notices, log: c.Log, wake: make(chan struct{}, 1),
-		ends: map[resolvedKey]time.Time{}, counts: map[string]int{}, full: map[string]bool{},
+		ends: map[resolvedKey]time.Time{}, lapsed: map[resolvedKey]time.Time{}, counts: map[string]int{}, full: map[string]bool{},
 	}
 }
 
@@ -120,9 +120,9 @@ func (d *domains) count() {
 			d.forgotten++
 		}
 	}
-	for pattern := range d.full {
-		if d.counts[pattern] < maxResolved/2 {
-			delete(d.full, pattern)
+	for key := range d.lapsed {
+		if !d.wanted.Fits(key.name) {
+			delete(d.lapsed, key)
 		}
 	}
 }
@@ -177,6 +177,7 @@ func (d *domains) take(found []model.Resolution, now time.Time) (revision uint64
 			}
 			if !known {
 				changed = append(changed, key.addr)
+				delete(d.lapsed, key)
 				for _, pattern := range patterns {
 					d.counts[pattern]++
 				}
@@ -211,25 +212,31 @@ func (d *domains) exceeds(patterns []string) (exceeds bool) {
 
 // publish gives the feed the names of addresses as they are now. mu is held.
 func (d *domains) publish(addresses []netip.Addr) (revision uint64) {
-	names := map[netip.Addr][]string{}
-	if len(addresses) > 0 {
-		for _, addr := range addresses {
-			names[addr] = nil
-		}
+	all := map[netip.Addr]*model.Resolved{}
+	for _, addr := range addresses {
+		all[addr] = &model.Resolved{}
+	}
+	if len(all) > 0 {
 		for key := range d.ends {
-			if of, ok := names[key.addr]; ok {
-				names[key.addr] = append(of, key.name)
+			if of, ok := all[key.addr]; ok {
+				of.Names = append(of.Names, key.name)
+			}
+		}
+		for key := range d.lapsed {
+			if of, ok := all[key.addr]; ok {
+				of.Lapsed = append(of.Lapsed, key.name)
 			}
 		}
 	}
 	return d.feed.Edit(func(s *model.Snapshot) {
-		for addr, all := range names {
-			if len(all) == 0 {
+		for addr, resolved := range all {
+			if len(resolved.Names)+len(resolved.Lapsed) == 0 {
 				s.Resolved = s.Resolved.Without(addr)
 				continue
 			}
-			slices.Sort(all)
-			s.Resolved = s.Resolved.With(addr, &model.Resolved{Names: all})
+			slices.Sort(resolved.Names)
+			slices.Sort(resolved.Lapsed)
+			s.Resolved = s.Resolved.With(addr, resolved)
 		}
 	})
 }
@@ -280,31 +287,58 @@ func (d *domains) expire(s *model.Snapshot, now time.Time) (next time.Time) {
 	var changed []netip.Addr
 	if wanted := d.follow(s); wanted != nil {
 		for addr, resolved := range s.Resolved.All() {
-			if slices.ContainsFunc(resolved.Names, func(name string) bool { _, ok := d.ends[resolvedKey{name, addr}]; return !ok }) {
+			if gone(d.ends, addr, resolved.Names) || gone(d.lapsed, addr, resolved.Lapsed) {
 				changed = append(changed, addr) // of a pattern that is gone
 			}
 		}
 	}
-	for key, ends := range d.ends {
-		if !ends.After(now) {
-			d.made++
-			if served {
-				delete(d.ends, key)
-				changed = append(changed, key.addr)
-				for pattern := range d.wanted.Matches(key.name) {
-					d.counts[pattern]--
-				}
-				continue
-			}
-			ends = now.Add(model.ResolutionGrace)
-			d.ends[key] = ends
-		}
+	later := func(ends time.Time) {
 		if next.IsZero() || ends.Before(next) {
 			next = ends
 		}
 	}
+	for key, ends := range d.lapsed {
+		if ends.After(now) {
+			later(ends)
+			continue
+		}
+		delete(d.lapsed, key)
+		changed = append(changed, key.addr)
+		d.made++
+	}
+	for key, ends := range d.ends {
+		if ends.After(now) {
+			later(ends)
+			continue
+		}
+		d.made++
+		if !served {
+			d.ends[key] = now.Add(model.ResolutionGrace)
+			later(d.ends[key])
+			continue
+		}
+		changed = append(changed, key.addr)
+		d.lapse(key, s, now)
+	}
 	d.publish(changed)
 	return next
+}
+
+// gone tells whether one of some names that led to an address is not known any more.
+func gone(from map[resolvedKey]time.Time, addr netip.Addr, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { _, ok := from[resolvedKey{name, addr}]; return !ok })
+}
+
+// lapse lets a name not lead to an address any more. Where connections are ended that
+// policies forbid, those that were made before are not. mu is held.
+func (d *domains) lapse(key resolvedKey, s *model.Snapshot, now time.Time) {
+	delete(d.ends, key)
+	for pattern := range d.wanted.Matches(key.name) {
+		d.counts[pattern]--
+	}
+	if s.Network != nil && s.Network.Policy.CutEstablished && len(d.lapsed) < maxLapsed {
+		d.lapsed[key] = now.Add(lapsedTime)
+	}
 }
 
 // tell says which patterns have too many addresses.
@@ -332,77 +366,4 @@ func (d *domains) tell(s *model.Snapshot) {
 	}
 	slices.SortFunc(problems, model.Problem.Compare)
 	d.notices.set("domains", slices.Compact(problems)...)
-}
-
-// kept is a line of the file: a pattern that policies have, or an address of a name.
-type kept struct {
-	Pattern string     `json:"pattern,omitempty"`
-	Name    string     `json:"name,omitempty"`
-	Addr    netip.Addr `json:"address,omitzero"`
-	Ends    time.Time  `json:"ends,omitzero"`
-}
-
-// recall lets the feed have what an earlier agent knew. A file that cannot be read
-// costs what pods do not ask for again.
-func (d *domains) recall() {
-	text, err := os.ReadFile(d.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var addresses []netip.Addr
-	var patterns []string
-	for lines := json.NewDecoder(strings.NewReader(string(text))); err == nil && lines.More(); {
-		var line kept
-		if err = lines.Decode(&line); err == nil && line.Pattern != "" {
-			patterns = append(patterns, line.Pattern)
-		} else if err == nil && line.Name != "" && line.Addr.IsValid() {
-			d.ends[resolvedKey{line.Name, line.Addr}] = line.Ends
-			addresses = append(addresses, line.Addr)
-		}
-	}
-	if err != nil {
-		d.log.Warn("some addresses of names in policies are not known any more", "error", err)
-	}
-	d.wanted = model.NewDomains(patterns)
-	d.count()
-	d.publish(addresses)
-}
-
-// save writes the file, if it has changed.
-func (d *domains) save() {
-	d.saving.Lock()
-	defer d.saving.Unlock()
-	d.mu.Lock()
-	made := d.made
-	var lines []kept
-	if made != d.saved {
-		for _, pattern := range d.wanted.All() {
-			lines = append(lines, kept{Pattern: pattern})
-		}
-		for key, ends := range d.ends {
-			lines = append(lines, kept{Name: key.name, Addr: key.addr, Ends: ends})
-		}
-	}
-	d.mu.Unlock()
-	if made == d.saved {
-		return
-	}
-	if err := writeKept(d.path, lines); err != nil {
-		d.log.Warn("addresses of names in policies could not be kept", "error", err)
-	}
-	d.saved = made
-}
-
-func writeKept(path string, lines []kept) error {
-	return replace(path, 0o600, func(file *os.File) error {
-		to := json.NewEncoder(file)
-		for i := range lines {
-			if err := to.Encode(&lines[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -105,6 +105,41 @@ func TestDomains(t *testing.T) {
 	}
 }
 
+// TestDomainsLapsed: where connections are ended that policies forbid, it is known
+// which addresses a name has led to, by the next agent too, until it leads there
+// again or a day is over.
+func TestDomainsLapsed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "domains.json")
+	d := named(t, path, "a.example.org")
+	d.feed.Edit(func(s *model.Snapshot) {
+		s.Network = model.DefaultNetwork()
+		s.Network.Policy.CutEstablished = true
+	})
+	addr := netip.MustParseAddr("192.0.2.1")
+	check := func(what string, of *domains, names, lapsed []string) {
+		t.Helper()
+		s, _ := of.feed.Latest()
+		got, ok := s.Resolved.Get(addr)
+		if want := (&model.Resolved{Names: names, Lapsed: lapsed}); ok != (names != nil || lapsed != nil) || ok && !got.Equal(want) {
+			t.Errorf("%s: %+v, want %+v", what, got, want)
+		}
+	}
+	a := []string{"a.example.org"}
+	d.learns(t, "a.example.org", 30, "192.0.2.1")
+	d.expires(2 * time.Minute)
+	check("over", d, nil, a)
+	d.save()
+	again := named(t, path, "a.example.org")
+	again.recall()
+	check("of the next agent", again, nil, a)
+	d.learns(t, "a.example.org", 30, "192.0.2.1")
+	check("again", d, a, nil)
+	d.expires(2 * time.Minute)
+	check("over again", d, nil, a)
+	d.expires(25 * time.Hour)
+	check("after a day", d, nil, nil)
+}
+
 // TestDomainsUnknown: what is told before policies are known waits for them.
 func TestDomainsUnknown(t *testing.T) {
 	d := newDomains(&Config{Log: slog.New(slog.DiscardHandler)}, &model.Feed{}, func() bool { return true }, &notices{}, filepath.Join(t.TempDir(), "d"))

@@ -101,7 +101,9 @@ func runDNSTop(command *cobra.Command, options *dnsTopOptions) error {
 		if options.output.structured() {
 			err = options.output.print(to, output)
 		} else {
-			err = options.print(to, output, live && isTerminal(to))
+			if len(output.Nodes) < len(places) {
+				err = options.print(to, output, live && isTerminal(to))
+			}
 			for _, node := range output.Nodes {
 				fmt.Fprintf(stderr, "%s\n  next: %s\n", node.Trouble, node.Next)
 			}
@@ -186,7 +188,7 @@ func (o *dnsTopOptions) print(to io.Writer, output dnsTopOutput, over bool) erro
 	for _, a := range output.Askers {
 		all += a.Queries
 	}
-	fmt.Fprintf(&b, "%s in %.1f s\n\n", count(int(all), "query"), output.Seconds)
+	fmt.Fprintf(&b, "%s queries a second, over %.1f s\n\n", rate(all, output.Seconds), output.Seconds)
 	pods := &table{}
 	pods.add("POD", "NODE", "QUERIES/S", "NXDOMAIN", "OUTSIDE", "REFUSED/S", "BYTES/S", "TOTAL")
 	for _, a := range output.Askers[:min(len(output.Askers), o.most)] {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,6 +22,10 @@ const namingAddress = "127.0.0.1:9814"
 // answer.
 const exitNoServer exitCode = 3
 
+// exitRefused says that the question is not understood. An agent that does not
+// know the command at all ends with exitUsage.
+const exitRefused exitCode = 4
+
 // namingCommand is how dns trace, dns top and debug bundle ask a node: it runs in
 // the agent's container, which is in the network of the node as the DNS server is.
 func namingCommand() *cobra.Command {
@@ -32,16 +37,21 @@ func namingCommand() *cobra.Command {
 		Long: `Say what the DNS server of this node tells below /debug/, as JSON: clients, or
 trace with a query. It reads, and changes nothing.
 
-Exit code 3: there is no DNS server.`,
+Exit codes: 3 there is no DNS server, 4 it does not understand the question.`,
 		Example: `  fairlead naming clients
   fairlead naming 'trace?client=10.244.0.5&name=www.example.com'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			err := askNaming(command.Context(), command.OutOrStdout(), address, args[0])
 			var none *noServer
-			if errors.As(err, &none) {
+			var bad *refusedQuestion
+			switch {
+			case errors.As(err, &none):
 				fmt.Fprintln(command.ErrOrStderr(), err)
 				return exitNoServer
+			case errors.As(err, &bad):
+				fmt.Fprintln(command.ErrOrStderr(), err)
+				return exitRefused
 			}
 			return err
 		},
@@ -55,6 +65,11 @@ type noServer struct{ err error }
 
 func (e *noServer) Error() string { return e.err.Error() }
 func (e *noServer) Unwrap() error { return e.err }
+
+// refusedQuestion says what is wrong with what was asked.
+type refusedQuestion struct{ text string }
+
+func (e *refusedQuestion) Error() string { return e.text }
 
 // namingTime is for one answer of a server: a little more than it takes for itself
 // at most.
@@ -70,7 +85,11 @@ func askNaming(ctx context.Context, to io.Writer, address, path string) error {
 	}
 	answer, err := (&http.Client{Transport: &http.Transport{}}).Do(request) // not by way of a proxy
 	if err != nil {
-		return &noServer{fmt.Errorf("ask the DNS server: %w; there is none, it is starting, or has another --health-address", err)}
+		var failed *url.Error
+		if errors.As(err, &failed) { // which repeats the question
+			err = failed.Err
+		}
+		return &noServer{fmt.Errorf("%w; there is none, it is starting, or has another --health-address", err)}
 	}
 	defer answer.Body.Close()
 	switch answer.StatusCode {
@@ -79,7 +98,7 @@ func askNaming(ctx context.Context, to io.Writer, address, path string) error {
 		return err
 	case http.StatusBadRequest:
 		said, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
-		return errors.New(strings.TrimSpace(string(said)))
+		return &refusedQuestion{strings.TrimSpace(string(said))}
 	}
 	return fmt.Errorf("ask the DNS server for %s: %s; it may be of another version", path, answer.Status)
 }
@@ -96,6 +115,8 @@ func execNaming(ctx context.Context, client *kube.Client, node, agent string, ar
 		return nil, refuse(
 			fmt.Sprintf("kubectl -n kube-system get pods -o wide -l %s --field-selector spec.nodeName=%s; if there is none: kubectl apply --server-side -f deploy/dns.yaml", dnsLabel, node),
 			"no DNS server of Fairlead answers on %s: %w", node, err)
+	case errors.As(err, &exit) && exit.Code == int(exitRefused):
+		return nil, refuse("fairlead dns --help", "%s", err.Error())
 	case errors.As(err, &exit):
 		return nil, refuse("use a fairlead of the same version as the agent: kubectl -n kube-system describe pod "+agent, "%s: %w", node, err)
 	case err != nil:

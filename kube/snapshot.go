@@ -42,7 +42,8 @@ type nodeState struct {
 // resolvedState are the names of an address.
 type resolvedState struct {
 	Address netip.Addr `json:"address"`
-	Names   []string   `json:"names"`
+	Names   []string   `json:"names,omitempty"`
+	Lapsed  []string   `json:"lapsed,omitempty"` // names that have led there before
 }
 
 // readNameServer reads how the DNS server is in a family.
@@ -243,7 +244,9 @@ func addNodeState(to *model.Snapshot, document []byte) error {
 		to.NameServers[family] = server
 	}
 	for _, resolved := range state.Resolved {
-		to.Resolved = to.Resolved.With(resolved.Address, &model.Resolved{Names: slices.Compact(slices.Sorted(slices.Values(resolved.Names)))})
+		to.Resolved = to.Resolved.With(resolved.Address, &model.Resolved{
+			Names: slices.Compact(slices.Sorted(slices.Values(resolved.Names))), Lapsed: slices.Compact(slices.Sorted(slices.Values(resolved.Lapsed))),
+		})
 	}
 	for _, link := range state.Links {
 		l := model.Link(link)
@@ -389,7 +392,7 @@ func nodeStateOf(snapshot *model.Snapshot) nodeState {
 	}
 	for _, addr := range slices.SortedFunc(keys(snapshot.Resolved), netip.Addr.Compare) {
 		resolved, _ := snapshot.Resolved.Get(addr)
-		state.Resolved = append(state.Resolved, resolvedState{addr, resolved.Names})
+		state.Resolved = append(state.Resolved, resolvedState{addr, resolved.Names, resolved.Lapsed})
 	}
 	for _, name := range slices.Sorted(keys(snapshot.Links)) {
 		link, _ := snapshot.Links.Get(name)

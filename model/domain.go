@@ -12,11 +12,16 @@ import (
 // allow connections to: as the DNS server of this node has told its pods, and for
 // as long as that holds. It is immutable.
 type Resolved struct {
-	Names []string // in lower case, without a dot at the end; sorted, at least one
+	Names []string // in lower case, without a dot at the end; sorted
+	// Lapsed are names that have led here, likewise: connections that were made then
+	// go on, and there are no new ones.
+	Lapsed []string
 }
 
 // Equal tells whether nothing differs.
-func (r *Resolved) Equal(other *Resolved) bool { return slices.Equal(r.Names, other.Names) }
+func (r *Resolved) Equal(other *Resolved) bool {
+	return slices.Equal(r.Names, other.Names) && slices.Equal(r.Lapsed, other.Lapsed)
+}
 
 // Resolution is what a DNS server is about to tell somebody: that a name has these
 // addresses.

@@ -113,7 +113,7 @@ func (c *cutter) cut(kernel *tracker, own *rtnl.Handle) error {
 
 // forbids judges a connection as its first packet was, at both ends. What the
 // node itself sends to its pods is not judged, and neither is what belongs to
-// another connection.
+// another connection. That a name led to an address then, is enough.
 func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 	if c.related || c.zone {
 		return false
@@ -124,7 +124,7 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 	if _, query := plan.Queries.Get(policy.Query{Protocol: c.protocol, At: c.forward.to}); query {
 		peer, at = c.forward.to.Addr(), c.forward.to.Port()
 	}
-	if !plan.Decide(from, peer, c.protocol, at).Accept {
+	if !plan.Keeps(from, peer, c.protocol, at) {
 		return true
 	}
 	return !here[source] && !source.IsLoopback() && !plan.Decide(to, source, c.protocol, port).Accept

@@ -27,11 +27,11 @@ func newDomains(all []*peers) *domains {
 }
 
 // of are the peers that one of some names is, with repetitions.
-func (d *domains) of(resolved *model.Resolved) (all []*peers) {
-	if resolved == nil || len(d.peers) == 0 {
+func (d *domains) of(names []string) (all []*peers) {
+	if len(d.peers) == 0 {
 		return nil
 	}
-	for _, name := range resolved.Names {
+	for _, name := range names {
 		for text := range model.SuffixesOf(name) {
 			all = append(all, d.peers[text]...)
 		}
@@ -52,7 +52,7 @@ func (c *computation) planDomains(changed []*peers) {
 	c.domains = newDomains(c.allPeers())
 	by := newDomains(changed)
 	for addr, resolved := range c.snapshot.Resolved.All() {
-		if len(by.of(resolved)) > 0 {
+		if len(by.of(resolved.Names)) > 0 {
 			c.touched[addr] = struct{}{}
 		}
 	}
@@ -60,8 +60,8 @@ func (c *computation) planDomains(changed []*peers) {
 
 // namedMembers are what an address is a member of that is no pod's, sorted by name;
 // nil if no name leads to it that is asked for: then it is as its range.
-func namedMembers(b *blocks, d *domains, resolved *model.Resolved, addr netip.Addr) []member {
-	named := d.of(resolved)
+func namedMembers(b *blocks, d *domains, names []string, addr netip.Addr) []member {
+	named := d.of(names)
 	if len(named) == 0 {
 		return nil
 	}
@@ -70,8 +70,10 @@ func namedMembers(b *blocks, d *domains, resolved *model.Resolved, addr netip.Ad
 
 // unownedMembers are what an address is a member of that is no pod's.
 func unownedMembers(b *blocks, d *domains, resolved *model.Resolved, addr netip.Addr) []member {
-	if named := namedMembers(b, d, resolved, addr); named != nil {
-		return named
+	if resolved != nil {
+		if named := namedMembers(b, d, resolved.Names, addr); named != nil {
+			return named
+		}
 	}
 	return bareMembers(b.of(addr))
 }

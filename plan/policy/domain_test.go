@@ -60,6 +60,40 @@ func TestDomainNames(t *testing.T) {
 	expect(t, last, "10.0.1.1 egress to 192.0.2.9 TCP 443: "+denied)
 }
 
+// TestKeeps: a connection that was made while a name led somewhere goes on when it
+// does not any more, and no other.
+func TestKeeps(t *testing.T) {
+	c := newCluster(t)
+	c.judge("p", model.AdminTier, 1, model.Egress,
+		act(model.Accept, allow(tcp(443), domain("www.example.org"))), act(model.Deny, allow(nil, addresses("0.0.0.0/0"))))
+	at := Subject{model.Egress, netip.MustParseAddr("10.0.1.1")}
+	c.Resolved = c.Resolved.With(netip.MustParseAddr("192.0.2.1"), &model.Resolved{Lapsed: []string{"www.example.org"}})
+	c.Resolved = c.Resolved.With(netip.MustParseAddr("192.0.2.2"), &model.Resolved{Lapsed: []string{"www.example.com"}})
+	c.Resolved = c.Resolved.With(netip.MustParseAddr("192.0.2.3"), &model.Resolved{Names: []string{"www.example.org"}})
+	c.Resolved = c.Resolved.With(netip.MustParseAddr("10.0.2.2"), &model.Resolved{Lapsed: []string{"www.example.org"}})
+	p := c.compute(nil)
+	for _, test := range []struct {
+		peer          string
+		port          uint16
+		accept, keeps bool
+	}{
+		{"192.0.2.1", 443, false, true},
+		{"192.0.2.1", 80, false, false},
+		{"192.0.2.2", 443, false, false},
+		{"192.0.2.3", 443, true, true},
+		{"192.0.2.4", 443, false, false},
+		{"10.0.2.2", 443, false, false}, // a pod's
+	} {
+		peer := netip.MustParseAddr(test.peer)
+		if got := p.Decide(at, peer, model.TCP, test.port).Accept; got != test.accept {
+			t.Errorf("%s %d is accepted: %t", peer, test.port, got)
+		}
+		if got := p.Keeps(at, peer, model.TCP, test.port); got != test.keeps {
+			t.Errorf("%s %d goes on: %t", peer, test.port, got)
+		}
+	}
+}
+
 // changes counts the elements that differ.
 func changes(a, b *Plan) (n int) {
 	for range model.Diff(a.Pods, b.Pods) {

@@ -233,7 +233,7 @@ func (c *computation) planGroups() {
 				next = Group(brief(fmt.Sprintf("%s (%s)", groupOf(of.members), of.shifts)))
 			}
 		} else if resolved, ok := c.snapshot.Resolved.Get(addr); ok {
-			if of.members = namedMembers(c.blocks, c.domains, resolved, addr); of.members != nil {
+			if of.members = namedMembers(c.blocks, c.domains, resolved.Names, addr); of.members != nil {
 				next = groupOf(of.members)
 			}
 		}

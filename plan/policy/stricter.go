@@ -14,6 +14,9 @@ func (p *Plan) Stricter(former *Plan) bool {
 	if former == nil || p.Ranges != former.Ranges || p.Queries != former.Queries {
 		return true
 	}
+	if p.profiles != former.profiles && p.lapsed() {
+		return true // what Keeps allows is in no cell
+	}
 	c := comparison{former, p, map[[2]Row]bool{}}
 	for change := range model.Diff(former.Cells, p.Cells) {
 		if former.knows(change.Key.Address) && c.stricter(change.Key.Subject, change.Key.Group, change.Key.Group) {
@@ -21,6 +24,19 @@ func (p *Plan) Stricter(former *Plan) bool {
 		}
 	}
 	return c.movedToStricter()
+}
+
+// lapsed tells whether there are addresses to which names do not lead any more.
+func (p *Plan) lapsed() bool {
+	if p.from == nil {
+		return false
+	}
+	for _, resolved := range p.from.Resolved.All() {
+		if len(resolved.Lapsed) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // knows tells whether a pod of this node had an address. A plan that was not

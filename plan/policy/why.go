@@ -78,14 +78,42 @@ func (p *Plan) Explain(at Subject, peer netip.Addr, protocol model.Protocol, por
 	if side.calls {
 		q.port = p.nameserver.judged(peer, protocol, port)
 	}
+	return q.explain(e, peer)
+}
+
+// Keeps tells whether a connection that there is may go on: if Decide accepts it, or
+// did while a name led to the peer that does not any more. It knows only plans that
+// Compute made.
+func (p *Plan) Keeps(at Subject, peer netip.Addr, protocol model.Protocol, port uint16) bool {
+	if p.Decide(at, peer, protocol, port).Accept {
+		return true
+	}
+	if p.from == nil {
+		return false
+	}
+	resolved, ok := p.from.Resolved.Get(peer)
+	s, known := p.subjects.Get(at.Address)
+	if _, owned := p.owners.Get(peer); !ok || len(resolved.Lapsed) == 0 || owned || !known || s.pod == nil {
+		return false
+	}
+	members := namedMembers(p.blocks, p.domains, slices.Concat(resolved.Names, resolved.Lapsed), peer)
+	if members == nil {
+		return false
+	}
+	q := question{&s.profile.sides[at.Direction], members, protocol, port}
+	return q.explain(Explanation{Subject: at, Decision: Decision{Accept: true}}, peer).Accept
+}
+
+// explain asks all tiers about a peer.
+func (q *question) explain(e Explanation, peer netip.Addr) Explanation {
 	if q.ask(model.AdminTier, &e) {
 		return e
 	}
 	switch {
-	case side.isolated == nil:
+	case q.isolated == nil:
 		q.ask(model.BaselineTier, &e)
-	case peer != at.Address && !q.ask(model.NamespaceTier, &e):
-		e.Decision = Decision{By: *side.isolated}
+	case peer != e.Address && !q.ask(model.NamespaceTier, &e):
+		e.Decision = Decision{By: *q.isolated}
 		e.Nearest = q.nearest(model.NamespaceTier)
 	}
 	return e

@@ -9,7 +9,8 @@ import (
 	"github.com/fairlead-net/fairlead/plan/dns"
 )
 
-// NameCount is how often a name was asked for, about.
+// NameCount is how often a name was asked for, at least; of many queries in a
+// second, about.
 type NameCount struct {
 	Name  dns.Name
 	Type  string
@@ -22,7 +23,7 @@ type NameCount struct {
 // many names are kept as are worth telling. If others watch already, it may count
 // nothing.
 func (s *Server) WatchNames() (stop func() []NameCount) {
-	n := &names{counts: map[nameKey]*uint64{}}
+	n := &names{counts: map[nameKey]*nameCount{}}
 	if !s.watched.add(n) {
 		return func() []NameCount { return nil }
 	}
@@ -30,8 +31,10 @@ func (s *Server) WatchNames() (stop func() []NameCount) {
 		s.watched.remove(n)
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		for key, count := range n.counts {
-			all = append(all, NameCount{key.name, typeText(key.kind), *count})
+		for key, c := range n.counts {
+			if c.inherited <= c.count/2 { // else it is a name like many
+				all = append(all, NameCount{key.name, typeText(key.kind), c.count - c.inherited})
+			}
 		}
 		return all
 	}
@@ -48,18 +51,22 @@ const (
 // names are those that were asked for most (Space-Saving: Metwally, Agrawal and El
 // Abbadi, 2005). A name that is not among them takes the place of the one with the
 // lowest count, and goes on from that, so that what is asked for often is among
-// them in the end, and no count is too low.
+// them in the end.
 type names struct {
 	mu     sync.Mutex
 	second int64
-	seen   int                 // in this second
-	counts map[nameKey]*uint64 // changed in place: to assign would replace the key, by one that does not last
+	seen   int // in this second
+	counts map[nameKey]*nameCount
 }
 
 type nameKey struct {
 	name dns.Name
 	kind uint16
 }
+
+// nameCount is changed in place: to assign to the map would replace the key as
+// well, by one that does not last.
+type nameCount struct{ count, inherited uint64 }
 
 func (n *names) add(name dns.Name, kind uint16, now time.Time) {
 	n.mu.Lock()
@@ -76,25 +83,26 @@ func (n *names) add(name dns.Name, kind uint16, now time.Time) {
 		weight = partAfter
 	}
 	key := nameKey{name, kind}
-	if count := n.counts[key]; count != nil {
-		*count += weight
+	if c := n.counts[key]; c != nil {
+		c.count += weight
 		return
 	}
 	key.name = cloneName(name)
 	if len(n.counts) < maxNames {
-		n.counts[key] = &weight
+		n.counts[key] = &nameCount{count: weight}
 		return
 	}
 	var least nameKey
-	var count *uint64
-	for k, c := range n.counts {
-		if count == nil || *c < *count {
-			least, count = k, c
+	var c *nameCount
+	for k, other := range n.counts {
+		if c == nil || other.count < c.count {
+			least, c = k, other
 		}
 	}
 	delete(n.counts, least)
-	*count += weight
-	n.counts[key] = count
+	c.inherited = c.count
+	c.count += weight
+	n.counts[key] = c
 }
 
 // watched are who counts names now: mostly nobody, which costs a load.
