@@ -133,7 +133,8 @@ func (a *archive) close() error {
 cluster/   fairlead status, the Network, what the nodes report, Events, controllers' logs
 nodes/X/   of a node: status.json as its agent sees it, snapshot.yaml what it plans
            from, plan.txt what the kernel should have, kernel.json what it has,
-           metrics.txt, ready.txt, agent.log, agent-previous.log of the process before
+           metrics.txt, ready.txt, agent.log, agent-previous.log of the process before,
+           dns-clients.json who has asked its DNS server how much
 
 fairlead plan --snapshot nodes/X/snapshot.yaml --node X replays the plan.
 

@@ -295,6 +295,15 @@ func fetchNode(ctx context.Context, from cluster, node *kube.NodeOverview, optio
 		}
 	}
 	m.silent = !answered
+	if answered {
+		get("dns-clients.json", false, func(ctx context.Context) ([]byte, error) {
+			text, err := from.ExecAgent(ctx, node.Agent.Name, nil, agentProgram, "naming", "clients")
+			if exit := (*kube.ExitError)(nil); errors.As(err, &exit) && exit.Code == int(exitNoServer) {
+				return nil, nil // there need not be a DNS server
+			}
+			return text, err
+		})
+	}
 	get("agent.log", true, func(ctx context.Context) ([]byte, error) {
 		return from.AgentLogs(ctx, node.Agent.Name, false, options.lines)
 	})

@@ -148,7 +148,7 @@ func TestBundle(t *testing.T) {
 	for _, name := range []string{
 		"README.txt", "cluster/status.txt", "cluster/status.json", "cluster/network.yaml", "cluster/nodenetworks.yaml", "cluster/events.txt",
 		"cluster/versions.txt", "cluster/fairlead-controller-1.log", "nodes/a/status.json", "nodes/a/snapshot.yaml", "nodes/a/plan.txt",
-		"nodes/a/metrics.txt", "nodes/a/ready.txt", "nodes/a/kernel.json", "nodes/a/agent.log", "nodes/b/agent.log",
+		"nodes/a/metrics.txt", "nodes/a/ready.txt", "nodes/a/kernel.json", "nodes/a/dns-clients.json", "nodes/a/agent.log", "nodes/b/agent.log",
 	} {
 		if files[name] == "" {
 			t.Errorf("%s is not there", name)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,4 +43,30 @@ func nodeNames(ctx context.Context, options kube.Options) []string {
 		return nil
 	}
 	return names
+}
+
+// completePods completes [NAMESPACE/]POD as the value of a flag.
+func completePods(options *kube.Options, namespace *string) completion {
+	return func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(command.Context(), completeTime)
+		defer cancel()
+		client, err := kube.Connect(*options)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		in, prefix := *namespace, ""
+		if before, _, ok := strings.Cut(begun, "/"); ok {
+			in, prefix = before, before+"/"
+		} else if in == "" {
+			in = options.Namespace()
+		}
+		names, err := client.PodNames(ctx, in)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		for i := range names {
+			names[i] = prefix + names[i]
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
 }

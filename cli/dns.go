@@ -27,10 +27,13 @@ func dnsCommand() *cobra.Command {
 	var listen, clients []string
 	command := &cobra.Command{
 		Use:   "dns",
-		Short: "Answer DNS queries on this node (the DaemonSet does)",
-		Long: `Answer DNS queries on this node: for names of the cluster as the agent tells of
-them, and for all others as upstreams do. Started as root, it keeps the right to
-listen on port 53 and nothing else.`,
+		Short: "See what becomes of DNS queries; by itself, answer them (the DaemonSet does)",
+		Long: `See what becomes of DNS queries, with one of the commands below.
+
+By itself, without any, answer queries on this node, as the DaemonSet fairlead-dns
+does: for names of the cluster as the agent tells of them, and for all others as
+upstreams do. Started as root, it keeps the right to listen on port 53 and nothing
+else.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
 			config.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
@@ -40,16 +43,18 @@ listen on port 53 and nothing else.`,
 			if config.Clients, err = parseAll("--client", clients, netip.ParsePrefix); err != nil {
 				return err
 			}
+			config.Queries = command.OutOrStdout()
 			if err := privilege.Drop(dnsUser, config.StateDir); err != nil {
 				return err
 			}
 			return daemon.Run(command.Context(), config)
 		},
 	}
+	command.AddCommand(dnsTopCommand(), dnsTraceCommand())
 	flags := command.Flags()
 	flags.StringVar(&config.Socket, "socket", "/run/fairlead/dns/dns.sock", "where the agent of this node tells what the names are")
 	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/fairlead-dns", "keeps the names for a start without an agent; empty: not at all")
-	flags.StringVar(&config.HealthAddress, "health-address", "127.0.0.1:9814", "serves /healthz, /readyz, /metrics, /debug/clients and /debug/pprof; empty: not at all")
+	flags.StringVar(&config.HealthAddress, "health-address", namingAddress, "serves /healthz, /readyz, /metrics, /debug/clients, /debug/trace and /debug/pprof; empty: not at all")
 	flags.StringVar(&config.MetricsAddress, "metrics-address", os.Getenv(metricsVariable), "serves /metrics alone, for Prometheus, such as :9816; empty: not at all")
 	flags.StringVar(&config.ResolvConf, "resolv-conf", "/etc/resolv.conf", "who is asked about names that are not of the cluster, unless the Network says so")
 	flags.StringSliceVar(&listen, "listen", nil, "address and port to answer at, by UDP and TCP, besides those that the agent says (repeatable)")

@@ -73,9 +73,9 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "debug"}},
+	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "dns", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
-	{"Run in the cluster:", []string{"agent", "controller", "dns"}},
+	{"Run in the cluster:", []string{"agent", "controller"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
 	{"More:", []string{"completion", "help", "version"}},
 }
@@ -100,6 +100,7 @@ func root() *cobra.Command {
 		hopCommand(),
 		imageCommand(),
 		labCommand(),
+		namingCommand(),
 		planCommand(),
 		policyCommand(), ingressCommand(),
 		preflightCommand(),

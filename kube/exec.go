@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,6 +102,36 @@ type PodPlace struct {
 	Addresses   []string // may be empty: it has none yet
 	HostNetwork bool
 	Phase       string
+	Resolver    PodResolver
+}
+
+// PodResolver is what a pod's specification says of its resolver: dnsPolicy and
+// dnsConfig.
+type PodResolver struct {
+	Policy      string // of a pod of the host's network, as it takes effect
+	Nameservers []string
+	Search      []string
+	NDots       int // -1: not said, or no number
+}
+
+func resolverOf(spec *corev1.PodSpec) PodResolver {
+	r := PodResolver{Policy: string(spec.DNSPolicy), NDots: -1}
+	if spec.HostNetwork && spec.DNSPolicy == corev1.DNSClusterFirst {
+		r.Policy = string(corev1.DNSDefault)
+	}
+	if spec.DNSConfig == nil {
+		return r
+	}
+	r.Nameservers, r.Search = spec.DNSConfig.Nameservers, spec.DNSConfig.Searches
+	for _, option := range spec.DNSConfig.Options {
+		if option.Name != "ndots" || option.Value == nil {
+			continue
+		}
+		if n, err := strconv.Atoi(*option.Value); err == nil && n >= 0 {
+			r.NDots = n
+		}
+	}
+	return r
 }
 
 // FindPod says where a pod is.
@@ -109,7 +140,10 @@ func (c *Client) FindPod(ctx context.Context, namespace, name string) (PodPlace,
 	if err != nil {
 		return PodPlace{}, fmt.Errorf("find pod %s/%s: %w", namespace, name, err)
 	}
-	place := PodPlace{Node: pod.Spec.NodeName, HostNetwork: pod.Spec.HostNetwork, Phase: string(pod.Status.Phase)}
+	place := PodPlace{
+		Node: pod.Spec.NodeName, HostNetwork: pod.Spec.HostNetwork, Phase: string(pod.Status.Phase),
+		Resolver: resolverOf(&pod.Spec),
+	}
 	for _, ip := range pod.Status.PodIPs {
 		place.Addresses = append(place.Addresses, ip.IP)
 	}

@@ -25,6 +25,10 @@ const (
 // two labels of 64 with their lengths, svc, and the root.
 const maxZone = 255 - 2*64 - 4 - 2
 
+// maxLogOneIn is as good as no query by chance, so that there are only those that
+// fail.
+const maxLogOneIn = 1_000_000_000
+
 func (r *networkReader) dns(spec *v1alpha1.DNS) {
 	to := &r.network.DNS
 	if spec.Zone != "" {
@@ -66,6 +70,11 @@ func (r *networkReader) dns(spec *v1alpha1.DNS) {
 	to.Upstreams = r.upstreams("spec.dns.upstreams", spec.Upstreams)
 	r.stubs(spec.StubDomains)
 	r.dnsCache(&spec.Cache)
+	if n := spec.QueryLog.OneIn; n < 0 || n > maxLogOneIn {
+		r.wrong("spec.dns.queryLog.oneIn", fmt.Sprintf("%d is not between 0, which logs nothing, and %d", n, maxLogOneIn))
+	} else {
+		to.LogOneIn = uint32(n)
+	}
 	slices.SortFunc(r.problems, model.Problem.Compare)
 }
 
@@ -159,6 +168,9 @@ func dnsObjectOf(o *model.DNSOptions) object {
 	}
 	if o.PodNames {
 		written["podNames"] = podNamesVerified
+	}
+	if o.LogOneIn > 0 {
+		written["queryLog"] = object{"oneIn": o.LogOneIn}
 	}
 	if o.Ordered {
 		written["select"] = selectOrdered

@@ -25,19 +25,20 @@ func TestConvertDNS(t *testing.T) {
 		"all": {
 			spec: `{zone: Example.Internal., ttl: 0, service: {namespace: dns, name: coredns}, podNames: verified, completion: false, select: ordered,
 				upstreams: [192.0.2.1, "tls://192.0.2.2#dns.example", 192.0.2.1:53], stubDomains: [{zone: z.corp, upstreams: [192.0.2.3]}, {zone: internal, upstreams: ["2001:db8::1"]}],
-				cache: {mebibytes: 1, maxTTL: 0, maxNegativeTTL: 7, maxStale: 0}}`,
+				cache: {mebibytes: 1, maxTTL: 0, maxNegativeTTL: 7, maxStale: 0}, queryLog: {oneIn: 100}}`,
 			want: func(o *model.DNSOptions) {
 				*o = model.DNSOptions{
 					Zone: "example.internal", Service: model.ServiceKey{Namespace: "dns", Name: "coredns"}, PodNames: true, NoCompletion: true, Ordered: true,
 					Upstreams: upstreamsOf(t, "192.0.2.1", "tls://192.0.2.2#dns.example"),
 					Stubs:     []model.StubDomain{{Zone: "internal", Upstreams: upstreamsOf(t, "2001:db8::1")}, {Zone: "z.corp", Upstreams: upstreamsOf(t, "192.0.2.3")}},
-					Cache:     model.CacheOptions{Bytes: 1 << 20, MaxNegativeTTL: 7},
+					Cache:     model.CacheOptions{Bytes: 1 << 20, MaxNegativeTTL: 7}, LogOneIn: 100,
 				}
 			},
 		},
 		"a zone that is none":     {spec: `{zone: "a..b"}`, wrong: []string{"spec.dns.zone"}},
 		"a zone that is too long": {spec: `{zone: ` + long + `}`, wrong: []string{"spec.dns.zone"}},
 		"numbers":                 {spec: `{ttl: 3601, cache: {mebibytes: -1, maxTTL: -1, maxNegativeTTL: 10801, maxStale: 604801}}`, wrong: []string{"spec.dns.cache.maxNegativeTTL", "spec.dns.cache.maxStale", "spec.dns.cache.maxTTL", "spec.dns.cache.mebibytes", "spec.dns.ttl"}},
+		"a log":                   {spec: `{queryLog: {oneIn: -1}}`, wrong: []string{"spec.dns.queryLog.oneIn"}},
 		"words":                   {spec: `{podNames: insecure, select: random}`, wrong: []string{"spec.dns.podNames", "spec.dns.select"}},
 		"a Service":               {spec: `{service: {namespace: A, name: b.c}}`, wrong: []string{"spec.dns.service.name", "spec.dns.service.namespace"}},
 		"an upstream": {spec: `{upstreams: [dns.example, 192.0.2.1]}`, wrong: []string{"spec.dns.upstreams"},

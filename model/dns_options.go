@@ -29,12 +29,14 @@ type DNSOptions struct {
 	Ordered bool
 	Stubs   []StubDomain // sorted by zone, which are all different
 	Cache   CacheOptions
+	// LogOneIn is of how many queries one is logged: 1 stands for all, 0 for none.
+	LogOneIn uint32 `json:",omitempty"`
 }
 
 // Equal tells whether nothing differs.
 func (o *DNSOptions) Equal(other *DNSOptions) bool {
 	return o.Zone == other.Zone && o.TTL == other.TTL && o.Service == other.Service && o.PodNames == other.PodNames &&
-		o.NoCompletion == other.NoCompletion && o.Ordered == other.Ordered && o.Cache == other.Cache &&
+		o.NoCompletion == other.NoCompletion && o.Ordered == other.Ordered && o.Cache == other.Cache && o.LogOneIn == other.LogOneIn &&
 		slices.Equal(o.Upstreams, other.Upstreams) && slices.EqualFunc(o.Stubs, other.Stubs, StubDomain.Equal)
 }
 

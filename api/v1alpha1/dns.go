@@ -63,6 +63,12 @@ type DNS struct {
 	// +kubebuilder:default={}
 	// +optional
 	Cache DNSCache `json:"cache,omitempty"`
+
+	// QueryLog makes each DNS server log queries, as lines of JSON in the log of its
+	// pod.
+	// +kubebuilder:default={}
+	// +optional
+	QueryLog DNSQueryLog `json:"queryLog,omitempty"`
 }
 
 // DNSService names the Service of cluster DNS.
@@ -125,6 +131,18 @@ type DNSCache struct {
 	// +kubebuilder:default=86400
 	// +optional
 	MaxStale *int32 `json:"maxStale,omitempty"`
+}
+
+// DNSQueryLog is which queries are logged.
+type DNSQueryLog struct {
+	// OneIn is of how many queries one is logged, by chance: 1 is all of them, 100
+	// one in a hundred. Those that fail are logged besides, some in a second. With 0
+	// none are.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	// +kubebuilder:default=0
+	// +optional
+	OneIn int32 `json:"oneIn,omitempty"`
 }
 
 // Upstream is a server of names: an address with or without a port, asked by UDP

@@ -50,6 +50,7 @@ func main() {
 func run() error {
 	var s settings
 	coredns := flag.String("coredns", "", "a CoreDNS to compare with; build: that of bench/dns/coredns; empty: none")
+	program := flag.String("fairlead", "", "a Fairlead to measure; empty: that of this checkout is built")
 	flag.BoolVar(&s.dnsperf, "dnsperf", false, "let dnsperf ask as fast as it can")
 	fresh := flag.Bool("fresh", false, "measure how long a change takes to be answered instead")
 	abuse := flag.Bool("abuse", false, "measure what clients get while another one, or an upstream, is bad, instead")
@@ -71,7 +72,7 @@ func run() error {
 		return err
 	}
 	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
-	own, err := newFairlead(s)
+	own, err := newFairlead(*program, s)
 	if err != nil {
 		return err
 	}
@@ -99,9 +100,12 @@ func run() error {
 	return compare(servers, own.objects, s)
 }
 
-// newFairlead builds the server of this checkout.
-func newFairlead(s settings) (*fairleadServer, error) {
-	program := filepath.Join(s.dir, "fairlead")
+// newFairlead is the server of a program, or, without one, of this checkout.
+func newFairlead(program string, s settings) (*fairleadServer, error) {
+	if program != "" {
+		return &fairleadServer{program: program, objects: newCluster(s), dir: s.dir}, nil
+	}
+	program = filepath.Join(s.dir, "fairlead")
 	compile := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "github.com/fairlead-net/fairlead/cmd/fairlead")
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := compile.CombinedOutput(); err != nil {

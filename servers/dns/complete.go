@@ -17,10 +17,13 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 	}
 	for _, step := range steps[1:] {
 		if _, ours := a.served.Zone.Authority(step); ours {
-			if a.served.Zone.Lookup(step) == nil {
+			records := a.served.Zone.Lookup(step)
+			a.saw(step, records)
+			if records == nil {
 				continue
 			}
 			a.counts.completed.Add(1)
+			a.completed = true
 			a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 			return step, chained
 		}
@@ -39,6 +42,7 @@ func (a *answering) complete(name dns.Name) (dns.Name, state) {
 			return "", denied
 		}
 		a.counts.completed.Add(1)
+		a.completed = true
 		a.abroad = true
 		a.r.pointing(name, typeCNAME, step, a.served.Zone.TTL)
 		if !a.r.splice(answer) {

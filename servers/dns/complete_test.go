@@ -86,3 +86,26 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+// TestClientCounts: what a client costs others is known, whether it asks for the
+// whole name or the server completes it.
+func TestClientCounts(t *testing.T) {
+	pod, counted := asker{addr: netip.MustParseAddr("10.244.1.7")}, &Client{Namespace: "default", Name: "pod"}
+	served := servedNow(t)
+	served.Complete = true
+	served.Pods = served.Pods.With(pod.addr, counted)
+	world := &some{t: t, names: map[string]string{"www.example.com.": "192.0.2.1"}}
+	bytes := 0
+	for _, name := range []string{
+		"www.example.com.", "www.example.com.default.svc.cluster.local.", "none.example.com.", // outside
+		"web.default.svc.cluster.local.", "none.default.svc.cluster.local.",
+	} {
+		message := packed(t, new(dns.Msg).SetQuestion(name, dns.TypeA))
+		a := &answering{others: &Client{}, counts: &counts{}, q: &query{}, r: &reply{}, outside: memory{world}, random: 1}
+		bytes += len(message) + len(a.message(served, message, pod, nil))
+	}
+	got := []uint64{counted.Queries.Load(), counted.Outside.Load(), counted.Negative.Load(), counted.Bytes.Load()}
+	if want := []uint64{5, 3, 2, uint64(bytes)}; !slices.Equal(got, want) {
+		t.Errorf("queries, outside, NXDOMAIN, bytes: %v, want %v", got, want)
+	}
+}

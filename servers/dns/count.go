@@ -49,7 +49,7 @@ type counts struct {
 }
 
 // tally counts an answer that was written.
-func (c *counts) tally(a *answering) {
+func (c *counts) tally(a *answering, reply []byte) {
 	at := len(countedTypes) - 1
 	for i := range countedTypes[:at] {
 		if countedTypes[i].kind == a.q.kind {
@@ -75,10 +75,11 @@ func (c *counts) tally(a *answering) {
 		c.cut.Add(1)
 	}
 	a.client.Queries.Add(1)
-	switch {
-	case a.r.rcode == nameError:
+	a.client.Bytes.Add(uint64(len(a.q.message) + len(reply)))
+	if a.r.rcode == nameError {
 		a.client.Negative.Add(1)
-	case a.class == ofOutside:
+	}
+	if a.abroad {
 		a.client.Outside.Add(1)
 	}
 }

@@ -25,7 +25,6 @@ func (a *answering) elsewhere(name dns.Name) state {
 		return complete
 	}
 	answer, fate := a.find(name)
-	a.abroad = true
 	switch {
 	case fate == later:
 		return waiting
@@ -45,6 +44,7 @@ func (a *answering) elsewhere(name dns.Name) state {
 
 // find finds what somebody else says of a name.
 func (a *answering) find(name dns.Name) (answer []byte, fate found) {
+	a.abroad = true
 	a.scratch, fate = a.outside.find(Question{
 		Name: name, Type: a.q.kind, Class: a.q.class, DNSSEC: a.q.signatures,
 		CheckingDisabled: a.q.flags&flagCD != 0, Client: a.from.addr, TCP: a.from.tcp,

@@ -282,3 +282,23 @@ func TestSlow(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnedDown: who has his share under way is told so by either protocol, counted,
+// and still has the names of the cluster.
+func TestTurnedDown(t *testing.T) {
+	s, at := start(t, &world{t: t, records: "www.example. 60 IN A 192.0.2.1"})
+	s.pending.mu.Lock()
+	s.pending.all, s.pending.by = clientPending, map[netip.Addr]*share{netip.MustParseAddr("127.0.0.1"): {under: clientPending}}
+	s.pending.mu.Unlock()
+	for _, network := range []string{"udp", "tcp"} {
+		for name, want := range map[string]int{"www.example.": dns.RcodeServerFailure, "web.default.svc.cluster.local.": dns.RcodeSuccess} {
+			got, _, err := (&dns.Client{Net: network, Timeout: time.Second}).Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), at.String())
+			if err != nil || got.Rcode != want {
+				t.Errorf("%s by %s: %v, %s", name, network, err, text(got))
+			}
+		}
+	}
+	if n := s.others.Refused.Load(); n != 2 {
+		t.Errorf("%d are counted, want 2", n)
+	}
+}

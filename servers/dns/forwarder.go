@@ -46,4 +46,26 @@ type Question struct {
 	CheckingDisabled bool
 	Client           netip.Addr // who asks: a pod's address or the node's
 	TCP              bool       // it asks by TCP; for logs alone
+	// Source is told who has given the answer; nil: nobody wants to know.
+	Source *Source
 }
+
+// Source is who has given an answer.
+type Source struct {
+	By       By
+	Upstream string // that has given it, now or once; may be empty
+	Zone     string // the stub domain that it is asked about; empty: all names
+}
+
+// By is what sort of who has given an answer.
+type By string
+
+// Who gives answers.
+const (
+	ByCluster  By = "cluster"  // the names of the cluster
+	ByCache    By = "cache"    // an upstream, before
+	ByStale    By = "stale"    // the same, though the answer has ended
+	ByUpstream By = "upstream" // an upstream, now
+	ByServer   By = "server"   // the server itself: a name that means the same everywhere, or a refusal
+	ByNobody   By = "nobody"   // who was asked has not answered
+)

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	if from.tcp {
 		limit = maxMessage
 	}
-	a.served, a.from = served, from
+	a.served, a.from, a.abroad, a.completed = served, from, false, false
 	a.client = a.others
 	if client, ok := served.Pods.Get(from.addr); ok {
 		a.client = client
@@ -35,8 +36,9 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 		a.waits = true
 		return nil
 	}
-	a.counts.tally(a)
-	return a.r.finish()
+	reply := a.r.finish()
+	a.counts.tally(a, reply)
+	return reply
 }
 
 // askTime is how long a client waits for an answer from elsewhere at most. Its
@@ -46,16 +48,19 @@ const askTime = 6 * time.Second
 // slow answers a message for which others have to be asked, in a goroutine that
 // is counted in running. The client has entered pending. It keeps the message.
 func (s *Server) slow(ctx context.Context, running *sync.WaitGroup, message []byte, from asker, send func(reply []byte)) {
-	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: 1, gate: s.gate}
+	answer := answering{q: &query{}, r: &reply{}, others: &s.others, counts: &s.counts, random: rand.Uint32() | 1, gate: s.gate}
+	served, began := s.served.Load(), time.Now()
 	running.Go(func() {
 		defer s.pending.leave(from.addr)
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		answer.outside, answer.wait = inquiry{s.forward, ctx}, ctx
-		began := time.Now()
-		if reply := answer.message(s.served.Load(), message, from, nil); reply != nil {
+		source := served.Log.source()
+		answer.outside, answer.wait = crediting{inquiry{s.forward, ctx}, source}, ctx
+		if reply := answer.message(served, message, from, nil); reply != nil {
 			send(reply)
 			s.counts.took(answer.class, 1, time.Since(began))
+			served.Log.take(&answer, began, source)
+			s.watched.see(&answer, began)
 		}
 	})
 }

@@ -24,22 +24,24 @@ const (
 
 // answering writes one answer. It is reused.
 type answering struct {
-	served  *Served
-	counts  *counts
-	class   class // of the name that is asked for
-	q       *query
-	r       *reply
-	others  *Client // who is no pod of this node
-	client  *Client // who asks
-	from    asker
-	outside outside
-	random  uint32          // chooses which of several records is the first
-	waits   bool            // the last message is answered once somebody was asked, or told
-	gate    Gate            // of answers from outside; nil: they need none
-	wait    context.Context // for the gate; nil: it is not waited for
-	abroad  bool            // some of the answer is from outside
-	room    [maxName]byte   // for a name
-	scratch []byte          // for what is found outside
+	served    *Served
+	counts    *counts
+	class     class // of the name that is asked for
+	q         *query
+	r         *reply
+	others    *Client // who is no pod of this node
+	client    *Client // who asks
+	from      asker
+	outside   outside
+	random    uint32                           // chooses which of several records is the first
+	waits     bool                             // the last message is answered once somebody was asked, or told
+	abroad    bool                             // somebody else knows a part of the answer
+	completed bool                             // the name that was asked for stands for another, of its search
+	gate      Gate                             // of answers from outside; nil: they need none
+	wait      context.Context                  // for the gate; nil: it is not waited for
+	room      [maxName]byte                    // for a name
+	scratch   []byte                           // for what is found outside
+	seen      func(name dns.Name, exists bool) // see Trial; nil: nobody wants to know
 	// authority is the zone that the name of the moment is in: the cluster's domain,
 	// or one of reverse names.
 	authority dns.Name
@@ -104,6 +106,7 @@ func (a *answering) link(name dns.Name) (next dns.Name, _ state) {
 	}
 	a.authority = authority
 	records := zone.Lookup(name)
+	a.saw(name, records)
 	if a.own(name, records) {
 		return "", complete
 	}

@@ -27,6 +27,9 @@ type Served struct {
 	// where Search is the node's own path, behind that of the cluster.
 	Complete bool
 	Search   []dns.Name
+	// Log takes in one of so many queries by chance, and those that fail; nil: none.
+	Log      *QueryLog
+	LogOneIn uint32
 	// Domains are the names whose addresses the Gate is told before a client is.
 	Domains *Domains
 	// Pods of this node, by address.
@@ -38,10 +41,21 @@ type Served struct {
 type Client struct {
 	Namespace, Name string // of the pod; empty: of no pod of this node
 
+	Connections atomic.Uint64 // of TCP, that it has opened
+
 	Queries  atomic.Uint64 // that were answered, one way or another
-	Outside  atomic.Uint64 // of those, what somebody else was asked
+	Outside  atomic.Uint64 // of those, for names that somebody else was asked for, now or before
 	Refused  atomic.Uint64 // what was not asked elsewhere, because too much of the client's was under way
 	Negative atomic.Uint64 // answered with NXDOMAIN
+	Bytes    atomic.Uint64 // of queries and answers, as messages
+}
+
+// client is who has an address: a pod of this node, or all others.
+func (s *Served) client(addr netip.Addr, others *Client) *Client {
+	if client, ok := s.Pods.Get(addr); ok {
+		return client
+	}
+	return others
 }
 
 // allows tells whether a client may ask.

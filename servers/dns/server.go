@@ -20,6 +20,7 @@ type Server struct {
 	counts  counts // of all but the loops
 	pending pending
 	places  places
+	watched watched
 
 	mu      sync.Mutex
 	wanted  []netip.AddrPort // sorted

@@ -33,11 +33,13 @@ func (s *Server) accept(ctx context.Context, listener net.Listener, running *syn
 		}
 		remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 		from := asker{addr: addressOf(remote), tcp: true}
-		if !s.served.Load().allows(from.addr) {
+		served := s.served.Load()
+		if !served.allows(from.addr) {
 			s.counts.strangers.Add(1)
 			_ = conn.Close()
 			continue
 		}
+		served.client(from.addr, &s.others).Connections.Add(1)
 		place := s.places.take(from.addr, conn)
 		running.Go(func() {
 			defer s.places.leave(place)
@@ -92,6 +94,8 @@ func (c *stream) serve(ctx context.Context) {
 				return
 			}
 			c.server.counts.took(answer.class, 1, time.Since(began))
+			served.Log.take(&answer, began, nil)
+			c.server.watched.see(&answer, began)
 		case waits:
 			select {
 			case c.room <- struct{}{}:

@@ -141,6 +141,8 @@ func (l *loop) run(ctx context.Context, running *sync.WaitGroup) {
 			l.out[ready].header.Name, l.out[ready].header.Namelen = l.in[i].header.Name, l.in[i].header.Namelen
 			ready++
 			answered[l.answer.class]++
+			served.Log.take(&l.answer, began, nil)
+			l.server.watched.see(&l.answer, began)
 		}
 		l.send(l.out[:ready])
 		took := time.Since(began)

@@ -5,6 +5,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -37,8 +38,9 @@ type Config struct {
 	// Linger is how long it goes on answering when it is told to end: until the next
 	// server of an upgrade listens, and other nodes have heard not to ask here. The
 	// health address is free at once.
-	Linger time.Duration
-	Log    *slog.Logger
+	Linger  time.Duration
+	Queries io.Writer // has the log of queries, if the Network wants one; nil: nobody
+	Log     *slog.Logger
 }
 
 // stateFile is the file in StateDir.
@@ -51,6 +53,7 @@ type daemon struct {
 	server   *dns.Server
 	forward  *forward.Forwarder
 	receiver *feed.Receiver
+	queries  *dns.QueryLog
 	boot     string // of the node, now
 
 	served atomic.Pointer[dns.Served] // what the server has
@@ -77,7 +80,7 @@ func Run(ctx context.Context, config Config) error {
 		config.ResolvConf = "/etc/resolv.conf"
 	}
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1), confirmed: make(chan struct{})}
+	d := &daemon{Config: config, began: time.Now(), boot: bootID(), fresh: make(chan struct{}, 1), confirmed: make(chan struct{}), queries: dns.NewQueryLog()}
 	d.confirm = sync.OnceFunc(func() { close(d.confirmed) })
 	d.served.Store(&dns.Served{})
 	var last feed.State
@@ -92,7 +95,7 @@ func Run(ctx context.Context, config Config) error {
 	d.server = dns.New(d.forward, d.receiver, config.Log)
 	d.apply(last)
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, func(context.Context) error { return d.watch().Run(told) }} {
+	for _, run := range []func(context.Context) error{d.server.Run, d.forward.Run, d.receiver.Run, d.attend, d.save, d.logQueries, func(context.Context) error { return d.watch().Run(told) }} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the DNS server has ended", "error", err)
@@ -174,6 +177,10 @@ func (d *daemon) follow(state feed.State) {
 		}
 		next.Old = !state.Confirmed && (state.Boot == "" || state.Boot != d.boot)
 		next.Pods = podsOf(before.Pods, state.Snapshot.Attachments)
+		next.Log, next.LogOneIn = nil, state.Snapshot.Network.DNS.LogOneIn
+		if next.LogOneIn > 0 && d.Queries != nil {
+			next.Log = d.queries
+		}
 		next.Complete, next.Search = !state.Snapshot.Network.DNS.NoCompletion, searchPath(d.ResolvConf)
 	}
 	d.served.Store(&next)
@@ -198,6 +205,14 @@ func (d *daemon) follow(state feed.State) {
 		default:
 		}
 	}
+}
+
+// logQueries writes the log of queries.
+func (d *daemon) logQueries(ctx context.Context) error {
+	if d.Queries == nil {
+		return nil
+	}
+	return d.queries.Run(ctx, d.Queries)
 }
 
 // podsOf are the clients that are pods of this node. One that is the same pod as

@@ -8,7 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/metric"
+	"github.com/fairlead-net/fairlead/servers/dns"
 	"github.com/fairlead-net/fairlead/servers/dns/forward"
 )
 
@@ -43,10 +45,13 @@ func serverReadings() []metric.Reading {
 		{Name: "fairlead_dns_lost_answers_total", Help: "Answers that the kernel did not take.", Counter: true},
 		{Name: "fairlead_dns_pending", Help: "Queries for which others are being asked."},
 		{Name: "fairlead_dns_connections", Help: "TCP connections of clients."},
+		{Name: "fairlead_dns_client_connections_total", Help: "TCP connections that each pod of this node has opened; without a name: all others.", Labels: client, Counter: true},
 		{Name: "fairlead_dns_client_queries_total", Help: "Queries of each pod of this node; without a name: of all others.", Labels: client, Counter: true},
 		{Name: "fairlead_dns_client_outside_total", Help: "Queries of each pod of this node for names that are not the cluster's.", Labels: client, Counter: true},
 		{Name: "fairlead_dns_client_nxdomain_total", Help: "Queries of each pod of this node for names that there are not.", Labels: client, Counter: true},
 		{Name: "fairlead_dns_client_refused_total", Help: "Queries of each pod of this node that failed since it had too many under way.", Labels: client, Counter: true},
+		{Name: "fairlead_dns_querylog_lines_total", Help: "Queries that were logged.", Counter: true},
+		{Name: "fairlead_dns_querylog_lost_total", Help: "Queries that were to be logged, and were not: they were too many, or nobody read the log.", Counter: true},
 		{Name: "fairlead_dns_revision", Help: "Revision of the agent's snapshot that is served."},
 		{Name: "fairlead_dns_agent_connected", Help: "1 if the agent of this node tells what changes."},
 		{Name: "fairlead_dns_early_answers_total", Help: "Answers that were given before packets to their addresses passed, though a policy allows the name: the agent did not say so in time.", Counter: true},
@@ -70,12 +75,18 @@ func (d *daemon) readServer(emit metric.Emit) error {
 	emit("fairlead_dns_lost_answers_total", float64(totals.Lost))
 	emit("fairlead_dns_pending", float64(totals.Pending))
 	emit("fairlead_dns_connections", float64(totals.Connections))
+	for of, count := range d.connections(totals.Others) {
+		emit("fairlead_dns_client_connections_total", float64(count), of.Namespace, of.Name)
+	}
 	for _, c := range d.clients() {
 		emit("fairlead_dns_client_queries_total", float64(c.Queries), c.Namespace, c.Pod)
 		emit("fairlead_dns_client_outside_total", float64(c.Outside), c.Namespace, c.Pod)
 		emit("fairlead_dns_client_nxdomain_total", float64(c.Nxdomain), c.Namespace, c.Pod)
 		emit("fairlead_dns_client_refused_total", float64(c.Refused), c.Namespace, c.Pod)
 	}
+	written, lost := d.queries.Counts()
+	emit("fairlead_dns_querylog_lines_total", float64(written))
+	emit("fairlead_dns_querylog_lost_total", float64(lost))
 	emit("fairlead_dns_revision", float64(d.served.Load().Revision))
 	emit("fairlead_dns_early_answers_total", float64(d.receiver.Late()))
 	emit("fairlead_dns_agent_connected", metric.Bool(d.receiver.Connected()))
@@ -88,6 +99,22 @@ func (d *daemon) readServer(emit metric.Emit) error {
 	}
 	emit("fairlead_dns_uptime_seconds", time.Since(d.began).Seconds())
 	return nil
+}
+
+// connections counts the TCP connections of clients that have opened any. A pod of
+// two addresses is one.
+func (d *daemon) connections(others *dns.Client) map[model.PodKey]uint64 {
+	by := map[model.PodKey]uint64{}
+	add := func(c *dns.Client) {
+		if count := c.Connections.Load(); count > 0 {
+			by[model.PodKey{Namespace: c.Namespace, Name: c.Name}] += count
+		}
+	}
+	add(others)
+	for _, client := range d.served.Load().Pods.All() {
+		add(client)
+	}
+	return by
 }
 
 // forwardReadings are of the forwarder.

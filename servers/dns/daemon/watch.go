@@ -1,13 +1,15 @@
 package daemon
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/fairlead-net/fairlead/observe/asker"
 	"github.com/fairlead-net/fairlead/observe/httpd"
 	"github.com/fairlead-net/fairlead/servers/dns"
 )
@@ -19,7 +21,7 @@ func (d *daemon) watch() *httpd.Server {
 		// Whether it answers, the agent asks where clients do.
 		Health: func() error { return nil },
 		Ready:  d.ready, Metrics: d.handler(), Log: d.Log,
-		Debug: map[string]http.HandlerFunc{"clients": d.serveClients},
+		Debug: map[string]http.HandlerFunc{"clients": d.serveClients, "top": d.serveTop, "trace": d.serveTrace},
 	}
 }
 
@@ -48,48 +50,72 @@ func (d *daemon) ready() (text string, ready bool) {
 	return lines.String(), ready
 }
 
-// Client is what one client has asked since the server knows it.
-type Client struct {
-	Namespace string `json:"namespace,omitempty"` // empty: all that are no pods of this node
-	Pod       string `json:"pod,omitempty"`
-	Queries   uint64 `json:"queries"`
-	Outside   uint64 `json:"outside"`
-	Nxdomain  uint64 `json:"nxdomain"`
-	Refused   uint64 `json:"refused"`
-}
-
 // clients are all that have asked, those with most queries first. A pod of two
 // addresses is one.
-func (d *daemon) clients() (all []Client) {
+func (d *daemon) clients() []asker.Asker {
 	type key struct{ namespace, pod string }
-	by := map[key]*Client{}
-	add := func(c *dns.Client) {
+	by := map[key]*asker.Asker{}
+	add := func(c *dns.Client, addresses ...netip.Addr) {
 		k := key{c.Namespace, c.Name}
 		if by[k] == nil {
-			by[k] = &Client{Namespace: c.Namespace, Pod: c.Name}
+			by[k] = &asker.Asker{Namespace: c.Namespace, Pod: c.Name}
 		}
+		by[k].Addresses = append(by[k].Addresses, addresses...)
 		by[k].Queries += c.Queries.Load()
 		by[k].Outside += c.Outside.Load()
 		by[k].Nxdomain += c.Negative.Load()
 		by[k].Refused += c.Refused.Load()
+		by[k].Bytes += c.Bytes.Load()
 	}
 	_, _, _, totals := d.server.Counts()
 	add(totals.Others)
-	for _, client := range d.served.Load().Pods.All() {
-		add(client)
+	for addr, client := range d.served.Load().Pods.All() {
+		add(client, addr)
 	}
+	all := []asker.Asker{}
 	for _, client := range by {
 		if client.Queries > 0 {
+			slices.SortFunc(client.Addresses, netip.Addr.Compare)
 			all = append(all, *client)
 		}
 	}
-	slices.SortFunc(all, func(a, b Client) int {
-		return cmp.Or(cmp.Compare(b.Queries, a.Queries), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Pod, b.Pod))
-	})
+	asker.Sort(all)
 	return all
 }
 
 func (d *daemon) serveClients(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(d.clients())
+}
+
+// The period that is looked at, if the question does not say it, and the longest.
+const (
+	topTime    = time.Second
+	maxTopTime = 30 * time.Second
+	mostNames  = 50 // that are told
+)
+
+// serveTop says who asks most in a period that begins now.
+func (d *daemon) serveTop(w http.ResponseWriter, r *http.Request) {
+	period := topTime
+	if text := r.URL.Query().Get("over"); text != "" {
+		var err error
+		if period, err = time.ParseDuration(text); err != nil || period <= 0 || period > maxTopTime {
+			http.Error(w, fmt.Sprintf("over: %q is no time of up to %s, such as 2s", text, maxTopTime), http.StatusBadRequest)
+			return
+		}
+	}
+	before, began, stop := d.clients(), time.Now(), d.server.WatchNames()
+	select {
+	case <-time.After(period):
+	case <-r.Context().Done():
+	}
+	report := asker.Report{Seconds: time.Since(began).Seconds(), Askers: asker.Since(before, d.clients()), Names: []asker.Name{}}
+	for _, n := range stop() {
+		report.Names = append(report.Names, asker.Name{Name: n.Name.String(), Type: n.Type, Queries: n.Count})
+	}
+	asker.SortNames(report.Names)
+	report.Names = report.Names[:min(len(report.Names), mostNames)]
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(report)
 }

@@ -19,6 +19,7 @@ type answer struct {
 	rcode uint16
 	ttl   time.Duration // how long it may be kept; 0: not at all
 	note  string        // what the upstream has said of it besides (RFC 8914), for people
+	from  *upstream     // who has given it; nil: nobody
 }
 
 // negative tells whether it says that there is nothing (RFC 2308).

@@ -123,9 +123,11 @@ func (f *Forwarder) Answer(ctx context.Context, q dns.Question, into []byte) ([]
 		return fail(into, q, rcodeRefused), nil
 	}
 	if done, ok := f.Cached(q, into); ok { // since it was looked up last
+		attribute(q, dns.ByCache, nil)
 		return done, nil
 	}
 	if f.marks.isMark(string(q.Name)) {
+		attribute(q, dns.ByServer, nil)
 		return f.marks.answer(into, q), nil
 	}
 	var k key
@@ -151,13 +153,9 @@ func (f *Forwarder) Answer(ctx context.Context, q dns.Question, into []byte) ([]
 	}
 	select {
 	case <-at.done:
-		if at.answer != nil && !at.answer.failed() {
+		if at.answer != nil && (!at.answer.failed() || old == nil || !old.usable(f.cache.now())) {
+			credit(q, at.answer)
 			return at.answer.tell(into, 0, false), nil
-		}
-		if old == nil || !old.usable(f.cache.now()) {
-			if at.answer != nil {
-				return at.answer.tell(into, 0, false), nil
-			}
 		}
 	case <-patience:
 		f.postpone(raw) // others do not wait as long again
@@ -169,8 +167,10 @@ func (f *Forwarder) Answer(ctx context.Context, q dns.Question, into []byte) ([]
 // stale appends an answer that has ended, if there is one, or that there is none.
 func (f *Forwarder) stale(s *shard, old *entry, q dns.Question, into []byte) []byte {
 	if old == nil || !old.usable(f.cache.now()) {
+		credit(q, nil)
 		return fail(into, q, rcodeServFail)
 	}
+	attribute(q, dns.ByStale, old.answer.from)
 	s.counts.stale.Add(1)
 	return old.answer.tell(into, 0, true)
 }

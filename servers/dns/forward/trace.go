@@ -57,6 +57,7 @@ func (f *Forwarder) Trace(ctx context.Context, q dns.Question, anew bool) ([]byt
 	t := newTrace()
 	release, ok := f.flights.hold()
 	if q.Class != classIN || !ok {
+		attribute(q, dns.ByServer, nil)
 		t.say("only questions of class IN are asked, and only while the server runs")
 		return fail(nil, q, rcodeRefused), t.Steps()
 	}
@@ -68,6 +69,7 @@ func (f *Forwarder) Trace(ctx context.Context, q dns.Question, anew bool) ([]byt
 	now := f.cache.now()
 	t.sayCached(f.cache, old, now)
 	if old != nil && !anew && f.cache.fresh(old, now) {
+		attribute(q, dns.ByCache, old.answer.from)
 		return old.answer.tell(nil, now-old.stored, false), t.Steps()
 	}
 	a := askOf(string(raw))
@@ -75,13 +77,17 @@ func (f *Forwarder) Trace(ctx context.Context, q dns.Question, anew bool) ([]byt
 	found, err := f.find(ctx, string(raw), a)
 	switch {
 	case found != nil && !found.failed():
+		credit(q, found)
 		return found.tell(nil, 0, false), t.Steps()
 	case old != nil && old.usable(f.cache.now()):
+		attribute(q, dns.ByStale, old.answer.from)
 		t.say("no upstream has an answer: the one that is kept is given although it has ended")
 		return old.answer.tell(nil, 0, true), t.Steps()
 	case found != nil:
+		credit(q, found)
 		return found.tell(nil, 0, false), t.Steps()
 	}
+	credit(q, nil)
 	t.say("%v", err)
 	return fail(nil, q, rcodeServFail), t.Steps()
 }

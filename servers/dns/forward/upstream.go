@@ -137,6 +137,7 @@ func (u *upstream) ask(ctx context.Context, a *ask, keep lifetimes) asked {
 		a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: "its answer is of no use: " + err.Error()})
 		return asked{u, silence(a, failureTTL), err}
 	}
+	answer.from = u
 	u.counts.took(answer.rcode, took)
 	a.trace.add(Step{Upstream: u.to.String(), Took: took, Text: describe(answer)})
 	return asked{u, answer, nil}

@@ -1,0 +1,49 @@
+package gateway
+
+import "sync"
+
+// bufferSize is that of one read, and of the usual head with the body of a small
+// message. A connection that is idle has no buffer.
+const bufferSize = 16 << 10
+
+// buffer holds bytes that were read and not used yet: those between from and to.
+type buffer struct {
+	b        []byte
+	from, to int
+}
+
+var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, bufferSize)} }}
+
+func newBuffer() *buffer { return buffers.Get().(*buffer) }
+
+// free gives a buffer back. One that has grown is not kept.
+func (b *buffer) free() {
+	if b == nil || len(b.b) != bufferSize {
+		return
+	}
+	b.from, b.to = 0, 0
+	buffers.Put(b)
+}
+
+func (b *buffer) bytes() []byte { return b.b[b.from:b.to] }
+
+// take uses up some bytes.
+func (b *buffer) take(n int) {
+	if b.from += n; b.from == b.to {
+		b.from, b.to = 0, 0
+	}
+}
+
+// room is where the next bytes may be read to. There is some: a full buffer is
+// moved to its front, or grows.
+func (b *buffer) room() []byte {
+	if b.to == len(b.b) {
+		if b.from > 0 {
+			b.to = copy(b.b, b.bytes())
+			b.from = 0
+		} else {
+			b.b = append(b.b, make([]byte, len(b.b))...)
+		}
+	}
+	return b.b[b.to:]
+}

@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// client is a connection of one.
+type client struct {
+	server  *Server
+	core    int
+	counts  *counts
+	wire    wire
+	sock    *sock   // nil: it is one of the streams of a connection
+	stream  *stream // nil: it is a connection
+	one     [1]byte // of a request of TLS, the first
+	remote  netip.Addr
+	at      Listener
+	name    string // of TLS
+	in      *buffer
+	request http1.Request
+	ask     Request
+	clock   *clock
+
+	// Of the table that was used last: what it says of this client, which is the
+	// same for all its requests.
+	table     *Table
+	trusted   bool
+	forwarded []byte // the fields that tell endpoints of the client
+
+	// Of the request that is under way.
+	began   bool // some of the answer is written
+	linger  bool // some of the request is not read, and will not be
+	tried   []*endpoint
+	upload  upload
+	attempt attempt
+}
+
+func newClient(s *Server, sock *sock, core int, at Listener) *client {
+	remote := sock.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
+	c := &client{server: s, core: core, counts: &s.counts[core], wire: sock, sock: sock, remote: remote, at: at, clock: &s.watch.clock}
+	sock.out.bear(s.settings.Body)
+	return c
+}
+
+// plain tells whether the client's bytes are those of its socket.
+func (c *client) plain() bool { return c.sock != nil && c.wire == wire(c.sock) }
+
+var errDeadline = os.ErrDeadlineExceeded
+
+// run serves until the client, or the server, has had enough.
+func (c *client) run() {
+	if c.at.Secure && !c.handshake() {
+		return
+	}
+	for c.next() && c.exchange() {
+	}
+	c.goodbye()
+	if c.linger {
+		c.lingers()
+	}
+	c.in.free()
+}
+
+// next reads the head of a request.
+func (c *client) next() bool {
+	c.request.Reset()
+	c.began, c.linger = false, false
+	if c.in != nil && len(c.in.bytes()) == 0 {
+		c.in.free()
+		c.in = nil
+	}
+	if c.in == nil && !c.first() {
+		return false
+	}
+	defer func() {
+		c.sock.in.by = 0
+		c.sock.in.bear(c.server.settings.Body)
+	}()
+	for {
+		done, refused := c.request.Parse(c.in.bytes(), &c.server.settings.Limits)
+		switch {
+		case refused != nil:
+			c.refuse(refused.Status, refused.Reason)
+			return false
+		case done:
+			return true
+		}
+		if c.sock.in.by == 0 {
+			c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
+		}
+		n, err := c.wire.Read(c.in.room())
+		c.in.to += n
+		if err != nil {
+			if errors.Is(err, errDeadline) {
+				c.refuse(http.StatusRequestTimeout, "the head of the request did not come in time")
+			}
+			return false
+		}
+	}
+}
+
+// first waits for the first bytes of a request, without a buffer if it can.
+func (c *client) first() bool {
+	s := c.sock
+	s.in.bear(c.server.settings.Idle)
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
+	if !c.plain() {
+		n, err := c.wire.Read(c.one[:])
+		if err != nil || n == 0 {
+			return false
+		}
+		c.in = newBuffer()
+		c.in.to = copy(c.in.b, c.one[:])
+		return true
+	}
+	b, err := s.first()
+	if errors.Is(err, errDeadline) && s.has() { // it came while the wait was ended
+		_ = s.SetReadDeadline(time.Time{})
+		b, err = s.first()
+	}
+	c.in = b
+	return err == nil
+}
+
+// refuse answers what is no request, or one of which not all is read.
+func (c *client) refuse(status int, reason string) {
+	c.linger = true
+	c.answer(&Answer{Status: status, Body: page(status, reason)}, false)
+}
+
+// stopReading ends a read of the body that is under way, and all that would come.
+func (c *client) stopReading() {
+	if c.stream != nil {
+		_ = c.stream.Close()
+		return
+	}
+	_ = c.sock.SetReadDeadline(past())
+}
+
+// abort lets the client know that the answer is not all of it.
+func (c *client) abort() {
+	if c.stream != nil {
+		c.stream.broken = true
+		return
+	}
+	_ = c.sock.SetLinger(0)
+}
+
+// page is the body of an answer of this server.
+func page(status int, reason string) []byte {
+	b := append(make([]byte, 0, 160), strconv.Itoa(status)...)
+	b = append(append(b, ' '), http.StatusText(status)...)
+	b = append(append(b, ": "...), reason...)
+	return append(b, '\n')
+}
+
+// Bounds of reading what a client sends on after it was refused, so that it reads
+// why, instead of hearing of a reset (RFC 9112, section 9.6).
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 1 << 20
+)
+
+func (c *client) lingers() {
+	if c.sock.CloseWrite() != nil {
+		return
+	}
+	c.sock.in.by = c.clock.now() + int64(lingerTime)
+	c.sock.in.bear(0)
+	if c.in == nil {
+		c.in = newBuffer()
+	}
+	for left := lingerBytes; left > 0; {
+		n, err := c.sock.Read(c.in.b)
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}

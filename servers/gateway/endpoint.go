@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of the passive health of endpoints.
+const (
+	firstPause = time.Second // after a connection that failed; each further one doubles it
+	lastPause  = 30 * time.Second
+)
+
+// endpoint is an address that requests are sent to. All backends that have it share
+// it, and all tables.
+type endpoint struct {
+	at       netip.AddrPort
+	address  string // the same
+	active   atomic.Int64
+	failures atomic.Int32
+	rests    atomic.Int64 // until then nothing is sent, if there is another one
+	pools    []pool       // one for each core
+}
+
+// pool are the connections of an endpoint that wait for a request.
+type pool struct {
+	mu   sync.Mutex
+	idle []*upstream // the one that was used last is used next
+	_    [64]byte    // so that no two cores write to the same line of memory
+}
+
+// endpoints are all that there are.
+type endpoints struct {
+	mu    sync.Mutex
+	known map[netip.AddrPort]*endpoint
+	cores int
+}
+
+// bind returns the endpoints of a backend.
+func (e *endpoints) bind(b *Backend) []*endpoint {
+	if bound := b.bound.Load(); bound != nil {
+		return *bound
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*endpoint, 0, len(b.Endpoints))
+	for _, at := range b.Endpoints {
+		p := e.known[at]
+		if p == nil {
+			p = &endpoint{at: at, address: at.String(), pools: make([]pool, e.cores)}
+			e.known[at] = p
+		}
+		all = append(all, p)
+	}
+	b.bound.Store(&all)
+	return all
+}
+
+// failed takes note of a connection that could not be made.
+func (p *endpoint) failed(now int64) {
+	n := p.failures.Add(1)
+	p.rests.Store(now + int64(min(firstPause<<min(n-1, 10), lastPause)))
+}
+
+// works takes note of an answer.
+func (p *endpoint) works() {
+	if p.failures.Load() != 0 {
+		p.failures.Store(0)
+		p.rests.Store(0)
+	}
+}
+
+// choose returns an endpoint that was not tried yet, or nil: one that rests only if
+// all do.
+func (b *Backend) choose(all []*endpoint, tried []*endpoint, now int64) *endpoint {
+	if len(all) == 0 {
+		return nil
+	}
+	start := int(b.next.Add(1)-1) % len(all)
+	var best, resting *endpoint
+	for i := range all {
+		p := all[(start+i)%len(all)]
+		if len(tried) > 0 && wasTried(tried, p) {
+			continue
+		}
+		if p.rests.Load() > now {
+			if resting == nil || p.rests.Load() < resting.rests.Load() {
+				resting = p
+			}
+			continue
+		}
+		if b.Balance == RoundRobin {
+			return p
+		}
+		if best == nil || p.active.Load() < best.active.Load() {
+			best = p
+		}
+	}
+	if best == nil {
+		return resting
+	}
+	return best
+}
+
+func wasTried(tried []*endpoint, p *endpoint) bool {
+	for _, t := range tried {
+		if t == p {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,250 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// exchange answers one request, and returns whether the connection goes on.
+func (c *client) exchange() bool {
+	table := c.server.table.Load()
+	if table != c.table {
+		c.learn(table)
+	}
+	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.At.Port(), Secure: c.at.Secure, ServerName: c.name}
+	if c.trusted {
+		c.ask.Client = c.client()
+	}
+	if err := c.upload.begin(c); err != nil {
+		c.refuse(err.Status, err.Reason)
+		return false
+	}
+	switch {
+	case string(c.request.Method) == http.MethodConnect || string(c.request.Method) == http.MethodTrace:
+		return c.fixed(&Answer{Status: http.StatusMethodNotAllowed, Body: page(http.StatusMethodNotAllowed, "this method is for no gateway")})
+	case c.request.Form == http1.Asterisk:
+		return c.fixed(&Answer{Status: http.StatusOK})
+	case table.Router == nil:
+		return c.fail(http.StatusNotFound, "there is no route yet")
+	}
+	route, backend := table.Router.Route(&c.ask)
+	switch {
+	case route == nil:
+		return c.fail(http.StatusNotFound, "no route is for this host and path")
+	case route.OwnName && c.at.Secure && string(c.request.Host) != c.name:
+		return c.fail(http.StatusMisdirectedRequest, "the connection was made for another name")
+	case route.Answer != nil:
+		return c.fixed(route.Answer)
+	case backend == nil || len(backend.Endpoints) == 0:
+		return c.fail(http.StatusServiceUnavailable, "the backend has no endpoint that is ready")
+	case route.MaxBody > 0 && c.upload.exceeds(route.MaxBody):
+		return c.fail(http.StatusRequestEntityTooLarge, "the body is longer than this route takes")
+	}
+	return c.proxy(route, backend)
+}
+
+// fixed answers without a backend. The connection goes on if the body has come.
+func (c *client) fixed(a *Answer) bool {
+	if !c.upload.whole {
+		c.linger = true
+		c.answer(a, false)
+		return false
+	}
+	keep := c.answer(a, c.request.Persist)
+	c.in.take(c.upload.used)
+	return keep
+}
+
+func (c *client) fail(status int, reason string) bool {
+	return c.fixed(&Answer{Status: status, Body: page(status, reason)})
+}
+
+// attempt is a request on its way to endpoints.
+type attempt struct {
+	route    *Route
+	backend  *Backend
+	all      []*endpoint
+	timeouts Timeouts
+	message  []byte // what is written: the head, and what fits of the body
+	rest     []byte // what is written then, of the body
+	upgrade  []byte
+	safe     bool // it may be sent twice
+	fresh    bool // no connection of a pool is used
+}
+
+// proxy has a backend answer.
+func (c *client) proxy(route *Route, backend *Backend) bool {
+	out := newBuffer()
+	defer out.free()
+	a := &c.attempt // which is used again: it costs no memory
+	*a = attempt{route: route, backend: backend, all: c.server.endpoints.bind(backend), timeouts: route.Timeouts.or(DefaultTimeouts())}
+	if to := c.request.UpgradeTo(); to != nil && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
+		a.upgrade = to
+	}
+	a.safe = c.upload.whole && c.request.Idempotent()
+	a.message = c.appendRequest(out.b[:0], route, c.upload.length, a.upgrade)
+	a.message, a.rest = c.upload.append(a.message)
+	c.tried = c.tried[:0]
+	for {
+		u, status, reason := c.connect(a)
+		if u == nil {
+			return c.fail(status, reason)
+		}
+		keep, again := c.over(u, a)
+		if !again {
+			return keep
+		}
+		c.counts.retries.Add(1)
+	}
+}
+
+// connect finds an endpoint that can be reached.
+func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
+	tries := a.route.Tries
+	if tries == 0 {
+		tries = 3
+	}
+	status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
+	for len(c.tried) < tries {
+		now := c.clock.now()
+		p := a.backend.choose(a.all, c.tried, now)
+		if p == nil {
+			break
+		}
+		if !a.fresh {
+			if u = c.server.pooled(p, c.core); u != nil {
+				return u, 0, ""
+			}
+		}
+		c.counts.dials.Add(1)
+		u, err := c.server.dial(p, c.core, a.timeouts.Connect)
+		if err == nil {
+			return u, 0, ""
+		}
+		c.counts.unreached.Add(1)
+		p.failed(now)
+		c.tried = append(c.tried, p)
+		status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
+		var timeout interface{ Timeout() bool }
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			status, reason = http.StatusGatewayTimeout, "no endpoint of the backend took a connection in time"
+		}
+	}
+	return nil, status, reason
+}
+
+// over sends the request over a connection, and the answer to the client. again
+// tells that it failed, did no harm, and may be tried once more.
+func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
+	u.endpoint.active.Add(1)
+	defer u.endpoint.active.Add(-1)
+	u.sock.out.bear(a.timeouts.Send)
+	u.sock.in.bear(a.timeouts.Response)
+	n, err := u.Write(a.message)
+	if err == nil && len(a.rest) > 0 {
+		_, err = u.Write(a.rest)
+	}
+	if err != nil && n == 0 { // nothing was sent
+		return c.again(u, a, "the endpoint closed the connection")
+	}
+	if !c.upload.whole {
+		c.upload.start(u, a, err)
+	}
+	toHEAD := string(c.request.Method) == http.MethodHead
+	c.awaits(u)
+	for {
+		if err := u.head(toHEAD, &c.server.settings.Limits); err != nil {
+			return c.headless(u, a, err)
+		}
+		if u.response.Status >= 200 || u.response.Status == http.StatusSwitchingProtocols {
+			break
+		}
+		if u.response.Status == http.StatusEarlyHints && c.request.Minor == 1 {
+			if _, err := c.wire.Write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
+				return c.broken(u), false
+			}
+		}
+	}
+	if c.left() {
+		return c.broken(u), false
+	}
+	u.sock.in.bear(a.timeouts.Response)
+	u.endpoint.works()
+	if u.response.Status == http.StatusSwitchingProtocols {
+		return c.switched(u, a), false
+	}
+	return c.relay(u, a), false
+}
+
+// again ends a connection, and decides whether another one is tried. It is not if
+// no endpoint is left.
+func (c *client) again(u *upstream, a *attempt, reason string) (keep, again bool) {
+	c.server.end(u)
+	if u.reused { // it may have been closed for its age: that says nothing of the endpoint
+		a.fresh = true
+		return false, true
+	}
+	c.tried = append(c.tried, u.endpoint)
+	u.endpoint.failed(c.clock.now())
+	tries := a.route.Tries
+	if tries == 0 {
+		tries = 3
+	}
+	if len(c.tried) >= min(tries, len(a.all)) {
+		return c.fail(http.StatusBadGateway, reason), false
+	}
+	return false, true
+}
+
+// headless decides what becomes of a request whose answer has no head.
+func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool) {
+	left := c.left()
+	if !c.upload.whole {
+		if refused, gone := c.upload.stop(u); gone {
+			return c.broken(u), false
+		} else if refused != nil {
+			c.server.end(u)
+			c.refuse(refused.Status, refused.Reason)
+			return false, false
+		}
+	}
+	if left {
+		return c.broken(u), false
+	}
+	began := u.in != nil && len(u.in.bytes()) > 0
+	var refused *http1.Error
+	switch {
+	case errors.As(err, &refused):
+		c.server.end(u)
+		return c.fail(http.StatusBadGateway, "the endpoint's answer is no HTTP: "+refused.Reason), false
+	case errors.Is(err, errDeadline):
+		c.server.end(u)
+		return c.fail(http.StatusGatewayTimeout, "the endpoint did not answer in time"), false
+	case a.safe && !began:
+		return c.again(u, a, "the endpoint ended the connection without an answer")
+	}
+	c.server.end(u)
+	return c.fail(http.StatusBadGateway, "the endpoint ended the connection without an answer"), false
+}
+
+// broken ends both connections: what has begun cannot be finished.
+func (c *client) broken(u *upstream) bool {
+	c.server.end(u)
+	c.abort()
+	c.counts.requests[0].Add(1)
+	return false
+}
+
+// awaits has the watch look whether the client waits still, while its answer is
+// awaited. For streams of HTTP/2 nobody looks.
+func (c *client) awaits(u *upstream) {
+	if c.sock != nil {
+		c.sock.awaits.Store(u.sock)
+	}
+}
+
+// left ends that, and tells whether the client was gone.
+func (c *client) left() bool { return c.sock != nil && c.sock.awaits.Swap(nil) == nil }

@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// learn takes note of what a table says of the client.
+func (c *client) learn(table *Table) {
+	c.table, c.trusted = table, false
+	for _, prefix := range table.Trusted {
+		c.trusted = c.trusted || prefix.Contains(c.remote)
+	}
+	scheme := "http"
+	if c.at.Secure {
+		scheme = "https"
+	}
+	b := c.forwarded[:0]
+	for _, f := range []Field{{"X-Real-IP", c.remote.String()}, {"X-Forwarded-For", c.remote.String()}, {"X-Forwarded-Proto", scheme}, {"X-Forwarded-Scheme", scheme}, {"X-Forwarded-Port", strconv.Itoa(int(c.at.At.Port()))}} {
+		b = appendField(b, f.Name, f.Value)
+	}
+	c.forwarded = b
+}
+
+// client finds who a trusted proxy says that asks: the last of X-Forwarded-For that
+// is no trusted proxy itself.
+func (c *client) client() netip.Addr {
+	who := c.remote
+	for i := len(c.request.Fields()) - 1; i >= 0; i-- {
+		f := &c.request.Fields()[i]
+		if f.Known != http1.XForwardedFor || f.Hop {
+			continue
+		}
+		for list := c.request.Value(f); len(list) > 0; {
+			at := bytes.LastIndexByte(list, ',') + 1
+			addr, err := netip.ParseAddr(string(bytes.TrimSpace(list[at:])))
+			if err != nil {
+				return who
+			}
+			who = addr.Unmap()
+			if !c.trusts(who) {
+				return who
+			}
+			list = list[:max(at-1, 0)]
+		}
+	}
+	return who
+}
+
+func (c *client) trusts(addr netip.Addr) bool {
+	for _, prefix := range c.table.Trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendRequest writes the head that an endpoint gets. length is that of the body.
+func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []byte) []byte {
+	r := &c.request
+	b = append(append(b, r.Method...), ' ')
+	if route.Rewrite != nil {
+		b = route.Rewrite(b, &c.ask)
+	} else {
+		b = append(b, r.Path...)
+		if r.Asked {
+			b = append(append(b, '?'), r.Query...)
+		}
+	}
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	if route.Host != "" {
+		b = append(b, route.Host...)
+	} else {
+		b = appendHost(b, r)
+	}
+	b = append(b, "\r\n"...)
+	edits := &route.Request
+	plain := edits.empty()
+	for i := range r.Fields() {
+		f := &r.Fields()[i]
+		if f.Known != http1.Other && !c.passes(f) || f.Hop || f.Underscore {
+			continue
+		}
+		name := r.Name(f)
+		if !plain && edits.replaces(name) {
+			continue
+		}
+		b = append(append(b, name...), ": "...)
+		b = append(append(b, r.Value(f)...), "\r\n"...)
+	}
+	b = c.appendForwarded(b)
+	b = edits.append(b)
+	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...)
+}
+
+// appendFraming says how long a body is, and what the connection is for.
+func appendFraming(b []byte, length int64, declared bool, upgrade []byte) []byte {
+	switch {
+	case length == http1.Chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case length > 0 || declared:
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), length, 10), "\r\n"...)
+	}
+	if upgrade != nil {
+		b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), upgrade...), "\r\n"...)
+	}
+	return b
+}
+
+func appendHost(b []byte, r *http1.Request) []byte {
+	b = append(b, r.Host...)
+	if len(r.Port) > 0 {
+		b = append(append(b, ':'), r.Port...)
+	}
+	return b
+}
+
+// passes tells whether a field of a known name is passed on as it is.
+func (c *client) passes(f *http1.Field) bool {
+	switch f.Known {
+	case http1.Trailer:
+		return true
+	case http1.Forwarded, http1.XForwarded:
+		return c.trusted
+	case http1.XForwardedHost, http1.XForwardedPort, http1.XForwardedProto:
+		return c.trusted
+	}
+	return false // of Host, lengths, Expect, X-Request-ID and X-Forwarded-For there is another one
+}
+
+// appendForwarded tells of the client, and gives the request an id.
+func (c *client) appendForwarded(b []byte) []byte {
+	r := &c.request
+	if !c.trusted {
+		b = append(b, c.forwarded...)
+		b = appendHost(append(b, "X-Forwarded-Host: "...), r)
+		b = append(b, "\r\n"...)
+		return c.appendID(b)
+	}
+	b = appendField(b, "X-Real-IP", c.ask.Client.String())
+	b = append(b, "X-Forwarded-For: "...)
+	host, port, proto := false, false, false
+	for i := range r.Fields() {
+		f := &r.Fields()[i]
+		if f.Hop {
+			continue
+		}
+		switch f.Known {
+		case http1.XForwardedFor:
+			b = append(append(b, r.Value(f)...), ", "...)
+		case http1.XForwardedHost:
+			host = true
+		case http1.XForwardedPort:
+			port = true
+		case http1.XForwardedProto:
+			proto = true
+		}
+	}
+	b = append(c.remote.AppendTo(b), "\r\n"...)
+	if !host {
+		b = append(appendHost(append(b, "X-Forwarded-Host: "...), r), "\r\n"...)
+	}
+	if !port {
+		b = append(strconv.AppendUint(append(b, "X-Forwarded-Port: "...), uint64(c.at.At.Port()), 10), "\r\n"...)
+	}
+	if !proto && c.at.Secure {
+		b = append(b, "X-Forwarded-Proto: https\r\n"...)
+	} else if !proto {
+		b = append(b, "X-Forwarded-Proto: http\r\n"...)
+	}
+	return c.appendID(b)
+}
+
+// maxID bounds the id of a request that a client may choose, so that it finds its
+// request again in logs.
+const maxID = 128
+
+func (c *client) appendID(b []byte) []byte {
+	b = append(b, "X-Request-ID: "...)
+	for i := range c.request.Fields() {
+		f := &c.request.Fields()[i]
+		if value := c.request.Value(f); f.Known == http1.XRequestID && !f.Hop && len(value) > 0 && len(value) <= maxID {
+			return append(append(b, value...), "\r\n"...)
+		}
+	}
+	var id [16]byte
+	binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+	return append(hex.AppendEncode(b, id[:]), "\r\n"...)
+}
+
+// replaces tells whether the fields of a name go.
+func (e *Edits) replaces(name []byte) bool {
+	for _, remove := range e.Remove {
+		if len(remove) == len(name) && strings.EqualFold(remove, string(name)) {
+			return true
+		}
+	}
+	for i := range e.Set {
+		if set := e.Set[i].Name; len(set) == len(name) && strings.EqualFold(set, string(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Edits) append(b []byte) []byte {
+	for _, f := range e.Set {
+		b = appendField(b, f.Name, f.Value)
+	}
+	for _, f := range e.Add {
+		b = appendField(b, f.Name, f.Value)
+	}
+	return b
+}

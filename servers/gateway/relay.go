@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// appendFields writes the fields of an answer that the client gets.
+func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
+	r := &u.response
+	edits := &route.Response
+	plain := edits.empty()
+	for i := range r.Fields() {
+		f := &r.Fields()[i]
+		if f.Hop || f.Known == http1.ContentLength && r.Status == http.StatusNoContent {
+			continue
+		}
+		name := r.Name(f)
+		if !plain && edits.replaces(name) {
+			continue
+		}
+		b = append(append(b, name...), ": "...)
+		b = append(append(b, r.Value(f)...), "\r\n"...)
+	}
+	return edits.append(b)
+}
+
+// relay passes an answer on, and returns whether the client's connection goes on.
+func (c *client) relay(u *upstream, a *attempt) bool {
+	r := &u.response
+	keep := c.request.Persist && !c.server.draining.Load() && c.upload.done()
+	length := r.Length
+	switch {
+	case length < 0 && c.request.Minor == 1:
+		length = http1.Chunked
+	case length < 0:
+		length, keep = http1.UntilClose, false
+	}
+	out := newBuffer()
+	defer out.free()
+	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route)
+	if length == http1.Chunked {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	b = append(c.appendConnection(b, keep), "\r\n"...)
+	c.began = true
+	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
+	var failed *side
+	switch {
+	case r.Length >= 0:
+		failed = c.relayLength(u, b, r.Length)
+	default:
+		persist = persist && chunked
+		failed = c.relayStream(u, out, b, chunked, length == http1.Chunked)
+	}
+	if failed != nil {
+		if !c.upload.whole {
+			c.upload.stop(u)
+		}
+		return c.broken(u)
+	}
+	c.counts.requests[status/100%6].Add(1)
+	uploaded := c.upload.finish(u)
+	if persist && uploaded && (u.in == nil || len(u.in.bytes()) == 0) {
+		c.server.keep(u)
+	} else {
+		c.server.end(u)
+	}
+	return keep && uploaded
+}
+
+// relayLength passes a body on whose length is known, after some bytes.
+func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
+	n := int(min(length, int64(len(u.in.bytes()))))
+	have := u.in.bytes()[:n]
+	if len(b)+n <= cap(b) {
+		b, have = append(b, have...), nil
+	}
+	if _, err := c.wire.Write(b); err != nil {
+		return &side{err: err}
+	}
+	if len(have) > 0 {
+		if _, err := c.wire.Write(have); err != nil {
+			return &side{err: err}
+		}
+	}
+	u.in.take(n)
+	left := length - int64(n)
+	if left > spliceFrom && c.plain() {
+		_, failed := splice(c.sock, u.sock, left)
+		return failed
+	}
+	for left > 0 {
+		room := u.in.b[:min(int64(len(u.in.b)), left)]
+		n, err := u.Read(room)
+		if err != nil {
+			return &side{err: err, reading: true}
+		}
+		if _, err := c.wire.Write(room[:n]); err != nil {
+			return &side{err: err}
+		}
+		left -= int64(n)
+	}
+	return nil
+}
+
+// relayStream passes a body on whose length is not known: one in chunks, or one
+// that ends with the connection; in chunks, or until the connection ends. Each
+// piece is passed on as it comes.
+func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) *side {
+	var chunks http1.Chunks
+	for {
+		piece := u.in.bytes()
+		ended := false
+		if from {
+			data, used, refused := chunks.Decode(piece)
+			if refused != nil {
+				return &side{err: refused, reading: true}
+			}
+			piece, ended = piece[:data], chunks.Done()
+			u.in.from += used
+		} else {
+			u.in.from = u.in.to
+		}
+		if len(b)+len(piece)+http1.ChunkRoom > cap(b) {
+			if _, err := c.wire.Write(b); err != nil {
+				return &side{err: err}
+			}
+			b = out.b[:0]
+		}
+		if to {
+			b = http1.AppendChunk(b, piece)
+		} else {
+			b = append(b, piece...)
+		}
+		if ended && to {
+			b = chunks.AppendEnd(b)
+		}
+		if len(b) > 0 {
+			if _, err := c.wire.Write(b); err != nil {
+				return &side{err: err}
+			}
+			b = out.b[:0]
+		}
+		if ended {
+			return nil
+		}
+		u.in.from, u.in.to = 0, 0
+		n, err := u.Read(u.in.b[:bufferSize-64])
+		switch {
+		case err == nil:
+			u.in.to = n
+		case errors.Is(err, io.EOF) && !from:
+			if to {
+				_, err = c.wire.Write([]byte("0\r\n\r\n"))
+				if err != nil {
+					return &side{err: err}
+				}
+			}
+			return nil
+		default:
+			return &side{err: err, reading: true}
+		}
+	}
+}

@@ -1,0 +1,6 @@
+// Package routing leads the requests of a server by a plan: it makes a
+// gateway.Router of a table of plan/gateway. It holds no state but what a table
+// shares with the last: the backends, so that they go on where they were.
+//
+// A Router is immutable, and asked concurrently.
+package routing

@@ -1,0 +1,198 @@
+package routing
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"unsafe"
+
+	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
+)
+
+// Router leads requests by a plan.
+type Router struct {
+	table    *plan.Table
+	hosts    map[*plan.Host]*host
+	routes   map[*plan.Route]*route
+	backends map[plan.Backend]*gateway.Backend
+}
+
+// host has the answers of one.
+type host struct {
+	other, https *gateway.Route
+}
+
+// route is one of the plan, ready to be taken.
+type route struct {
+	*plan.Route
+	taken    *gateway.Route // as the plan says
+	redirect *gateway.Route // instead of a backend; nil: none
+	root     *gateway.Route // of requests to /; nil: as all
+	backend  *gateway.Backend
+	canaries []*canary
+}
+
+// New makes the Router of a table. prev is the last or nil: what is the same in both
+// is shared.
+func New(prev *Router, table *plan.Table, endpoints *plan.Endpoints) *Router {
+	if prev == nil {
+		prev = &Router{}
+	}
+	r := &Router{table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{}, backends: map[plan.Backend]*gateway.Backend{}}
+	at := func(b plan.Backend) *gateway.Backend {
+		if made, ok := r.backends[b]; ok {
+			return made
+		}
+		made := &gateway.Backend{Endpoints: endpoints.At(b)}
+		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
+			made = old
+		}
+		r.backends[b] = made
+		return made
+	}
+	for _, h := range table.Hosts.All() {
+		r.hosts[h] = newHost(h)
+		for _, of := range h.Routes {
+			r.routes[of] = newRoute(of, at)
+		}
+		if h.Default != nil {
+			r.routes[h.Default] = newRoute(h.Default, at)
+		}
+	}
+	return r
+}
+
+func newHost(of *plan.Host) *host {
+	h := &host{https: moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(into, "https://"...), r.Host...), r)
+	})}
+	if of.Redirect != "" {
+		h.other = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+			return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
+		})
+	}
+	return h
+}
+
+// moved is a redirect.
+func moved(status int, to func(into []byte, r *gateway.Request) []byte) *gateway.Route {
+	return &gateway.Route{Answer: &gateway.Answer{Status: status, Location: to}}
+}
+
+// refused is an answer that says why.
+func refused(status int, why string) *gateway.Route {
+	return &gateway.Route{Answer: &gateway.Answer{Status: status, Body: []byte(why + "\n")}}
+}
+
+var (
+	slashMissing = moved(http.StatusMovedPermanently, func(into []byte, r *gateway.Request) []byte {
+		into = append(append(append(append(into, scheme(r)...), "://"...), r.Host...), r.Path...)
+		return appendQuery(append(into, '/'), r)
+	})
+	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
+)
+
+func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *route {
+	p := of.Policy
+	r := &route{Route: of, backend: backend(of.Backend)}
+	for _, c := range of.Canaries {
+		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
+	}
+	r.taken = &gateway.Route{
+		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: p.Host.String(),
+		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
+		Request:  edits(p.RequestHeaders), Response: edits(p.ResponseHeaders),
+	}
+	if p.Prefix != "" {
+		r.taken.Request.Set = append(r.taken.Request.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
+	}
+	if p.Rewrite != "" {
+		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
+			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
+		}
+	}
+	switch {
+	case p.Closed != "":
+		r.redirect = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, p.Closed))
+	case p.Redirect != nil:
+		r.redirect = moved(p.Redirect.Code, func(into []byte, ask *gateway.Request) []byte {
+			return p.Redirect.To.Expand(into, value(ask))
+		})
+	case p.AppRoot != "":
+		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
+			return append(append(append(append(into, scheme(ask)...), "://"...), ask.Host...), p.AppRoot...)
+		})
+	}
+	return r
+}
+
+// edits are those of headers, as the engine has them.
+func edits(all []plan.HeaderEdit) (e gateway.Edits) {
+	for _, edit := range all {
+		switch {
+		case edit.Value == nil:
+			e.Remove = append(e.Remove, edit.Name)
+		case edit.Add:
+			e.Add = append(e.Add, gateway.Field{Name: edit.Name, Value: edit.Value.String()})
+		default:
+			e.Set = append(e.Set, gateway.Field{Name: edit.Name, Value: edit.Value.String()})
+		}
+	}
+	return e
+}
+
+// Route says what becomes of a request: it is the order of ingress-nginx, of which
+// docs/ingress.md tells.
+func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
+	found := r.table.Find(text(ask.Host))
+	if found == nil {
+		return nil, nil
+	}
+	h := r.hosts[found]
+	if h.other != nil {
+		return h.other, nil
+	}
+	of, slash := r.table.Route(found, text(ask.Path))
+	if of == nil {
+		return nil, nil
+	}
+	to := r.routes[of]
+	p := of.Policy
+	switch {
+	case p.Closed != "":
+		return to.redirect, nil
+	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
+		return h.https, nil
+	case !allowed(p, ask.Client):
+		return forbidden, nil
+	case slash:
+		return slashMissing, nil
+	case to.redirect != nil:
+		return to.redirect, nil
+	case to.root != nil && len(ask.Path) == 1:
+		return to.root, nil
+	}
+	for _, c := range to.canaries {
+		if c.takes(ask) {
+			return to.taken, c.backend
+		}
+	}
+	return to.taken, to.backend
+}
+
+// challenged tells whether a certificate authority asks by HTTP for a proof (RFC
+// 8555, section 8.3).
+func challenged(path []byte) bool {
+	return strings.HasPrefix(text(path), "/.well-known/acme-challenge/")
+}
+
+func allowed(p *plan.Policy, client netip.Addr) bool {
+	within := func(prefix netip.Prefix) bool { return prefix.Contains(client) }
+	return (len(p.Allow) == 0 || slices.ContainsFunc(p.Allow, within)) && !slices.ContainsFunc(p.Deny, within)
+}
+
+// text is bytes as a string, for whoever does not keep it.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,249 @@
+package routing
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
+	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
+)
+
+// TestStories sends the requests of testdata/*.txtar to a server that has the
+// manifests of the file, and compares the answers. Backends answer with the name of
+// their Service, the method and the URL, and send back headers of the request that
+// X-Show names. A dialogue is
+//
+//	GET https://www.example.org/path
+//	> Name: value      of the request
+//	< 200              what is wanted: the status,
+//	< Name: value      headers, of which an empty value wants none,
+//	= text             and the first line of the body
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("there are no stories", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := start(t, archive.Files)
+			s.play(string(archive.Comment))
+		})
+	}
+}
+
+// stage is where a story plays.
+type stage struct {
+	t              *testing.T
+	plain, secured string // where the server listens
+}
+
+func start(t *testing.T, manifests []txtar.File) *stage {
+	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
+	snapshot.Network.Ingress.NginxCompatible = true
+	for _, file := range manifests {
+		if _, err := kube.ReadIngresses(bytes.NewReader(file.Data), "default", snapshot); err != nil {
+			t.Fatalf("%s: %v", file.Name, err)
+		}
+	}
+	staff(t, snapshot)
+	table, _ := plan.Compute(nil, snapshot)
+	certificate := selfSigned(t)
+	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
+	server.Serve(&gateway.Table{
+		Router:      New(nil, table, plan.EndpointsOf(snapshot)),
+		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
+	})
+	s := &stage{t: t, plain: freePort(t), secured: freePort(t)}
+	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain)}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(5 * time.Second); len(server.Listening()) < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not listen")
+		}
+	}
+	return s
+}
+
+// freePort is one of loopback that nobody has at the moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// staff gives each Service that Ingresses name, but for one called nobody, a server
+// at both of its ports.
+func staff(t *testing.T, snapshot *model.Snapshot) {
+	names := map[model.ServiceKey]bool{}
+	for _, ingress := range snapshot.Ingresses.All() {
+		add := func(b model.IngressBackend) {
+			names[model.ServiceKey{Namespace: ingress.Namespace, Name: b.Service}] = true
+		}
+		for _, rule := range ingress.Rules {
+			for _, path := range rule.Paths {
+				add(path.Backend)
+			}
+		}
+		if ingress.Default != nil {
+			add(*ingress.Default)
+		}
+	}
+	for key := range names {
+		snapshot.Services = snapshot.Services.With(key, &model.Service{ServiceKey: key, Ports: []model.ServicePort{
+			{Name: "http", Protocol: model.TCP, Port: 80},
+		}})
+		if key.Name == "nobody" {
+			continue
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for _, name := range strings.Fields(r.Header.Get("X-Show")) {
+				w.Header()["Seen-"+name] = r.Header.Values(name)
+			}
+			w.Header().Set("Seen-Host", r.Host)
+			w.Header().Set("Server", "backend")
+			_, _ = io.Copy(io.Discard, r.Body)
+			fmt.Fprintf(w, "%s %s %s\n", key.Name, r.Method, r.RequestURI)
+		}))
+		t.Cleanup(server.Close)
+		at := netip.MustParseAddrPort(server.Listener.Addr().String())
+		slice := &model.EndpointSlice{
+			SliceKey: model.SliceKey(key), Service: key.Name, Ports: []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
+			Endpoints: []model.Endpoint{{Address: at.Addr(), Ready: true, Serving: true}},
+		}
+		snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
+	}
+}
+
+func selfSigned(t *testing.T) *tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"*.example.org"}}
+	made, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{made}, PrivateKey: key}
+}
+
+// play sends the requests of a story.
+func (s *stage) play(text string) {
+	lines := bufio.NewScanner(strings.NewReader(text))
+	number := 0
+	var block []string
+	flush := func() {
+		if len(block) > 0 {
+			s.ask(number-len(block), block)
+		}
+		block = nil
+	}
+	for lines.Scan() {
+		number++
+		switch line := strings.TrimSpace(lines.Text()); {
+		case strings.HasPrefix(line, "#"):
+		case line == "":
+			flush()
+		default:
+			block = append(block, line)
+		}
+	}
+	number++
+	flush()
+}
+
+// ask sends one request, and compares the answer.
+func (s *stage) ask(number int, block []string) {
+	wrong := func(format string, args ...any) {
+		s.t.Errorf("line %d: %s: "+format, append([]any{number, block[0]}, args...)...)
+	}
+	method, url, _ := strings.Cut(block[0], " ")
+	request, err := http.NewRequestWithContext(s.t.Context(), method, url, http.NoBody)
+	if err != nil {
+		wrong("%v", err)
+		return
+	}
+	for _, line := range block[1:] {
+		if header, ok := strings.CutPrefix(line, "> "); ok {
+			name, value, _ := strings.Cut(header, ": ")
+			request.Header.Add(name, value)
+		}
+	}
+	transport := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own, and nobody else listens
+		DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
+			to := s.plain
+			if strings.HasSuffix(at, ":443") {
+				to = s.secured
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", to)
+		},
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		wrong("%v", err)
+		return
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	for _, line := range block[1:] {
+		kind, want, _ := strings.Cut(line, " ")
+		name, value, isHeader := strings.Cut(want, ":")
+		switch value = strings.TrimSpace(value); {
+		case kind == "<" && !isHeader && fmt.Sprint(response.StatusCode) != want:
+			wrong("status %d, want %s, with %s", response.StatusCode, want, body)
+		case kind == "<" && isHeader && !has(response.Header, name, value):
+			wrong("header %s is %q, want %q", name, response.Header.Values(name), value)
+		case kind == "=" && strings.TrimSuffix(string(body), "\n") != want:
+			wrong("the body is %q, want %q", body, want)
+		}
+	}
+}
+
+func has(header http.Header, name, value string) bool {
+	all := header.Values(name)
+	if value == "" {
+		return len(all) == 0
+	}
+	return slices.Contains(all, value)
+}

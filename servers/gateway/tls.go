@@ -1,0 +1,49 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+)
+
+var errNoCertificate = errors.New("no certificate is for this name")
+
+// newTLS is how connections of TLS begin. There is one for all tables, so that the
+// tickets of sessions outlive them; crypto/tls makes new keys for them every day.
+func (s *Server) newTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			find := s.table.Load().Certificate
+			if find == nil {
+				return nil, errNoCertificate
+			}
+			return find(hello)
+		},
+	}
+}
+
+// handshake makes the connection one of TLS. The client has as long for it as for
+// the head of a request.
+func (c *client) handshake() bool {
+	conn := tls.Server(c.sock, c.server.tls)
+	c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
+	if err := conn.Handshake(); err != nil {
+		return false
+	}
+	c.sock.in.by = 0
+	state := conn.ConnectionState()
+	c.wire, c.name = conn, state.ServerName
+	if state.NegotiatedProtocol == "h2" {
+		c.server.streams.serve(conn, c)
+		return false
+	}
+	return true
+}
+
+// goodbye ends what this side sends, so that the client knows it for whole.
+func (c *client) goodbye() {
+	if conn, ok := c.wire.(*tls.Conn); ok {
+		_ = conn.CloseWrite()
+	}
+}

@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// upstream is a connection to an endpoint. It belongs to one request, or to a pool.
+type upstream struct {
+	*sock
+	endpoint *endpoint
+	core     int
+	in       *buffer // nil while it is in a pool
+	response http1.Response
+	reused   bool
+	since    int64 // when it came into the pool
+}
+
+// maxIdle bounds the connections that one core keeps to one endpoint.
+const maxIdle = 64
+
+// pooled returns a connection that waits for a request, or nil. One that was closed
+// meanwhile is not used, nor one on which something came that nobody has asked for:
+// it would be taken for the answer to the next request.
+func (s *Server) pooled(p *endpoint, core int) *upstream {
+	pool := &p.pools[core]
+	for {
+		pool.mu.Lock()
+		n := len(pool.idle)
+		if n == 0 {
+			pool.mu.Unlock()
+			return nil
+		}
+		u := pool.idle[n-1]
+		pool.idle[n-1] = nil
+		pool.idle = pool.idle[:n-1]
+		pool.mu.Unlock()
+		u.sock.in.until.Store(0)
+		if !u.quiet() {
+			s.end(u)
+			continue
+		}
+		u.reused = true
+		return u
+	}
+}
+
+// dial makes a connection.
+func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, error) {
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	conn, err := dialer.DialContext(s.context, "tcp", p.address)
+	if err != nil {
+		return nil, err
+	}
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	s.watch.add(sock)
+	return &upstream{sock: sock, endpoint: p, core: core}, nil
+}
+
+// keep puts a connection back that has nothing under way.
+func (s *Server) keep(u *upstream) {
+	u.in.free()
+	u.in = nil
+	u.since = s.watch.clock.now()
+	pool := &u.endpoint.pools[u.core]
+	pool.mu.Lock()
+	if len(pool.idle) >= maxIdle || s.draining.Load() {
+		pool.mu.Unlock()
+		s.end(u)
+		return
+	}
+	pool.idle = append(pool.idle, u)
+	pool.mu.Unlock()
+}
+
+// end closes a connection.
+func (s *Server) end(u *upstream) {
+	s.watch.remove(u.sock)
+	_ = u.Close()
+	u.in.free()
+	u.in = nil
+}
+
+// sweep closes the connections of pools that have waited too long, or that the
+// endpoint has closed, until the context ends.
+func (s *Server) sweep(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.sweepOnce(0)
+			return
+		case <-ticker.C:
+			s.sweepOnce(s.settings.UpstreamIdle)
+		}
+	}
+}
+
+func (s *Server) sweepOnce(idle time.Duration) {
+	s.endpoints.mu.Lock()
+	defer s.endpoints.mu.Unlock()
+	now := s.watch.clock.now()
+	for _, p := range s.endpoints.known {
+		for core := range p.pools {
+			pool := &p.pools[core]
+			pool.mu.Lock()
+			kept := pool.idle[:0]
+			var gone []*upstream
+			for _, u := range pool.idle {
+				if idle == 0 || now-u.since > int64(idle) || !u.quiet() {
+					gone = append(gone, u)
+				} else {
+					kept = append(kept, u)
+				}
+			}
+			clear(pool.idle[len(kept):])
+			pool.idle = kept
+			pool.mu.Unlock()
+			for _, u := range gone {
+				s.end(u)
+			}
+		}
+	}
+}
+
+var errMidway = errors.New("the endpoint ended the connection within its answer")
+
+// head reads the head of the answer.
+func (u *upstream) head(toHEAD bool, limits *http1.Limits) error {
+	u.response.Reset()
+	if u.in == nil {
+		u.in = newBuffer()
+	}
+	for {
+		if len(u.in.bytes()) > 0 {
+			done, refused := u.response.Parse(u.in.bytes(), toHEAD, limits)
+			if refused != nil {
+				return refused
+			}
+			if done {
+				u.in.take(u.response.Size())
+				return nil
+			}
+		}
+		n, err := u.Read(u.in.room())
+		u.in.to += n
+		if err != nil {
+			return err
+		}
+	}
+}
