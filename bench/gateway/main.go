@@ -4,8 +4,8 @@
 //
 //	go run ./bench/gateway
 //
-// It wants Debian's packages nginx-light and wrk, of which no service need run: it
-// starts its own. nginx has connections kept to its backend, no access log, and adds
+// It wants Debian's packages nginx-light, wrk and nghttp2-client, of which no service
+// need run: it starts its own. nginx has connections kept to its backend, no access log, and adds
 // the fields that Fairlead adds.
 package main
 
@@ -23,6 +23,7 @@ type settings struct {
 	runs    int
 	during  time.Duration
 	clients int
+	rate    int // requests each second of the paced load
 	profile string
 	only    string
 	dir     string
@@ -47,12 +48,13 @@ func run() error {
 	flag.IntVar(&s.runs, "runs", 3, "runs of each")
 	flag.DurationVar(&s.during, "during", 4*time.Second, "how long each load lasts")
 	flag.IntVar(&s.clients, "clients", 32, "connections of the load")
+	flag.IntVar(&s.rate, "rate", 4000, "requests each second of the paced load")
 	flag.StringVar(&s.profile, "profile", "", "a file for a CPU profile of Fairlead's")
-	flag.StringVar(&s.only, "only", "", "one load: small, large or handshakes")
+	flag.StringVar(&s.only, "only", "", "one load: small, paced, large, small-tls, large-tls, small-h2 or handshakes")
 	flag.Parse()
-	for _, program := range []string{"nginx", "wrk"} {
+	for _, program := range []string{"nginx", "wrk", "h2load"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%s is missing: apt-get install nginx-light wrk", program)
+			return fmt.Errorf("%s is missing: apt-get install nginx-light wrk nghttp2-client", program)
 		}
 	}
 	dir, err := os.MkdirTemp("", "fairlead-bench-gateway-")

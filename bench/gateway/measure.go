@@ -33,6 +33,7 @@ func loads() []load {
 		{"small", "requests", func(plain, _ string, s settings) (float64, string, string, error) {
 			return wrk("http://"+plain+"/small", s, 1)
 		}},
+		{"paced", "requests", paced},
 		{"large", "MB", func(plain, _ string, s settings) (float64, string, string, error) {
 			return wrk("http://"+plain+"/large", s, 16.777)
 		}},
@@ -41,6 +42,9 @@ func loads() []load {
 		}},
 		{"large-tls", "MB", func(_, secure string, s settings) (float64, string, string, error) {
 			return wrk("https://"+secure+"/large", s, 16.777)
+		}},
+		{"small-h2", "requests", func(_, secure string, s settings) (float64, string, string, error) {
+			return h2load("https://"+secure+"/small", s)
 		}},
 		{"handshakes", "handshakes", shakeHands},
 	}
@@ -77,8 +81,8 @@ func measure(of proxy, l load, s settings) (f figures, err error) {
 
 var (
 	wrkCount = regexp.MustCompile(`(\d+) requests in`)
-	wrkP50   = regexp.MustCompile(`50%\s+(\S+)`)
-	wrkP99   = regexp.MustCompile(`99%\s+(\S+)`)
+	wrkP50   = regexp.MustCompile(`(?m)^\s+50%\s+(\S+)`)
+	wrkP99   = regexp.MustCompile(`(?m)^\s+99%\s+(\S+)`)
 	wrkBad   = regexp.MustCompile(`Non-2xx.*|Socket errors.*`)
 )
 
@@ -102,6 +106,23 @@ func wrk(url string, s settings, each float64) (n float64, p50, p99 string, err 
 	}
 	count, err := strconv.ParseFloat(find(wrkCount), 64)
 	return count * each, find(wrkP50), find(wrkP99), err
+}
+
+var h2Count = regexp.MustCompile(`(\d+) succeeded, 0 failed`)
+
+// h2load asks by HTTP/2, on a few connections of some streams each.
+func h2load(url string, s settings) (n float64, p50, p99 string, err error) {
+	seconds := strconv.Itoa(int(s.during.Seconds()))
+	out, err := exec.Command("h2load", "-t1", "-c4", "-m"+strconv.Itoa(s.clients/4), "-D"+seconds, url).CombinedOutput()
+	if err != nil {
+		return 0, "", "", fmt.Errorf("h2load: %w\n%s", err, out)
+	}
+	m := h2Count.FindSubmatch(out)
+	if m == nil {
+		return 0, "", "", fmt.Errorf("h2load: requests failed:\n%s", out)
+	}
+	n, err = strconv.ParseFloat(string(m[1]), 64)
+	return n, "", "", err
 }
 
 // shakeHands makes connections of TLS 1.3 as fast as it can, each a whole handshake.

@@ -136,7 +136,7 @@ func nginxProxy(s settings, backend string) proxy {
   proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Host $http_host;
   proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Scheme $scheme;
   proxy_set_header X-Request-ID $request_id; proxy_max_temp_file_size 0;
-  server { listen %[2]s reuseport; listen %[3]s ssl reuseport; location / { proxy_pass http://backend; } }
+  server { listen %[2]s reuseport; listen %[3]s ssl http2 reuseport; location / { proxy_pass http://backend; } }
 `, backend, plain, secure, s.dir))
 		if err != nil {
 			return nil, "", "", err

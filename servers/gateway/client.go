@@ -29,11 +29,9 @@ type client struct {
 	ask     Request
 	clock   *clock
 
-	// Of the table that was used last: what it says of this client, which is the
-	// same for all its requests.
-	table     *Table
-	trusted   bool
 	forwarded []byte // the fields that tell endpoints of the client
+	table     *Table // that was used last
+	trusted   bool   // by that table
 
 	// Of the request that is under way.
 	began   bool // some of the answer is written
@@ -46,6 +44,7 @@ type client struct {
 func newClient(s *Server, sock *sock, core int, at Listener) *client {
 	remote := sock.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
 	c := &client{server: s, core: core, counts: &s.counts[core], wire: sock, sock: sock, remote: remote, at: at, clock: &s.watch.clock}
+	c.introduce()
 	sock.out.bear(s.settings.Body)
 	return c
 }

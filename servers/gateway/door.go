@@ -95,7 +95,7 @@ func (s *Server) accept(listener *net.TCPListener, core int, at Listener) {
 			_ = conn.Close()
 			continue
 		}
-		sock, err := newSock(conn, &s.watch.clock)
+		sock, err := newSock(conn, &s.watch)
 		if err != nil {
 			s.clients.Add(-1)
 			_ = conn.Close()

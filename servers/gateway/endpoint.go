@@ -21,7 +21,11 @@ type endpoint struct {
 	active   atomic.Int64
 	failures atomic.Int32
 	rests    atomic.Int64 // until then nothing is sent, if there is another one
-	pools    []pool       // one for each core
+	used     atomic.Int64 // when a request was sent, last
+	// forgotten: nobody has used it for long, and there may be another one of the
+	// address by now. A backend that has it binds anew.
+	forgotten atomic.Bool
+	pools     []pool // one for each core
 }
 
 // pool are the connections of an endpoint that wait for a request.
@@ -56,6 +60,21 @@ func (e *endpoints) bind(b *Backend) []*endpoint {
 	}
 	b.bound.Store(&all)
 	return all
+}
+
+// pick binds a backend, and chooses one of its endpoints, or nil.
+func (e *endpoints) pick(b *Backend, tried []*endpoint, now int64) *endpoint {
+	for {
+		p := b.choose(e.bind(b), tried, now)
+		if p == nil {
+			return nil
+		}
+		p.used.Store(now)
+		if !p.forgotten.Load() {
+			return p
+		}
+		b.bound.Store(nil)
+	}
 }
 
 // failed takes note of a connection that could not be made.

@@ -66,7 +66,6 @@ func (c *client) fail(status int, reason string) bool {
 type attempt struct {
 	route    *Route
 	backend  *Backend
-	all      []*endpoint
 	timeouts Timeouts
 	message  []byte // what is written: the head, and what fits of the body
 	rest     []byte // what is written then, of the body
@@ -80,7 +79,7 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	out := newBuffer()
 	defer out.free()
 	a := &c.attempt // which is used again: it costs no memory
-	*a = attempt{route: route, backend: backend, all: c.server.endpoints.bind(backend), timeouts: route.Timeouts.or(DefaultTimeouts())}
+	*a = attempt{route: route, backend: backend, timeouts: route.Timeouts.or(DefaultTimeouts())}
 	if to := c.request.UpgradeTo(); to != nil && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}
@@ -110,7 +109,7 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 	status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
 	for len(c.tried) < tries {
 		now := c.clock.now()
-		p := a.backend.choose(a.all, c.tried, now)
+		p := c.server.endpoints.pick(a.backend, c.tried, now)
 		if p == nil {
 			break
 		}
@@ -193,7 +192,7 @@ func (c *client) again(u *upstream, a *attempt, reason string) (keep, again bool
 	if tries == 0 {
 		tries = 3
 	}
-	if len(c.tried) >= min(tries, len(a.all)) {
+	if len(c.tried) >= min(tries, len(a.backend.Endpoints)) {
 		return c.fail(http.StatusBadGateway, reason), false
 	}
 	return false, true

@@ -274,7 +274,7 @@ func TestLastWord(t *testing.T) {
 	}
 	defer conn.Close()
 	s := New(Settings{}, nil)
-	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,7 +403,7 @@ func TestUpgrade(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // shorter than it may be silent
 	}
 	large := strings.Repeat("x", 3<<20)
-	go p.send(large)
+	go func() { _, _ = io.WriteString(p.Conn, large) }()
 	reads(large)
 	began := time.Now()
 	if _, err := p.ReadByte(); err == nil || time.Since(began) < 200*time.Millisecond {
@@ -471,6 +471,28 @@ func TestIdle(t *testing.T) {
 	p.answer("GET")
 	p.closed()
 	<-closed
+}
+
+// TestForgottenEndpoint: endpoints that nobody uses cost nothing after a time, and
+// are there again when somebody does.
+func TestForgottenEndpoint(t *testing.T) {
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })
+	server, at := start(t, Settings{UpstreamIdle: time.Millisecond, Forget: time.Millisecond}, one(&Route{}, up))
+	p := dial(t, at)
+	for range 2 {
+		for range 2 {
+			p.send(get)
+			p.answer("GET")
+		}
+		for known := 1; known > 0; time.Sleep(10 * time.Millisecond) {
+			server.endpoints.mu.Lock()
+			known = len(server.endpoints.known)
+			server.endpoints.mu.Unlock()
+		}
+	}
+	if n := server.Counts(); n.Requests[2] != 4 || n.Dials != 2 {
+		t.Errorf("%+v", n)
+	}
 }
 
 // TestManyClients: those beyond the limit are not served, and cost the others nothing.

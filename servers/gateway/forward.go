@@ -12,12 +12,8 @@ import (
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
-// learn takes note of what a table says of the client.
-func (c *client) learn(table *Table) {
-	c.table, c.trusted = table, false
-	for _, prefix := range table.Trusted {
-		c.trusted = c.trusted || prefix.Contains(c.remote)
-	}
+// introduce writes down what endpoints are told of the client.
+func (c *client) introduce() {
 	scheme := "http"
 	if c.at.Secure {
 		scheme = "https"
@@ -27,6 +23,13 @@ func (c *client) learn(table *Table) {
 		b = appendField(b, f.Name, f.Value)
 	}
 	c.forwarded = b
+}
+
+// learn takes note of what a table says of the client. It is done for each client
+// whenever there is a new table, and costs no memory.
+func (c *client) learn(table *Table) {
+	c.table = table
+	c.trusted = len(table.Trusted) > 0 && c.trusts(c.remote)
 }
 
 // client finds who a trusted proxy says that asks: the last of X-Forwarded-For that

@@ -26,6 +26,7 @@ func FuzzForward(f *testing.F) {
 	s := New(Settings{}, nil)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c := &client{server: s, clock: &s.watch.clock, counts: &s.counts[0], remote: netip.MustParseAddr("192.0.2.1"), at: Listener{At: netip.MustParseAddrPort("192.0.2.2:80")}}
+		c.introduce()
 		c.learn(&Table{})
 		c.in = &buffer{b: bytes.Clone(text), to: len(text)}
 		done, refused := c.request.Parse(c.in.bytes(), &s.settings.Limits)

@@ -21,6 +21,7 @@ type Settings struct {
 	Idle         time.Duration // for a client to send another request
 	Body         time.Duration // for a client to send, or take, the next piece of a body
 	UpstreamIdle time.Duration // for which a connection to an endpoint is kept
+	Forget       time.Duration // for which the health of an endpoint is known that nobody uses
 	Drain        time.Duration // for what is under way, once the server is to end
 	DrainIdle    time.Duration // for idle clients, once the server is to end, to ask once more and be told
 	Clients      int           // connections at once
@@ -30,7 +31,7 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Limits: http1.Usual(), Header: 10 * time.Second, Idle: 75 * time.Second, Body: time.Minute,
-		UpstreamIdle: 55 * time.Second, Drain: 4 * time.Minute, DrainIdle: 3 * time.Second, Clients: 100_000,
+		UpstreamIdle: 55 * time.Second, Forget: 10 * time.Minute, Drain: 4 * time.Minute, DrainIdle: 3 * time.Second, Clients: 100_000,
 	}
 }
 
@@ -40,7 +41,7 @@ func (s Settings) or(other Settings) Settings {
 	}
 	for _, pair := range []struct{ mine, others *time.Duration }{
 		{&s.Header, &other.Header}, {&s.Idle, &other.Idle}, {&s.Body, &other.Body},
-		{&s.UpstreamIdle, &other.UpstreamIdle}, {&s.Drain, &other.Drain}, {&s.DrainIdle, &other.DrainIdle},
+		{&s.UpstreamIdle, &other.UpstreamIdle}, {&s.Forget, &other.Forget}, {&s.Drain, &other.Drain}, {&s.DrainIdle, &other.DrainIdle},
 	} {
 		if *pair.mine == 0 {
 			*pair.mine = *pair.others
@@ -146,6 +147,7 @@ func (s *Server) Run(ctx context.Context) error {
 	cancel()
 	watching.Wait()
 	s.sweepOnce(0)
+	s.watch.pipes.close()
 	return nil
 }
 

@@ -211,6 +211,12 @@ func TestProxy(t *testing.T) {
 	if n := dials.Load(); n != 1 {
 		t.Errorf("%d connections to the backend", n)
 	}
+	for range 100 { // an answer is counted once it is written
+		if server.Counts().Requests[2] == 60 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	if n := server.Counts(); n.Requests[2] != 60 || n.Dials != 1 || n.Clients != 1 {
 		t.Errorf("counts: %+v", n)
 	}

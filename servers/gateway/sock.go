@@ -25,6 +25,7 @@ type sock struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	clock   *clock
+	pipes   *pipes
 	in, out half
 	lease   *buffer     // that the next read has filled, if it was to find its own
 	lazy    bool        // the next read finds its own buffer
@@ -52,12 +53,12 @@ type half struct {
 }
 
 // newSock takes a connection over.
-func newSock(conn *net.TCPConn, clock *clock) (*sock, error) {
+func newSock(conn *net.TCPConn, w *watch) (*sock, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	s := &sock{TCPConn: conn, raw: raw, clock: clock}
+	s := &sock{TCPConn: conn, raw: raw, clock: &w.clock, pipes: &w.pipes}
 	s.in.try, s.out.try, s.listen = s.tryRead, s.tryWrite, s.tryListen // once: they cost memory
 	return s, nil
 }

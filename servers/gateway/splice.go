@@ -19,7 +19,7 @@ const pipeSize = 256 << 10
 
 // pipes are those that are not in use. There are never more of them than were in
 // use at once.
-var pipes struct {
+type pipes struct {
 	mu   sync.Mutex
 	free []*pipe
 }
@@ -27,15 +27,16 @@ var pipes struct {
 // maxPipes bounds those that are kept.
 const maxPipes = 64
 
-func newPipe() (*pipe, error) {
-	pipes.mu.Lock()
-	if n := len(pipes.free); n > 0 {
-		p := pipes.free[n-1]
-		pipes.free = pipes.free[:n-1]
-		pipes.mu.Unlock()
+// take returns an empty pipe.
+func (all *pipes) take() (*pipe, error) {
+	all.mu.Lock()
+	if n := len(all.free); n > 0 {
+		p := all.free[n-1]
+		all.free = all.free[:n-1]
+		all.mu.Unlock()
 		return p, nil
 	}
-	pipes.mu.Unlock()
+	all.mu.Unlock()
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
@@ -44,17 +45,27 @@ func newPipe() (*pipe, error) {
 	return &pipe{fds[0], fds[1]}, nil
 }
 
-// free gives an empty pipe back.
-func (p *pipe) free() {
-	pipes.mu.Lock()
-	if len(pipes.free) < maxPipes {
-		pipes.free = append(pipes.free, p)
+// give takes an empty pipe back.
+func (all *pipes) give(p *pipe) {
+	all.mu.Lock()
+	if len(all.free) < maxPipes {
+		all.free = append(all.free, p)
 		p = nil
 	}
-	pipes.mu.Unlock()
+	all.mu.Unlock()
 	if p != nil {
 		p.close()
 	}
+}
+
+// close closes those that are not in use.
+func (all *pipes) close() {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for _, p := range all.free {
+		p.close()
+	}
+	all.free = nil
 }
 
 func (p *pipe) close() {
@@ -65,7 +76,7 @@ func (p *pipe) close() {
 // splice moves bytes from one socket to another, as many as left, and returns how
 // many it moved. If left is negative, it ends with the first socket.
 func splice(to, from *sock, left int64) (moved int64, failed *side) {
-	p, err := newPipe()
+	p, err := from.pipes.take()
 	if err != nil {
 		return 0, &side{err: err, reading: true}
 	}
@@ -75,7 +86,7 @@ func splice(to, from *sock, left int64) (moved int64, failed *side) {
 			err = errShort
 		}
 		if err != nil {
-			p.free()
+			from.pipes.give(p)
 			return moved, &side{err: err, reading: true}
 		}
 		if n == 0 {
@@ -90,7 +101,7 @@ func splice(to, from *sock, left int64) (moved int64, failed *side) {
 			left -= int64(n)
 		}
 	}
-	p.free()
+	from.pipes.give(p)
 	return moved, nil
 }
 

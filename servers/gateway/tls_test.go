@@ -91,7 +91,7 @@ func TestTLS(t *testing.T) {
 	if response, err := http.ReadResponse(p.Reader, nil); err != nil || response.StatusCode != 101 {
 		t.Fatalf("after another certificate came: %v %v", response, err)
 	}
-	go p.send(large)
+	go func() { _, _ = io.WriteString(p.Conn, large) }()
 	got := make([]byte, len(large))
 	if _, err := io.ReadFull(p.Reader, got); err != nil || string(got) != large {
 		t.Errorf("through the WebSocket: %v", err)

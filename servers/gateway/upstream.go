@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net"
 	"time"
 
@@ -56,7 +55,7 @@ func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, 
 	if err != nil {
 		return nil, err
 	}
-	sock, err := newSock(conn.(*net.TCPConn), &s.watch.clock)
+	sock, err := newSock(conn.(*net.TCPConn), &s.watch)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -72,7 +71,7 @@ func (s *Server) keep(u *upstream) {
 	u.since = s.watch.clock.now()
 	pool := &u.endpoint.pools[u.core]
 	pool.mu.Lock()
-	if len(pool.idle) >= maxIdle || s.draining.Load() {
+	if len(pool.idle) >= maxIdle || s.draining.Load() || u.endpoint.forgotten.Load() {
 		pool.mu.Unlock()
 		s.end(u)
 		return
@@ -109,30 +108,39 @@ func (s *Server) sweepOnce(idle time.Duration) {
 	s.endpoints.mu.Lock()
 	defer s.endpoints.mu.Unlock()
 	now := s.watch.clock.now()
-	for _, p := range s.endpoints.known {
+	for at, p := range s.endpoints.known {
+		kept := 0
 		for core := range p.pools {
-			pool := &p.pools[core]
-			pool.mu.Lock()
-			kept := pool.idle[:0]
-			var gone []*upstream
-			for _, u := range pool.idle {
-				if idle == 0 || now-u.since > int64(idle) || !u.quiet() {
-					gone = append(gone, u)
-				} else {
-					kept = append(kept, u)
-				}
-			}
-			clear(pool.idle[len(kept):])
-			pool.idle = kept
-			pool.mu.Unlock()
+			gone, left := p.pools[core].expire(now, idle)
+			kept += left
 			for _, u := range gone {
 				s.end(u)
 			}
 		}
+		if kept == 0 && p.active.Load() == 0 && now-p.used.Load() > int64(s.settings.Forget) {
+			p.forgotten.Store(true)
+			delete(s.endpoints.known, at)
+		}
 	}
 }
 
-var errMidway = errors.New("the endpoint ended the connection within its answer")
+// expire takes out the connections that have waited too long, or that the endpoint
+// has closed, and tells how many are left.
+func (p *pool) expire(now int64, idle time.Duration) (gone []*upstream, left int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.idle[:0]
+	for _, u := range p.idle {
+		if idle == 0 || now-u.since > int64(idle) || !u.quiet() {
+			gone = append(gone, u)
+		} else {
+			kept = append(kept, u)
+		}
+	}
+	clear(p.idle[len(kept):])
+	p.idle = kept
+	return gone, len(kept)
+}
 
 // head reads the head of the answer.
 func (u *upstream) head(toHEAD bool, limits *http1.Limits) error {

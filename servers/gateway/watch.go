@@ -15,10 +15,11 @@ type clock struct{ at atomic.Int64 }
 
 func (c *clock) now() int64 { return c.at.Load() }
 
-// watch keeps the deadlines of all sockets. To set a timer for each message would
+// watch keeps the deadlines of all sockets, and what they share. To set a timer for each message would
 // cost more than to look at each socket ten times a second.
 type watch struct {
 	clock clock
+	pipes pipes
 	began time.Time
 	asked int64 // when leave was, last
 
