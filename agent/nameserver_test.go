@@ -83,6 +83,7 @@ func TestNameServersAsked(t *testing.T) {
 	close(synced)
 	w := &nameServers{node: "node1", feed: &model.Feed{}, synced: synced, asked: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
 	w.told = &feed.Sender{Feed: w.feed, Dir: t.TempDir(), User: DNSUser, Log: w.log}
+	w.domains = newDomains(&Config{Log: w.log}, w.feed, w.told.Resolves, &notices{}, filepath.Join(t.TempDir(), "domains.json"))
 	w.feed.Edit(func(s *model.Snapshot) {
 		s.Network = model.DefaultNetwork()
 		service := &model.Service{
@@ -111,6 +112,7 @@ func TestNameServersSynced(t *testing.T) {
 	dir, synced := t.TempDir(), make(chan struct{})
 	w := &nameServers{node: "node1", feed: &model.Feed{}, synced: synced, asked: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
 	w.told = &feed.Sender{Feed: w.feed, Dir: dir, User: DNSUser, Log: w.log}
+	w.domains = newDomains(&Config{Log: w.log}, w.feed, w.told.Resolves, &notices{}, filepath.Join(t.TempDir(), "domains.json"))
 	w.feed.Edit(func(s *model.Snapshot) { s.Network, s.NamesKnown = model.DefaultNetwork(), true })
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
