@@ -62,6 +62,7 @@ bench:
 	go run ./bench/cni
 	go run ./bench/path
 	go run ./bench/scale
+	go run ./bench/dns --coredns build
 
 # Some of them: make e2e E2E="-only 'session affinity'". More flags: docs/e2e.md.
 e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd

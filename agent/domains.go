@@ -18,8 +18,9 @@ import (
 type domains struct {
 	feed    *model.Feed
 	applied func(ctx context.Context, revision uint64) error // waits for it
-	served  func() bool                                      // whether a DNS server is there to tell
-	path    string                                           // of the file, on a tmpfs
+	// served tells whether a DNS server is there to tell, and whether one is too old to.
+	served  func() (does, old bool)
+	path    string // of the file, on a tmpfs
 	notices *notices
 	log     *slog.Logger
 
@@ -61,7 +62,7 @@ const (
 	expiryPause = time.Second
 )
 
-func newDomains(c *Config, feed *model.Feed, served func() bool, notices *notices, path string) *domains {
+func newDomains(c *Config, feed *model.Feed, served func() (does, old bool), notices *notices, path string) *domains {
 	return &domains{
 		feed: feed, served: served, path: path, notices: notices, log: c.Log, wake: make(chan struct{}, 1),
 		ends: map[resolvedKey]time.Time{}, lapsed: map[resolvedKey]time.Time{}, counts: map[string]int{}, full: map[string]bool{},
@@ -271,7 +272,7 @@ func (d *domains) wait(ctx context.Context, snapshot *model.Snapshot, changed <-
 			return true
 		case <-changed:
 			var latest *model.Snapshot
-			if latest, changed = d.feed.Latest(); latest.ClusterPolicies != snapshot.ClusterPolicies || latest.PoliciesKnown != snapshot.PoliciesKnown {
+			if latest, changed = d.feed.Latest(); latest.ClusterPolicies != snapshot.ClusterPolicies || latest.PoliciesKnown != snapshot.PoliciesKnown || latest.NameServers != snapshot.NameServers {
 				return true
 			}
 		}
@@ -281,7 +282,7 @@ func (d *domains) wait(ctx context.Context, snapshot *model.Snapshot, changed <-
 // expire takes out what is over, and returns when the next is; zero: there is
 // nothing.
 func (d *domains) expire(s *model.Snapshot, now time.Time) (next time.Time) {
-	served := d.served()
+	served, _ := d.served()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var changed []netip.Addr
@@ -351,9 +352,17 @@ func (d *domains) tell(s *model.Snapshot) {
 		}
 	}
 	var problems []model.Problem
+	does, old := d.served()
 	for _, policy := range s.ClusterPolicies.All() {
 		for i := range policy.Rules[model.Egress] {
 			for _, peer := range policy.Rules[model.Egress][i].Peers {
+				if peer.Domain != "" && old && !does {
+					problems = append(problems, model.Problem{
+						Kind: "ClusterNetworkPolicy", Name: policy.Name, Field: fmt.Sprintf("spec.egress[%d].to", i), Reason: "NameServerOld",
+						Message: fmt.Sprintf("the DNS server of this node is of an older release, which does not say what %s leads to: this allows nothing new here", peer.Domain),
+						Remedy:  "kubectl apply --server-side -f deploy/dns.yaml, of the release of the agent",
+					})
+				}
 				if d.full[peer.Domain] {
 					problems = append(problems, model.Problem{
 						Kind: "ClusterNetworkPolicy", Name: policy.Name, Field: fmt.Sprintf("spec.egress[%d].to", i), Reason: "TooManyAddresses",

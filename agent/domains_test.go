@@ -17,7 +17,7 @@ import (
 // named is a domains that nothing runs, and whose policy has some names.
 func named(t *testing.T, path string, names ...string) *domains {
 	t.Helper()
-	d := newDomains(&Config{Log: slog.New(slog.DiscardHandler)}, &model.Feed{}, func() bool { return true }, &notices{}, path)
+	d := newDomains(&Config{Log: slog.New(slog.DiscardHandler)}, &model.Feed{}, func() (bool, bool) { return true, false }, &notices{}, path)
 	d.applied = func(context.Context, uint64) error { return nil }
 	d.allow(names...)
 	return d
@@ -79,10 +79,10 @@ func TestDomains(t *testing.T) {
 	check("learned", "192.0.2.1 a.example.org,x.example.com", "2001:db8::1 a.example.org")
 	d.expires(30*time.Second + model.ResolutionGrace - time.Second)
 	check("before its end", "192.0.2.1 a.example.org,x.example.com", "2001:db8::1 a.example.org")
-	d.served = func() bool { return false }
+	d.served = func() (bool, bool) { return false, false }
 	d.expires(31*time.Second + model.ResolutionGrace)
 	check("without a DNS server", "192.0.2.1 a.example.org,x.example.com", "2001:db8::1 a.example.org")
-	d.served = func() bool { return true }
+	d.served = func() (bool, bool) { return true, false }
 	d.expires(32*time.Second + 2*model.ResolutionGrace)
 	check("after its end", "192.0.2.1 x.example.com")
 	d.save()
@@ -142,7 +142,7 @@ func TestDomainsLapsed(t *testing.T) {
 
 // TestDomainsUnknown: what is told before policies are known waits for them.
 func TestDomainsUnknown(t *testing.T) {
-	d := newDomains(&Config{Log: slog.New(slog.DiscardHandler)}, &model.Feed{}, func() bool { return true }, &notices{}, filepath.Join(t.TempDir(), "d"))
+	d := newDomains(&Config{Log: slog.New(slog.DiscardHandler)}, &model.Feed{}, func() (bool, bool) { return true, false }, &notices{}, filepath.Join(t.TempDir(), "d"))
 	d.applied = func(context.Context, uint64) error { return nil }
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -178,6 +178,11 @@ func TestDomainsFull(t *testing.T) {
 	}
 	d.expires(time.Hour)
 	s, _ = d.feed.Latest()
+	d.served = func() (bool, bool) { return false, true }
+	if d.tell(s); len(d.notices.Problems()) != 2 || d.notices.Problems()[0].Reason != "NameServerOld" {
+		t.Errorf("with an old DNS server: %v", d.notices.Problems())
+	}
+	d.served = func() (bool, bool) { return true, false }
 	if d.tell(s); len(d.notices.Problems()) != 0 || s.Resolved.Len() != 0 {
 		t.Errorf("%v", d.notices.Problems())
 	}

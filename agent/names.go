@@ -18,7 +18,7 @@ func newNameServers(c *Config, feed *model.Feed, notices *notices) *nameServers 
 	w := &nameServers{
 		node: c.Node, feed: feed, synced: c.Source.Synced(), asked: make(chan struct{}), told: newNames(c, feed, notices), log: c.Log,
 	}
-	w.domains = newDomains(c, feed, func() bool { _, connected := w.told.Serves(); return connected }, notices, filepath.Join(c.RunDir, "domains.json"))
+	w.domains = newDomains(c, feed, w.told.Resolves, notices, filepath.Join(c.RunDir, "domains.json"))
 	w.told.Learn = w.domains.Learn
 	return w
 }

@@ -114,12 +114,6 @@ func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, u *url.URL
 		e.Answer = fmt.Sprintf("308: to https://%s%s", u.Host, u.RequestURI())
 		return
 	}
-	step(len(p.Allow) > 0, "only clients of %v may call", p.Allow)
-	step(len(p.Deny) > 0, "clients of %v may not", p.Deny)
-	l := p.Limits
-	step(l.PerSecond > 0, "a client has %d requests a second, and %d at once", l.PerSecond, l.PerSecond*l.Burst)
-	step(l.PerMinute > 0, "a client has %d requests a minute, and %d at once", l.PerMinute, l.PerMinute*l.Burst)
-	step(l.Connections > 0, "a client has %d connections", l.Connections)
 	if p.Redirect != nil {
 		e.Answer = fmt.Sprintf("%d: to %s", p.Redirect.Code, p.Redirect.To)
 		return
@@ -128,6 +122,12 @@ func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, u *url.URL
 		e.Answer = "302: to " + p.AppRoot
 		return
 	}
+	step(len(p.Allow) > 0, "only clients of %v may call", p.Allow)
+	step(len(p.Deny) > 0, "clients of %v may not", p.Deny)
+	l := p.Limits
+	step(l.PerSecond > 0, "a client has %d requests a second, and %d at once", l.PerSecond, l.PerSecond*l.Burst)
+	step(l.PerMinute > 0, "a client has %d requests a minute, and %d at once", l.PerMinute, l.PerMinute*l.Burst)
+	step(l.Connections > 0, "a client has %d connections", l.Connections)
 	step(p.CORS != nil, "browsers of other origins are answered (enable-cors)")
 	step(p.ClientCert != nil, "the client shows a certificate")
 	step(p.BasicAuth != nil, "a name and a password are asked for")

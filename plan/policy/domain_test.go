@@ -94,6 +94,31 @@ func TestKeeps(t *testing.T) {
 	}
 }
 
+// TestStricterKeeps: a plan that ends what Keeps allowed says that it is stricter.
+func TestStricterKeeps(t *testing.T) {
+	for name, edit := range map[string]func(*cluster){
+		"the rule": func(c *cluster) {
+			c.judge("p", model.AdminTier, 1, model.Egress, act(model.Accept, allow(tcp(80), domain("www.example.org"))), act(model.Deny, allow(nil, addresses("0.0.0.0/0"))))
+		},
+		"what is known": func(c *cluster) { c.resolve("192.0.2.1") },
+	} {
+		c := newCluster(t)
+		c.judge("p", model.AdminTier, 1, model.Egress,
+			act(model.Accept, allow(tcp(443), domain("www.example.org"))), act(model.Deny, allow(nil, addresses("0.0.0.0/0"))))
+		c.Resolved = c.Resolved.With(netip.MustParseAddr("192.0.2.1"), &model.Resolved{Lapsed: []string{"www.example.org"}})
+		p := c.compute(nil)
+		edit(c)
+		next := c.compute(p)
+		at := Subject{model.Egress, netip.MustParseAddr("10.0.1.1")}
+		if next.Keeps(at, netip.MustParseAddr("192.0.2.1"), model.TCP, 443) {
+			t.Fatalf("%s has changed, and it goes on", name)
+		}
+		if !next.Stricter(p) {
+			t.Errorf("%s has changed, and it is not stricter", name)
+		}
+	}
+}
+
 // changes counts the elements that differ.
 func changes(a, b *Plan) (n int) {
 	for range model.Diff(a.Pods, b.Pods) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -14,7 +15,7 @@ func (p *Plan) Stricter(former *Plan) bool {
 	if former == nil || p.Ranges != former.Ranges || p.Queries != former.Queries {
 		return true
 	}
-	if p.profiles != former.profiles && p.lapsed() {
+	if p.forgets(former) || p.profiles != former.profiles && p.lapsed() {
 		return true // what Keeps allows is in no cell
 	}
 	c := comparison{former, p, map[[2]Row]bool{}}
@@ -34,6 +35,24 @@ func (p *Plan) lapsed() bool {
 	for _, resolved := range p.from.Resolved.All() {
 		if len(resolved.Lapsed) > 0 {
 			return true
+		}
+	}
+	return false
+}
+
+// forgets tells whether this plan does not know any more that a name led somewhere.
+func (p *Plan) forgets(former *Plan) bool {
+	if p.from == nil || former.from == nil {
+		return false
+	}
+	for change := range model.Diff(former.from.Resolved, p.from.Resolved) {
+		if !change.Had {
+			continue
+		}
+		for _, name := range change.Old.Lapsed {
+			if !change.Has || !slices.Contains(change.New.Lapsed, name) && !slices.Contains(change.New.Names, name) {
+				return true
+			}
 		}
 	}
 	return false

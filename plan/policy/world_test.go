@@ -102,8 +102,8 @@ func overlooked(former, next *policy.Plan, before *model.Snapshot, some []policy
 	}
 	for _, c := range some {
 		at := policy.Subject{Direction: c.Direction, Address: c.Pod}
-		was, is := former.Decide(at, c.Peer, c.Protocol, c.Port), next.Decide(at, c.Peer, c.Protocol, c.Port)
-		if there[c.Pod] && was.Accept && !is.Accept {
+		was, is := former.Keeps(at, c.Peer, c.Protocol, c.Port), next.Keeps(at, c.Peer, c.Protocol, c.Port)
+		if there[c.Pod] && was && !is {
 			return fmt.Sprintf("stricter, but does not say so: %+v\n", c)
 		}
 	}

@@ -125,3 +125,56 @@ func TestHeldOverSearch(t *testing.T) {
 		t.Errorf("the gate is told %q", got)
 	}
 }
+
+// TestHeldAllocation: names of the cluster do not get near the gate, and an answer
+// from memory that the gate has let pass before costs no memory either.
+func TestHeldAllocation(t *testing.T) {
+	served := *servedNow(t)
+	served.Domains = NewDomains([]string{"*.example.org", "a.example.net"})
+	m := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)
+	m.Id, m.Response, m.RecursionDesired, m.RecursionAvailable, m.Compress = 0, true, false, true, true
+	for _, text := range []string{"www.example.org. 60 IN CNAME a.example.net.", "a.example.net. 30 IN A 192.0.2.1"} {
+		r, err := dns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Answer = append(m.Answer, r)
+	}
+	raw, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	passing := &always{}
+	a := &answering{others: &Client{}, counts: &counts{}, q: new(queryOf), r: &reply{}, outside: memory{remembered(raw)}, random: 1, gate: passing}
+	into := make([]byte, 0, 2048)
+	if got := testing.AllocsPerRun(100, func() {
+		if a.message(&served, query, asker{addr: netip.MustParseAddr("127.0.0.1")}, into) == nil {
+			t.Fatal("it waits")
+		}
+	}); got > 0 {
+		t.Errorf("it costs %v allocations", got)
+	}
+	if passing.asked == 0 {
+		t.Error("the gate is not asked")
+	}
+}
+
+// remembered is a Forwarder that knows one message.
+type remembered []byte
+
+func (m remembered) Cached(_ Question, into []byte) ([]byte, bool) { return append(into, m...), true }
+
+func (m remembered) Answer(_ context.Context, _ Question, into []byte) ([]byte, error) {
+	return append(into, m...), nil
+}
+
+// always is a Gate that everything has passed.
+type always struct{ asked int }
+
+func (g *always) Passed(plandns.Name, netip.Addr, uint32) bool { g.asked++; return true }
+
+func (*always) Install(context.Context, []model.Resolution) {}

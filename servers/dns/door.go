@@ -17,10 +17,11 @@ import (
 // kernel spreads the clients, and one of TCP.
 type door struct {
 	sockets  []*socket
-	listener net.Listener
+	acceptor *acceptor
 	cancel   context.CancelFunc
-	loops    sync.WaitGroup // of the UDP sockets
-	running  sync.WaitGroup // all else
+	end      context.CancelFunc // of connections that have nothing in hand
+	loops    sync.WaitGroup     // of the UDP sockets
+	running  sync.WaitGroup     // all else
 }
 
 // mostSockets bounds how many UDP sockets an address has: one for each CPU, up to
@@ -29,21 +30,24 @@ const mostSockets = 8
 
 // openDoor listens at an address. It is open for both protocols, or not at all.
 func (s *Server) openDoor(ctx context.Context, at netip.AddrPort) (*door, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	d := &door{cancel: cancel}
+	// It ends by close alone, which lets what is in hand be answered.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	last, end := context.WithCancel(ctx)
+	d := &door{cancel: cancel, end: end}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if failed := raw.Control(func(fd uintptr) { err = bindEarly(int(fd), at.Addr()) }); failed != nil {
 			return failed
 		}
 		return err
 	}}
-	var err error
-	if d.listener, err = config.Listen(ctx, "tcp", at.String()); err != nil {
+	listener, err := config.Listen(ctx, "tcp", at.String())
+	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("listen on TCP %s: %w", at, err)
 	}
+	d.acceptor = &acceptor{server: s, listener: listener.(*net.TCPListener), ctx: ctx, last: last}
 	// A test may leave the choice of a port to the kernel.
-	at = netip.AddrPortFrom(at.Addr(), uint16(d.listener.Addr().(*net.TCPAddr).Port))
+	at = netip.AddrPortFrom(at.Addr(), uint16(listener.Addr().(*net.TCPAddr).Port))
 	for range min(runtime.GOMAXPROCS(0), mostSockets) {
 		socket, err := listenUDP(at)
 		if err != nil {
@@ -59,14 +63,19 @@ func (s *Server) openDoor(ctx context.Context, at netip.AddrPort) (*door, error)
 			l.run(ctx, &d.running)
 		})
 	}
-	d.running.Go(func() { s.accept(ctx, d.listener, &d.running) })
+	d.running.Go(func() { d.acceptor.run() })
 	return d, nil
 }
+
+// closeTime is for connections to have what is in hand answered.
+const closeTime = 500 * time.Millisecond
 
 // close ends all that was open, and waits for it. Queries that have come are
 // answered: another process may listen here already.
 func (d *door) close() {
-	_ = d.listener.Close()
+	d.end()
+	d.acceptor.rest()
+	_ = d.acceptor.listener.Close()
 	for _, socket := range d.sockets {
 		_ = socket.file.SetReadDeadline(time.Now())
 	}
@@ -74,6 +83,9 @@ func (d *door) close() {
 	for _, socket := range d.sockets {
 		_ = socket.file.Close()
 	}
+	hurry := time.AfterFunc(closeTime, d.cancel)
+	defer hurry.Stop()
+	d.acceptor.streams.Wait()
 	d.cancel()
 	d.running.Wait()
 }

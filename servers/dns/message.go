@@ -24,7 +24,7 @@ func (a *answering) message(served *Served, message []byte, from asker, into []b
 	if from.tcp {
 		limit = maxMessage
 	}
-	a.served, a.from, a.abroad, a.completed = served, from, false, false
+	a.served, a.from, a.completed, a.turned = served, from, false, false
 	a.client = a.others
 	if client, ok := served.Pods.Get(from.addr); ok {
 		a.client = client

@@ -95,6 +95,7 @@ func (a *answering) turnDown(served *Served, message []byte, from asker, into []
 	defer func() { a.outside = outside }()
 	reply := a.message(served, message, from, into)
 	a.client.Refused.Add(1)
+	a.turned = true
 	return reply
 }
 

@@ -118,6 +118,8 @@ func (l *QueryLog) take(a *answering, began time.Time, source *Source) {
 // source is who has answered, if nobody was asked now.
 func (a *answering) source() Source {
 	switch {
+	case a.turned:
+		return Source{By: ByServer}
 	case a.abroad:
 		return Source{By: ByCache}
 	case a.class != ofOutside:

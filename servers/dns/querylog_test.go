@@ -50,6 +50,9 @@ func TestQueryLog(t *testing.T) {
 	s.pending.enter(pod, time.Now())
 	s.slow(t.Context(), &running, packed(t, new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA)), asker{addr: pod}, func([]byte) {})
 	running.Wait()
+	full := &answering{others: &s.others, counts: &counts{}, q: &query{}, r: &reply{}, outside: memory{s.forward}, random: 1}
+	full.turnDown(served, packed(t, new(dns.Msg).SetQuestion("www.example.net.", dns.TypeA)), asker{addr: pod}, nil)
+	log.take(full, time.Now(), nil)
 	cancel()
 	if err := log.Run(ctx, &out); err != nil {
 		t.Fatal(err)
@@ -58,6 +61,7 @@ func TestQueryLog(t *testing.T) {
 		`"client":"10.244.1.7","namespace":"default","pod":"pod","name":"web.default.svc.cluster.local.","type":"A","protocol":"udp","rcode":"NOERROR","by":"cluster","seconds":`,
 		`"client":"127.0.0.1","name":"no\"ne.default.svc.cluster.local.","type":"HTTPS","protocol":"tcp","rcode":"NXDOMAIN","by":"cluster","seconds":`,
 		`"client":"10.244.1.7","namespace":"default","pod":"pod","name":"www.example.org.","type":"A","protocol":"udp","rcode":"NOERROR","by":"upstream","upstream":"192.0.2.53:53","seconds":`,
+		`"name":"www.example.net.","type":"A","protocol":"udp","rcode":"SERVFAIL","by":"server","seconds":`,
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	for i := range want {
@@ -65,7 +69,7 @@ func TestQueryLog(t *testing.T) {
 			t.Fatalf("line %d of\n%s\nlacks %s", i, out.String(), want[i])
 		}
 	}
-	if written, lost := log.Counts(); written != 3 || lost != 0 {
+	if written, lost := log.Counts(); written != 4 || lost != 0 {
 		t.Errorf("%d written, %d lost", written, lost)
 	}
 }
@@ -94,11 +98,19 @@ func TestQueryLogBounds(t *testing.T) {
 	if n := len(filled(t, 1000, 1_000_000_000, fails).lines); n != failuresEach {
 		t.Errorf("of 1000 that fail: %d", n)
 	}
-	log := filled(t, maxLogged+7, 1, web)
-	if _, lost := log.Counts(); len(log.lines) != maxLogged || lost != 7 {
-		t.Errorf("%d wait, %d are lost", len(log.lines), lost)
+	full := filled(t, maxLogged+7, 1, web)
+	if _, lost := full.Counts(); len(full.lines) != maxLogged || lost != 7 {
+		t.Errorf("%d wait, %d are lost", len(full.lines), lost)
 	}
-	if _, lost := filled(t, linesEach+3, 1, web).Counts(); lost != linesEach+3-maxLogged {
+	log, a := NewQueryLog(), &answering{served: &Served{LogOneIn: 1}, client: &Client{}, q: &query{}, r: &reply{}, random: 1}
+	for range linesEach + 3 {
+		log.take(a, time.Unix(100, 0), nil)
+		select {
+		case <-log.lines:
+		default:
+		}
+	}
+	if _, lost := log.Counts(); lost != 3 {
 		t.Errorf("above the rate, %d are lost", lost)
 	}
 	for text, to := range map[string]io.Writer{"nobody reads": blocks{}, "the reader is gone": broken{}} {

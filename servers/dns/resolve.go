@@ -37,6 +37,7 @@ type answering struct {
 	waits     bool                             // the last message is answered once somebody was asked, or told
 	abroad    bool                             // somebody else knows a part of the answer
 	completed bool                             // the name that was asked for stands for another, of its search
+	turned    bool                             // too much of the client is under way
 	gate      Gate                             // of answers from outside; nil: they need none
 	wait      context.Context                  // for the gate; nil: it is not waited for
 	room      [maxName]byte                    // for a name

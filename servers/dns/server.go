@@ -143,14 +143,16 @@ func (s *Server) ended(c *counts) {
 	s.idle = append(s.idle, c)
 }
 
-// close ends the doors that are not to stay.
+// close ends the doors that are not to stay, side by side.
 func (s *Server) close(doors map[netip.AddrPort]*door, stays func(netip.AddrPort) bool) {
+	var closing sync.WaitGroup
 	for at, d := range doors {
 		if !stays(at) {
-			d.close()
+			closing.Go(d.close)
 			delete(doors, at)
 		}
 	}
+	closing.Wait()
 }
 
 // memory finds what is known of the outside without asking.

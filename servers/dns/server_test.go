@@ -259,3 +259,31 @@ func TestListen(t *testing.T) {
 		t.Errorf("at ::1, still: %s", got)
 	}
 }
+
+// TestLastOfTCP: what is asked by TCP when a server ends is answered, and a
+// connection that asks nothing does not keep it.
+func TestLastOfTCP(t *testing.T) {
+	s, at := start(t, nil)
+	all := make([]wire, 20)
+	for i := range all {
+		all[i] = dial(t, "tcp", at)
+	}
+	s.Listen(nil)
+	query := packed(t, new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA))
+	for i := range all[1:] {
+		all[i].write(framed(query))
+	}
+	for i := range all[1:] {
+		if got := all[i].next(); !strings.HasPrefix(text(got), "NOERROR") {
+			t.Fatalf("connection %d: %s", i, text(got))
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if open, _ := s.Listening(); len(open) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it listens on")
+		}
+	}
+}

@@ -15,39 +15,9 @@ const (
 	idleTime     = 10 * time.Second // without a whole query
 	writeTime    = 5 * time.Second  // for an answer to be taken
 	maxPipelined = 32               // queries of one connection that others are asked for
+	// lastTime is for a query that is on its way when the server ends.
+	lastTime = 200 * time.Millisecond
 )
-
-// accept serves TCP until the listener is closed.
-func (s *Server) accept(ctx context.Context, listener net.Listener, running *sync.WaitGroup) {
-	for {
-		conn, err := listener.Accept()
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil { // out of descriptors, or the client is gone again
-			select {
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
-		}
-		remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-		from := asker{addr: addressOf(remote), tcp: true}
-		served := s.served.Load()
-		if !served.allows(from.addr) {
-			s.counts.strangers.Add(1)
-			_ = conn.Close()
-			continue
-		}
-		served.client(from.addr, &s.others).Connections.Add(1)
-		place := s.places.take(from.addr, conn)
-		running.Go(func() {
-			defer s.places.leave(place)
-			c := &stream{server: s, conn: conn, place: place, from: from, room: make(chan struct{}, maxPipelined)}
-			c.serve(ctx)
-		})
-	}
-}
 
 // stream is one TCP connection. Queries are read one after the other; those that
 // take time are answered when they can be, and do not keep others waiting.
@@ -57,6 +27,7 @@ type stream struct {
 	place  *place
 	from   asker
 	room   chan struct{}
+	last   context.Context // ends when the connection is to end once nothing is in hand
 	later  sync.WaitGroup
 
 	mu  sync.Mutex // of writing
@@ -68,6 +39,8 @@ func (c *stream) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 	defer stop()
+	hurry := context.AfterFunc(c.last, func() { _ = c.conn.SetReadDeadline(time.Now().Add(lastTime)) })
+	defer hurry()
 	defer c.later.Wait()
 	defer cancel()
 	answer := answering{q: &query{}, r: &reply{}, others: &c.server.others, counts: &c.server.counts, outside: memory{c.server.forward}, gate: c.server.gate, random: rand.Uint32() | 1}
@@ -121,6 +94,9 @@ const maxKept = 4096
 func (c *stream) next(reader *bufio.Reader, into []byte) ([]byte, error) {
 	if err := c.conn.SetReadDeadline(time.Now().Add(idleTime)); err != nil {
 		return nil, err
+	}
+	if c.last.Err() != nil {
+		_ = c.conn.SetReadDeadline(time.Now().Add(lastTime))
 	}
 	var length [2]byte
 	if _, err := io.ReadFull(reader, length[:]); err != nil {

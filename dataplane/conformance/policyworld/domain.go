@@ -13,7 +13,8 @@ var (
 	domainPatterns = []string{"example.com", "b.example.com", "*.example.com", "*.b.example.com", "example.org"}
 )
 
-// resolve gives an address some names, or takes them away.
+// resolve gives an address some names, or takes them away. One may have led there
+// before.
 func (w *World) resolve() {
 	addr := pick(w, w.Everyone())
 	resolved := &model.Resolved{}
@@ -21,7 +22,11 @@ func (w *World) resolve() {
 		resolved.Names = append(resolved.Names, pick(w, domainNames))
 	}
 	slices.Sort(resolved.Names)
-	if resolved.Names = slices.Compact(resolved.Names); resolved.Names == nil {
+	resolved.Names = slices.Compact(resolved.Names)
+	if w.sometimes() {
+		resolved.Lapsed = []string{pick(w, domainNames)}
+	}
+	if resolved.Names == nil && resolved.Lapsed == nil {
 		w.Resolved = w.Resolved.Without(addr)
 		return
 	}

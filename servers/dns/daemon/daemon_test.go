@@ -215,12 +215,12 @@ func TestLingers(t *testing.T) {
 	n := begin(t)
 	n.put("web", "10.96.0.20")
 	n.know()
-	const linger = 700 * time.Millisecond
+	const linger = 1500 * time.Millisecond
 	end, ended := n.startLingering(linger)
 	n.eventually("web.default.svc.cluster.local.", dns.TypeA, "NOERROR 10.96.0.20")
 	began := time.Now()
 	end()
-	for time.Since(began) < linger/2 {
+	for time.Since(began) < linger/3 {
 		if got := n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA); got != "NOERROR 10.96.0.20" {
 			t.Fatalf("%s after it was told to end: %s", time.Since(began), got)
 		}

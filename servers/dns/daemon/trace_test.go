@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -63,5 +64,29 @@ func TestTrace(t *testing.T) {
 	}
 	if clients := d.clients(); len(clients) > 0 {
 		t.Errorf("it was counted: %+v", clients)
+	}
+}
+
+// TestQueryLogFollows: queries are logged as long as the Network says so, and
+// somebody takes the lines.
+func TestQueryLogFollows(t *testing.T) {
+	n := begin(t)
+	n.know()
+	d := n.assemble()
+	for _, test := range []struct {
+		oneIn uint32
+		to    io.Writer
+		want  bool
+	}{{0, io.Discard, false}, {7, nil, false}, {7, io.Discard, true}, {0, io.Discard, false}} {
+		d.Queries = test.to
+		n.feed.Edit(func(s *model.Snapshot) {
+			network := *s.Network
+			network.DNS.LogOneIn = test.oneIn
+			s.Network = &network
+		})
+		n.tell(d)
+		if served := d.served.Load(); (served.Log != nil) != test.want || served.LogOneIn != test.oneIn {
+			t.Errorf("%+v: %v, one in %d", test, served.Log != nil, served.LogOneIn)
+		}
 	}
 }

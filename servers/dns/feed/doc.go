@@ -8,7 +8,7 @@
 // The server dials, and again whenever the connection ends. Both ends then write
 // lines, each a JSON object with a kind and what is put or gone:
 //
-//	{"kind":"hello","put":{"version":1}}
+//	{"kind":"hello","put":{"version":2}}
 //	{"kind":"serving","put":{"listen":["10.96.0.10:53"],"clients":["10.244.0.0/16"]}}
 //	{"kind":"service","put":{"namespace":"default","name":"web","addresses":["10.96.0.20"]}}
 //	{"kind":"revision","put":{"revision":17,"whole":true}}
@@ -23,6 +23,12 @@
 //
 //	{"kind":"served","put":{"revision":18}}
 //	{"kind":"problems","put":[{"Kind":"Network","Name":"default","Field":"spec.dns.upstreams"}]}
+//
+// Of names that policies allow ("domains" of serving), the server says what it is about
+// to tell pods, and the agent when packets to the addresses pass:
+//
+//	{"kind":"resolved","put":{"id":7,"names":[{"name":"www.example.org","addresses":["192.0.2.1"],"ttl":30}]}}
+//	{"kind":"installed","put":{"ids":[7]}}
 //
 // Kinds and fields that an end does not know it ignores; what is missing is empty.
 // So an agent and a server of different versions understand each other. The

@@ -117,7 +117,7 @@ func all(s *model.Snapshot) {
 }
 
 // wire is how all of it is said: what servers of other versions read.
-const wire = `{"kind":"hello","put":{"version":1,"program":"v1","boot":"boot"}}
+const wire = `{"kind":"hello","put":{"version":2,"program":"v1","boot":"boot"}}
 {"kind":"serving","put":{"listen":["10.96.0.10:53"],"clients":["10.244.0.0/16"],"node":"node1"}}
 {"kind":"options","put":{"dns":{"Zone":"cluster.local","TTL":5,"Service":{"Namespace":"kube-system","Name":"kube-dns"},"PodNames":true,"NoCompletion":false,"Upstreams":null,"Ordered":false,"Stubs":null,"Cache":{"Bytes":16777216,"MaxTTL":3600,"MaxNegativeTTL":30,"MaxStale":86400}},"masquerade":[true,true]}}
 {"kind":"range","put":{"name":"kubernetes","prefixes":["10.96.0.0/16"]}}

@@ -64,6 +64,7 @@ type server struct {
 	told    uint64 // revision that was said last
 	covered uint64 // latest one that says nothing else
 	serves  uint64 // what the server says
+	version int    // of what it says; 0: it has not said yet
 	// problems are what it has found.
 	problems []model.Problem
 	lessons
@@ -95,6 +96,18 @@ func (s *Sender) Serves() (revision uint64, connected bool) {
 		revision = max(revision, to.serves)
 	}
 	return revision, len(s.servers) > 0
+}
+
+// Resolves tells whether a server is connected that says what names lead to, and
+// whether one is that is too old for that.
+func (s *Sender) Resolves() (does, old bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, to := range s.servers {
+		does = does || to.version >= 2
+		old = old || to.version == 1
+	}
+	return does, old
 }
 
 func (s *Sender) latest() (*Serving, <-chan struct{}) {
@@ -319,10 +332,13 @@ func (s *Sender) hear(to *server) {
 		}
 		var problems []model.Problem
 		var resolved batch
+		var h hello
 		s.mu.Lock()
 		switch {
 		case l.Kind == "served" && json.Unmarshal(l.Put, &r) == nil:
 			to.serves = r.Revision
+		case l.Kind == "hello" && json.Unmarshal(l.Put, &h) == nil:
+			to.version = h.Version
 		case l.Kind == "problems" && json.Unmarshal(l.Put, &problems) == nil:
 			to.problems = problems
 			s.tell()

@@ -11,8 +11,8 @@ import (
 )
 
 // Version is of what is said on the socket. It grows with what older ends do not
-// know.
-const Version = 1
+// know: 2 has resolutions.
+const Version = 2
 
 // Serving is what the node's plan says of how it answers.
 type Serving struct {

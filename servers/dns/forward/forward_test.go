@@ -11,6 +11,7 @@ import (
 	miekg "github.com/miekg/dns"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/servers/dns"
 )
 
 // TestSpecialNames: what no upstream is asked for.
@@ -85,7 +86,17 @@ func TestTrace(t *testing.T) {
 	inBubble(t, Options{Ordered: true}, []does{refused, says(5*ms, rcodeServFail), after(20*ms, 60, "10.9.0.3")}, func(t *testing.T, b *bench) {
 		time.Sleep(time.Second) // all have been probed
 		q := question("www.example", typeA)
+		var by dns.Source
+		q.Source = &by
+		expectSource := func(want dns.Source) {
+			t.Helper()
+			if by != want {
+				t.Errorf("answered by %+v, want %+v", by, want)
+			}
+		}
+		third := dns.Source{By: dns.ByUpstream, Upstream: "192.0.2.3:53"}
 		wire, steps := b.Trace(t.Context(), q, false)
+		expectSource(third)
 		if m := b.read(q, wire); addr(m) != "10.9.0.3" {
 			t.Errorf("got %v", m)
 		}
@@ -93,10 +104,21 @@ func TestTrace(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		_, steps = b.Trace(t.Context(), q, false)
 		expectSteps(t, steps, "an answer is kept: 10s old, for another 50s")
+		expectSource(dns.Source{By: dns.ByCache, Upstream: "192.0.2.3:53"})
+		if _, err := b.Answer(t.Context(), q, nil); err != nil {
+			t.Error(err)
+		}
+		expectSource(dns.Source{By: dns.ByCache})
 		_, steps = b.Trace(t.Context(), q, true)
 		expectSteps(t, steps, "an answer is kept", "192.0.2.3:53 NOERROR")
 		_, steps = b.Trace(t.Context(), question("localhost", typeA), false)
 		expectSteps(t, steps, "the name means the same everywhere")
+		other := question("other.example", typeA)
+		other.Source = &by
+		if _, err := b.Answer(t.Context(), other, nil); err != nil {
+			t.Error(err)
+		}
+		expectSource(third)
 	})
 }
 

@@ -3,7 +3,6 @@ package routing
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"unsafe"
@@ -18,6 +17,15 @@ type Router struct {
 	hosts    map[*plan.Host]*host
 	routes   map[*plan.Route]*route
 	backends map[plan.Backend]*gateway.Backend
+	limits   map[limitKey]*limit
+	users    map[plan.BasicAuth]*users
+}
+
+// Sources are what a plan names and does not have.
+type Sources struct {
+	Endpoints *plan.Endpoints
+	// Secret returns what a Secret has, by key, and nil if there is none.
+	Secret func(plan.SecretKey) map[string][]byte
 }
 
 // host has the answers of one.
@@ -33,20 +41,25 @@ type route struct {
 	root     *gateway.Route // of requests to /; nil: as all
 	backend  *gateway.Backend
 	canaries []*canary
+	limits   []*limit
+	users    *users // nil: all may
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
 // is shared.
-func New(prev *Router, table *plan.Table, endpoints *plan.Endpoints) *Router {
+func New(prev *Router, table *plan.Table, from Sources) *Router {
 	if prev == nil {
 		prev = &Router{}
 	}
-	r := &Router{table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{}, backends: map[plan.Backend]*gateway.Backend{}}
+	r := &Router{
+		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
+		backends: map[plan.Backend]*gateway.Backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{},
+	}
 	at := func(b plan.Backend) *gateway.Backend {
 		if made, ok := r.backends[b]; ok {
 			return made
 		}
-		made := &gateway.Backend{Endpoints: endpoints.At(b)}
+		made := &gateway.Backend{Endpoints: from.Endpoints.At(b)}
 		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
 			made = old
 		}
@@ -56,13 +69,32 @@ func New(prev *Router, table *plan.Table, endpoints *plan.Endpoints) *Router {
 	for _, h := range table.Hosts.All() {
 		r.hosts[h] = newHost(h)
 		for _, of := range h.Routes {
-			r.routes[of] = newRoute(of, at)
+			r.add(of, at, prev, &from)
 		}
 		if h.Default != nil {
-			r.routes[h.Default] = newRoute(h.Default, at)
+			r.add(h.Default, at, prev, &from)
 		}
 	}
 	return r
+}
+
+func (r *Router) add(of *plan.Route, backend func(plan.Backend) *gateway.Backend, prev *Router, from *Sources) {
+	made := newRoute(of, backend)
+	if auth := of.Policy.BasicAuth; auth != nil {
+		if r.users[*auth] == nil {
+			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
+		}
+		made.users = r.users[*auth]
+	}
+	for _, key := range limitsOf(of.From, of.Policy.Limits) {
+		if r.limits[key] == nil {
+			if r.limits[key] = prev.limits[key]; r.limits[key] == nil {
+				r.limits[key] = newLimit(key)
+			}
+		}
+		made.limits = append(made.limits, r.limits[key])
+	}
+	r.routes[of] = made
 }
 
 func newHost(of *plan.Host) *host {
@@ -92,6 +124,7 @@ var (
 		into = append(append(append(append(into, scheme(r)...), "://"...), r.Host...), r.Path...)
 		return appendQuery(append(into, '/'), r)
 	})
+	tooMany   = refused(http.StatusServiceUnavailable, "you ask more often than you may; wait a moment")
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
@@ -166,14 +199,17 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return to.redirect, nil
 	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
 		return h.https, nil
-	case !allowed(p, ask.Client):
-		return forbidden, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
 		return to.redirect, nil
 	case to.root != nil && len(ask.Path) == 1:
 		return to.root, nil
+	case !to.within(ask.Client):
+		return tooMany, nil
+	}
+	if no := to.admit(ask); no != nil {
+		return no, nil
 	}
 	for _, c := range to.canaries {
 		if c.takes(ask) {
@@ -187,11 +223,6 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 // 8555, section 8.3).
 func challenged(path []byte) bool {
 	return strings.HasPrefix(text(path), "/.well-known/acme-challenge/")
-}
-
-func allowed(p *plan.Policy, client netip.Addr) bool {
-	within := func(prefix netip.Prefix) bool { return prefix.Contains(client) }
-	return (len(p.Allow) == 0 || slices.ContainsFunc(p.Allow, within)) && !slices.ContainsFunc(p.Deny, within)
 }
 
 // text is bytes as a string, for whoever does not keep it.

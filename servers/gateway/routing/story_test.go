@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
@@ -77,7 +78,7 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 	certificate := selfSigned(t)
 	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
 	server.Serve(&gateway.Table{
-		Router:      New(nil, table, plan.EndpointsOf(snapshot)),
+		Router:      New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests)}),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
@@ -98,6 +99,32 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 		}
 	}
 	return s
+}
+
+// secretsOf are the Secrets of the manifests, which plans do not have.
+func secretsOf(t *testing.T, manifests []txtar.File) func(plan.SecretKey) map[string][]byte {
+	all := map[plan.SecretKey]map[string][]byte{}
+	for _, file := range manifests {
+		for document := range bytes.SplitSeq(file.Data, []byte("\n---\n")) {
+			var secret struct {
+				Kind       string
+				Metadata   struct{ Name string }
+				StringData map[string]string
+			}
+			if err := yaml.Unmarshal(document, &secret); err != nil {
+				t.Fatal(err)
+			}
+			if secret.Kind != "Secret" {
+				continue
+			}
+			content := map[string][]byte{}
+			for key, text := range secret.StringData {
+				content[key] = []byte(text)
+			}
+			all[plan.SecretKey{Namespace: "default", Name: secret.Metadata.Name}] = content
+		}
+	}
+	return func(key plan.SecretKey) map[string][]byte { return all[key] }
 }
 
 // freePort is one of loopback that nobody has at the moment.
