@@ -23,7 +23,7 @@ func TestUpgrade(t *testing.T) {
 				continue
 			}
 			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\nwelcome ")
-			for i := 0; i < 10 && r.URL.Path == "/tick"; i++ {
+			for i := 0; i < 20 && r.URL.Path == "/tick"; i++ {
 				time.Sleep(100 * time.Millisecond)
 				_, _ = io.WriteString(conn, "x")
 			}
@@ -33,13 +33,13 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 	})
-	server, at := start(t, Settings{}, one(&Route{Timeouts: Timeouts{Response: 400 * time.Millisecond}}, up))
+	server, at := start(t, Settings{}, one(&Route{Timeouts: Timeouts{Response: 800 * time.Millisecond}}, up))
 	listening := dial(t, at)
 	listening.send("GET /tick HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	if _, err := http.ReadResponse(listening.Reader, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := io.ReadAll(listening.Reader); string(got) != "welcome "+strings.Repeat("x", 10) {
+	if got, err := io.ReadAll(listening.Reader); string(got) != "welcome "+strings.Repeat("x", 20) {
 		t.Errorf("who only listens hears %q, %v", got, err)
 	}
 	p := dial(t, at)
@@ -60,7 +60,7 @@ func TestUpgrade(t *testing.T) {
 		t.Helper()
 		got := make([]byte, len(want))
 		if _, err := io.ReadFull(p.Reader, got); err != nil || string(got) != want {
-			t.Fatalf("%q, not %q: %v", got, want, err)
+			t.Fatalf("%.80q, not %.80q: %v", got, want, err)
 		}
 	}
 	reads("welcome early ")
@@ -74,7 +74,7 @@ func TestUpgrade(t *testing.T) {
 	go func() { _, _ = io.WriteString(p.Conn, large) }()
 	reads(large)
 	began := time.Now()
-	if _, err := p.ReadByte(); err == nil || time.Since(began) < 200*time.Millisecond {
+	if _, err := p.ReadByte(); err == nil || time.Since(began) < 400*time.Millisecond {
 		t.Errorf("silence ends it after %v with %v", time.Since(began), err)
 	}
 }
