@@ -91,3 +91,31 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// TestRewrite: what is cut off a path and put together is checked once more.
+func TestRewrite(t *testing.T) {
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
+	_, at := start(t, Settings{}, one(&Route{Rewrite: func(into []byte, r *Request) []byte {
+		rest := r.Path[min(len("/api"), len(r.Path)):]
+		more, _ := r.Get("x-more")
+		return append(append(append(into, '/'), rest...), more...)
+	}}, up))
+	for _, c := range []struct {
+		in, more string
+		status   int
+		sees     string
+	}{
+		{"/api/x", "", 200, "/x"},
+		{"/apix", "", 200, "/x"},
+		{"/api/", "?a=b", 200, "/?a=b"},
+		{"/api../secret", "", 400, ""},
+		{"/api./x", "", 200, "/x"},
+		{"/api/x", "y HTTP/1.1", 400, ""},
+	} {
+		p := dial(t, at)
+		p.send("GET " + c.in + " HTTP/1.1\r\nHost: a\r\nX-More: " + c.more + "\r\n\r\n")
+		if response, body := p.answer("GET"); response.StatusCode != c.status || c.sees != "" && body != c.sees {
+			t.Errorf("%s: %d %s", c.in, response.StatusCode, body)
+		}
+	}
+}

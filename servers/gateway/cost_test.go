@@ -224,6 +224,6 @@ func BenchmarkRequest(b *testing.B) {
 		if done, err := c.request.Parse(text, &limits); !done || err != nil {
 			b.Fatal(err)
 		}
-		out = c.appendRequest(out[:0], route, 0, nil)
+		out, _ = c.appendRequest(out[:0], route, 0, nil)
 	}
 }

@@ -84,8 +84,11 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 		a.upgrade = to
 	}
 	a.safe = c.upload.whole && c.request.Idempotent()
-	a.message = c.appendRequest(out.b[:0], route, c.upload.length, a.upgrade)
-	a.message, a.rest = c.upload.append(a.message)
+	message, refused := c.appendRequest(out.b[:0], route, c.upload.length, a.upgrade)
+	if refused != nil {
+		return c.fail(refused.Status, refused.Reason)
+	}
+	a.message, a.rest = c.upload.append(message)
 	c.tried = c.tried[:0]
 	for {
 		u, status, reason := c.connect(a)

@@ -67,11 +67,18 @@ func (c *client) trusts(addr netip.Addr) bool {
 }
 
 // appendRequest writes the head that an endpoint gets. length is that of the body.
-func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []byte) []byte {
+// It is refused if its path is none once it is rewritten.
+func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []byte) ([]byte, *http1.Error) {
 	r := &c.request
 	b = append(append(b, r.Method...), ' ')
 	if route.Rewrite != nil {
+		at := len(b)
 		b = route.Rewrite(b, &c.ask)
+		target, refused := http1.Rewritten(b[at:])
+		if refused != nil {
+			return nil, refused
+		}
+		b = append(b[:at], target...)
 	} else {
 		b = append(b, r.Path...)
 		if r.Asked {
@@ -101,7 +108,7 @@ func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []b
 	}
 	b = c.appendForwarded(b)
 	b = edits.append(b)
-	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...)
+	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...), nil
 }
 
 // appendFraming says how long a body is, and what the connection is for.

@@ -33,7 +33,7 @@ func FuzzForward(f *testing.F) {
 		if refused != nil || !done || string(c.request.Method) == "CONNECT" || c.request.Path[0] != '/' || c.upload.begin(c) != nil || !c.upload.whole {
 			return
 		}
-		message := c.appendRequest(nil, &Route{}, c.upload.length, c.request.UpgradeTo())
+		message, _ := c.appendRequest(nil, &Route{}, c.upload.length, c.request.UpgradeTo())
 		message, rest := c.upload.append(message)
 		message = append(message, rest...)
 		in := bufio.NewReader(bytes.NewReader(message))

@@ -37,8 +37,9 @@ type sock struct {
 	listen func(descriptor uintptr) // looks whether it is silent
 	silent bool
 	peeked [1]byte
-	closed func()  // if not nil, hears of Close
-	client *client // of a connection of HTTP/2
+	moved  *atomic.Int64 // if not nil, when bytes were spliced
+	closed func()        // if not nil, hears of Close
+	client *client       // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.

@@ -97,6 +97,9 @@ func splice(to, from *sock, left int64) (moved int64, failed *side) {
 			return moved, &side{err: err}
 		}
 		moved += int64(n)
+		if from.moved != nil {
+			from.moved.Store(from.clock.now())
+		}
 		if left > 0 {
 			left -= int64(n)
 		}

@@ -36,6 +36,7 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	c.counts.requests[1].Add(1)
 	t := &tunnel{client: c, u: u, patience: a.timeouts.Response}
 	t.last.Store(c.clock.now())
+	u.sock.moved, c.sock.moved = &t.last, &t.last
 	up := make(chan struct{})
 	c.server.running.Go(func() {
 		defer close(up)

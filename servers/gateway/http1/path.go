@@ -22,6 +22,30 @@ func plain(path []byte) bool {
 	return true
 }
 
+// Rewritten checks a target that was made of pieces of a request, and returns it
+// with its path in the normal form again: pieces that are harmless by themselves may
+// not be together, as "/a../b" without its "/a" is not.
+func Rewritten(target []byte) ([]byte, *Error) {
+	if len(target) == 0 || target[0] != '/' {
+		return nil, errTarget
+	}
+	if !all(target, inTarget) {
+		return nil, errPath
+	}
+	path, query, asked := bytes.Cut(target, []byte{'?'})
+	if plain(path) {
+		return target, nil
+	}
+	made, _, err := normal(nil, path)
+	if err != nil {
+		return nil, err
+	}
+	if asked {
+		made = append(append(made, '?'), query...)
+	}
+	return made, nil
+}
+
 // normal makes the normal form of a path in a buffer. The path begins with a slash
 // or is empty.
 func normal(into, path []byte) (made []byte, encoded bool, err *Error) {

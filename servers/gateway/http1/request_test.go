@@ -198,6 +198,29 @@ func TestPath(t *testing.T) {
 	}
 }
 
+func TestRewritten(t *testing.T) {
+	for _, c := range []struct {
+		in, want string
+		err      *Error
+	}{
+		{"/a/b?c=/../d", "/a/b?c=/../d", nil},
+		{"//a/./b", "/a/b", nil},
+		{"//a?", "/a?", nil},
+		{"/../b", "", errAboveRoot},
+		{"/a/%2e%2e/../b", "", errAboveRoot},
+		{"/a HTTP/1.1\r\nA: b", "", errPath},
+		{"/a b", "", errPath},
+		{"/a/../b%", "", errPath},
+		{"a", "", errTarget},
+		{"", "", errTarget},
+		{"http://a/", "", errTarget},
+	} {
+		if got, err := Rewritten([]byte(c.in)); err != c.err || string(got) != c.want {
+			t.Errorf("%q: %q, %v", c.in, got, err)
+		}
+	}
+}
+
 func TestHop(t *testing.T) {
 	r, _, err := read(lines("GET / HTTP/1.1\nHost: a\nConnection: upgrade, authorization, x-b\nUpgrade: websocket\nTE: trailers\nAuthorization: c\nX-A: 1\nX-B: 2\nx-b: 3\nKeep-Alive: 5\nProxy: y\nX_A: 4\n\n"))
 	if err != nil {
