@@ -112,9 +112,14 @@ func (n *node) askAt(network, at, name string, kind uint16) string {
 // eventually waits for an answer.
 func (n *node) eventually(name string, kind uint16, want string) {
 	n.t.Helper()
+	n.eventuallyAt(n.at, name, kind, want)
+}
+
+func (n *node) eventuallyAt(at, name string, kind uint16, want string) {
+	n.t.Helper()
 	got := ""
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if got = n.ask("udp", name, kind); got == want {
+		if got = n.askAt("udp", at, name, kind); got == want {
 			return
 		}
 	}
@@ -153,9 +158,7 @@ func TestPath(t *testing.T) {
 	stop := n.startDaemon()
 	n.put("web", "10.96.0.20")
 	n.waitConnected()
-	if got := n.askAt("udp", n.own, "web.default.svc.cluster.local.", dns.TypeA); got != "SERVFAIL" {
-		t.Errorf("before anything is known: %s", got)
-	}
+	n.eventuallyAt(n.own, "web.default.svc.cluster.local.", dns.TypeA, "SERVFAIL")
 	if got := n.ask("udp", "web.default.svc.cluster.local.", dns.TypeA); !strings.Contains(got, "refused") {
 		t.Errorf("where others could be asked: %s", got)
 	}
