@@ -92,6 +92,11 @@ func (t *Template) Expand(into []byte, value func(variable string, into []byte) 
 	return into
 }
 
+// Plain tells whether it is the same for all requests.
+func (t *Template) Plain() bool {
+	return t == nil || len(t.parts) == 0 || len(t.parts) == 1 && t.parts[0].variable == ""
+}
+
 // String is what it was parsed from.
 func (t *Template) String() string {
 	if t == nil {

@@ -13,19 +13,16 @@ func (c *client) answer(a *Answer, keep bool) bool {
 	defer out.free()
 	b := appendStatus(out.b[:0], a.Status, []byte(http.StatusText(a.Status)))
 	typed := false
-	for _, f := range a.Fields {
-		b = appendField(b, f.Name, f.Value)
+	for i := range a.Fields {
+		f := &a.Fields[i]
+		b = f.append(b, &c.ask)
 		typed = typed || len(f.Name) == len("content-type") && (f.Name[0] == 'C' || f.Name[0] == 'c')
 	}
 	if a.Location != nil {
 		b = append(b, "Location: "...)
 		at := len(b)
-		b = a.Location(b, &c.ask)
-		for _, char := range b[at:] {
-			if char < ' ' || char == 0x7f { // never a second line, whatever was appended
-				b = append(b[:at], '/')
-				break
-			}
+		if b = plain(a.Location(b, &c.ask), at); len(b) == at {
+			b = append(b, '/')
 		}
 		b = append(b, "\r\n"...)
 	}

@@ -19,8 +19,8 @@ func (c *client) introduce() {
 		scheme = "https"
 	}
 	b := c.forwarded[:0]
-	for _, f := range []Field{{"X-Real-IP", c.remote.String()}, {"X-Forwarded-For", c.remote.String()}, {"X-Forwarded-Proto", scheme}, {"X-Forwarded-Scheme", scheme}, {"X-Forwarded-Port", strconv.Itoa(int(c.at.At.Port()))}} {
-		b = appendField(b, f.Name, f.Value)
+	for _, f := range [][2]string{{"X-Real-IP", c.remote.String()}, {"X-Forwarded-For", c.remote.String()}, {"X-Forwarded-Proto", scheme}, {"X-Forwarded-Scheme", scheme}, {"X-Forwarded-Port", strconv.Itoa(int(c.at.At.Port()))}} {
+		b = appendField(b, f[0], f[1])
 	}
 	c.forwarded = b
 }
@@ -86,28 +86,30 @@ func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []b
 		}
 	}
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	if route.Host != "" {
-		b = append(b, route.Host...)
-	} else {
+	at := len(b)
+	if route.Host != nil {
+		b = plain(route.Host(b, &c.ask), at)
+	}
+	if len(b) == at {
 		b = appendHost(b, r)
 	}
 	b = append(b, "\r\n"...)
 	edits := &route.Request
-	plain := edits.empty()
+	untouched := edits.empty()
 	for i := range r.Fields() {
 		f := &r.Fields()[i]
 		if f.Known != http1.Other && !c.passes(f) || f.Hop || f.Underscore {
 			continue
 		}
 		name := r.Name(f)
-		if !plain && edits.replaces(name) {
+		if !untouched && edits.replaces(name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
 		b = append(append(b, r.Value(f)...), "\r\n"...)
 	}
 	b = c.appendForwarded(b)
-	b = edits.append(b)
+	b = edits.append(b, &c.ask)
 	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...), nil
 }
 
@@ -222,12 +224,38 @@ func (e *Edits) replaces(name []byte) bool {
 	return false
 }
 
-func (e *Edits) append(b []byte) []byte {
-	for _, f := range e.Set {
-		b = appendField(b, f.Name, f.Value)
+func (e *Edits) append(b []byte, r *Request) []byte {
+	for i := range e.Set {
+		b = e.Set[i].append(b, r)
 	}
-	for _, f := range e.Add {
-		b = appendField(b, f.Name, f.Value)
+	for i := range e.Add {
+		b = e.Add[i].append(b, r)
+	}
+	return b
+}
+
+// append writes a field, unless it has no value of this request.
+func (f *Field) append(b []byte, r *Request) []byte {
+	if f.Expand == nil {
+		return appendField(b, f.Name, f.Value)
+	}
+	start := len(b)
+	b = append(append(b, f.Name...), ": "...)
+	at := len(b)
+	if b = plain(f.Expand(b, r), at); len(b) == at {
+		return b[:start]
+	}
+	return append(b, "\r\n"...)
+}
+
+// plain takes away what was appended from some byte on, if it is no value of a
+// field (RFC 9110, section 5.5): there is never a second line, whatever was made of
+// a request.
+func plain(b []byte, from int) []byte {
+	for _, char := range b[from:] {
+		if char < ' ' && char != '\t' || char == 0x7f {
+			return b[:from]
+		}
 	}
 	return b
 }

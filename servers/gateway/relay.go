@@ -12,20 +12,20 @@ import (
 func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 	r := &u.response
 	edits := &route.Response
-	plain := edits.empty()
+	untouched := edits.empty()
 	for i := range r.Fields() {
 		f := &r.Fields()[i]
 		if f.Hop || f.Known == http1.ContentLength && r.Status == http.StatusNoContent {
 			continue
 		}
 		name := r.Name(f)
-		if !plain && edits.replaces(name) {
+		if !untouched && edits.replaces(name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
 		b = append(append(b, r.Value(f)...), "\r\n"...)
 	}
-	return edits.append(b)
+	return edits.append(b, &c.ask)
 }
 
 // relay passes an answer on, and returns whether the client's connection goes on.

@@ -45,8 +45,9 @@ type Route struct {
 	Answer   *Answer // nil: a backend is asked
 	Request  Edits   // of what the backend sees
 	Response Edits   // of what the client sees
-	// Host replaces that which the backend sees, if it is not empty.
-	Host string
+	// Host appends what replaces that which the backend sees. nil: it is the
+	// client's.
+	Host func(into []byte, r *Request) []byte
 	// Rewrite appends the path, and the query with its question mark, that the
 	// backend sees. nil: those of the request.
 	Rewrite func(into []byte, r *Request) []byte
@@ -95,7 +96,12 @@ type Answer struct {
 }
 
 // Field is one of a head.
-type Field struct{ Name, Value string }
+type Field struct {
+	Name, Value string
+	// Expand appends the value; without one, or with one that is no value, there is
+	// no such field. nil: it is Value.
+	Expand func(into []byte, r *Request) []byte
+}
 
 // Edits change the fields of a head: those to remove and to set go, then those to
 // set and to add come. The fields that say how long a body is, Host and Connection

@@ -306,7 +306,7 @@ func TestFieldsOfTheClient(t *testing.T) {
 		_ = r.Header.Write(&b)
 		_, _ = io.WriteString(w, strings.ReplaceAll(b.String(), "\r\n", " "))
 	})
-	table := one(&Route{Request: Edits{Remove: []string{"b"}, Set: []Field{{"C", "2"}}, Add: []Field{{"A", "3"}}}, Response: Edits{Set: []Field{{"X-Answer", "1"}}}}, up)
+	table := one(&Route{Request: Edits{Remove: []string{"b"}, Set: []Field{{Name: "C", Value: "2"}}, Add: []Field{{Name: "A", Value: "3"}}}, Response: Edits{Set: []Field{{Name: "X-Answer", Value: "1"}}}}, up)
 	server, at := start(t, Settings{}, table)
 	p := dial(t, at)
 	const spoofed = "GET / HTTP/1.1\r\nHost: a:1\r\nA: 1\r\nB: 1\r\nc: 1\r\nX-Forwarded-For: 1.2.3.4, 127.0.0.2\r\nX-Real-IP: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Prefix: /x\r\nForwarded: for=1.2.3.4\r\nX_Forwarded_For: 1.2.3.4\r\nX-Original-URL: /admin\r\nProxy: evil\r\nConnection: X-Forwarded-Host, d\r\nD: 1\r\nTE: trailers\r\n\r\n"

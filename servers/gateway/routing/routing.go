@@ -43,6 +43,7 @@ type route struct {
 	canaries []*canary
 	limits   []*limit
 	users    *users // nil: all may
+	cors     *cors  // nil: browsers are told nothing of other origins
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
@@ -135,9 +136,9 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *rout
 		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: p.Host.String(),
+		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
-		Request:  edits(p.RequestHeaders), Response: edits(p.ResponseHeaders),
+		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
 	}
 	if p.Prefix != "" {
 		r.taken.Request.Set = append(r.taken.Request.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
@@ -147,13 +148,14 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *rout
 			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
 		}
 	}
+	if p.CORS != nil {
+		r.cors = newCORS(p.CORS, r.taken)
+	}
 	switch {
 	case p.Closed != "":
 		r.redirect = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, p.Closed))
 	case p.Redirect != nil:
-		r.redirect = moved(p.Redirect.Code, func(into []byte, ask *gateway.Request) []byte {
-			return p.Redirect.To.Expand(into, value(ask))
-		})
+		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
 	case p.AppRoot != "":
 		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
 			return append(append(append(append(into, scheme(ask)...), "://"...), ask.Host...), p.AppRoot...)
@@ -162,16 +164,28 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *rout
 	return r
 }
 
+// expanding is what appends a template; nil: there is none.
+func (r *route) expanding(t *plan.Template) func(into []byte, ask *gateway.Request) []byte {
+	if t == nil {
+		return nil
+	}
+	return func(into []byte, ask *gateway.Request) []byte { return t.Expand(into, r.value(ask)) }
+}
+
 // edits are those of headers, as the engine has them.
-func edits(all []plan.HeaderEdit) (e gateway.Edits) {
+func (r *route) edits(all []plan.HeaderEdit) (e gateway.Edits) {
 	for _, edit := range all {
+		field := gateway.Field{Name: edit.Name, Value: edit.Value.String()}
+		if !edit.Value.Plain() {
+			field.Expand = r.expanding(edit.Value)
+		}
 		switch {
 		case edit.Value == nil:
 			e.Remove = append(e.Remove, edit.Name)
 		case edit.Add:
-			e.Add = append(e.Add, gateway.Field{Name: edit.Name, Value: edit.Value.String()})
+			e.Add = append(e.Add, field)
 		default:
-			e.Set = append(e.Set, gateway.Field{Name: edit.Name, Value: edit.Value.String()})
+			e.Set = append(e.Set, field)
 		}
 	}
 	return e
@@ -211,12 +225,21 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if no := to.admit(ask); no != nil {
 		return no, nil
 	}
-	for _, c := range to.canaries {
-		if c.takes(ask) {
-			return to.taken, c.backend
+	taken := to.taken
+	if to.cors != nil {
+		if origin, _ := ask.Get("origin"); to.cors.knows(origin) {
+			if string(ask.Method) == http.MethodOptions {
+				return to.cors.preflight, nil
+			}
+			taken = to.cors.taken
 		}
 	}
-	return to.taken, to.backend
+	for _, c := range to.canaries {
+		if c.takes(ask) {
+			return taken, c.backend
+		}
+	}
+	return taken, to.backend
 }
 
 // challenged tells whether a certificate authority asks by HTTP for a proof (RFC

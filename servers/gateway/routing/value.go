@@ -29,8 +29,16 @@ func appendTarget(into []byte, r *gateway.Request) []byte {
 }
 
 // value appends variables of templates, as nginx has them.
-func value(r *gateway.Request) func(variable string, into []byte) []byte {
+func (of *route) value(r *gateway.Request) func(variable string, into []byte) []byte {
 	return func(variable string, into []byte) []byte {
+		switch variable {
+		case "namespace":
+			return append(into, of.From.Namespace...)
+		case "ingress_name":
+			return append(into, of.From.Name...)
+		case "service_name":
+			return append(into, of.Backend.Service.Name...)
+		}
 		if name, ok := strings.CutPrefix(variable, "http_"); ok && name != "host" {
 			v, _ := r.Get(strings.ReplaceAll(name, "_", "-"))
 			return append(into, v...)
