@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -301,7 +302,10 @@ func startIn(t testing.TB, cluster *testCluster, runDir, confDir string) *testAg
 	})
 	t.Cleanup(a.stop)
 	eventually(t, "the agent to listen and install the plugin", func() bool {
-		_, socketErr := os.Stat(a.socket())
+		conn, socketErr := net.Dial("unix", a.socket()) // the file may be that of a former agent
+		if socketErr == nil {
+			_ = conn.Close()
+		}
 		_, pluginErr := os.Stat(filepath.Join(bin, pluginName))
 		return socketErr == nil && pluginErr == nil
 	})

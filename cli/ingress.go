@@ -29,7 +29,7 @@ const ingressTime = time.Minute
 func ingressCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "ingress",
-		Short: "Say what becomes of requests from outside: which rule takes a URL, and what manifests will do",
+		Short: "Explain Ingresses: which rule takes a URL, and what manifests will do here",
 		Args:  cobra.NoArgs,
 	}
 	command.AddCommand(ingressLintCommand(), ingressListCommand(), ingressExplainCommand())

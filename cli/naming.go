@@ -37,7 +37,8 @@ func namingCommand() *cobra.Command {
 		Long: `Say what the DNS server of this node tells below /debug/, as JSON: clients, or
 trace with a query. It reads, and changes nothing.
 
-Exit codes: 3 there is no DNS server, 4 it does not understand the question.`,
+Exit codes: 0 success, 3 there is no DNS server, 4 it does not understand the
+question.`,
 		Example: `  fairlead naming clients
   fairlead naming 'trace?client=10.244.0.5&name=www.example.com'`,
 		Args: cobra.ExactArgs(1),

@@ -73,7 +73,7 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "drops", "dns", "debug"}},
+	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "ingress", "drops", "dns", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
 	{"Run in the cluster:", []string{"agent", "controller"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
@@ -99,10 +99,11 @@ func root() *cobra.Command {
 		dumpCommand(),
 		hopCommand(),
 		imageCommand(),
+		ingressCommand(),
 		labCommand(),
 		namingCommand(),
 		planCommand(),
-		policyCommand(), ingressCommand(),
+		policyCommand(),
 		preflightCommand(),
 		probeCommand(),
 		routeCommand(),
