@@ -62,10 +62,11 @@ func (e *endpoints) bind(b *Backend) []*endpoint {
 	return all
 }
 
-// pick binds a backend, and chooses one of its endpoints, or nil.
-func (e *endpoints) pick(b *Backend, tried []*endpoint, now int64) *endpoint {
+// pick binds a backend, and chooses one of its endpoints, or nil: see
+// Request.Prefer.
+func (e *endpoints) pick(b *Backend, prefer int, tried []*endpoint, now int64) *endpoint {
 	for {
-		p := b.choose(e.bind(b), tried, now)
+		p := b.choose(e.bind(b), prefer, tried, now)
 		if p == nil {
 			return nil
 		}
@@ -93,11 +94,15 @@ func (p *endpoint) works() {
 
 // choose returns an endpoint that was not tried yet, or nil: one that rests only if
 // all do.
-func (b *Backend) choose(all []*endpoint, tried []*endpoint, now int64) *endpoint {
+func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now int64) *endpoint {
 	if len(all) == 0 {
 		return nil
 	}
-	start := int(b.next.Add(1)-1) % len(all)
+	start := prefer - 1
+	if prefer == 0 {
+		start = int(b.next.Add(1) - 1)
+	}
+	start %= len(all)
 	var best, resting *endpoint
 	for i := range all {
 		p := all[(start+i)%len(all)]
@@ -110,7 +115,7 @@ func (b *Backend) choose(all []*endpoint, tried []*endpoint, now int64) *endpoin
 			}
 			continue
 		}
-		if b.Balance == RoundRobin {
+		if b.Balance == RoundRobin || prefer > 0 {
 			return p
 		}
 		if best == nil || p.active.Load() < best.active.Load() {

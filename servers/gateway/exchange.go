@@ -112,7 +112,7 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 	status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
 	for len(c.tried) < tries {
 		now := c.clock.now()
-		p := c.server.endpoints.pick(a.backend, c.tried, now)
+		p := c.server.endpoints.pick(a.backend, c.ask.Prefer, c.tried, now)
 		if p == nil {
 			break
 		}

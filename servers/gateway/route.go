@@ -37,6 +37,12 @@ type Request struct {
 	Port       uint16     // that it came to
 	Secure     bool       // by TLS
 	ServerName string     // of TLS
+
+	// Prefer is for a router to name the endpoint that is tried first: its place in
+	// the backend, counted from 1; 0: any.
+	Prefer int
+	// Mark is the router's own, for what it appends to heads later on.
+	Mark uint64
 }
 
 // Route is what becomes of the requests of one rule. It does not change, and many

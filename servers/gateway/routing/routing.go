@@ -16,7 +16,7 @@ type Router struct {
 	table    *plan.Table
 	hosts    map[*plan.Host]*host
 	routes   map[*plan.Route]*route
-	backends map[plan.Backend]*gateway.Backend
+	backends map[plan.Backend]*backend
 	limits   map[limitKey]*limit
 	users    map[plan.BasicAuth]*users
 }
@@ -39,7 +39,7 @@ type route struct {
 	taken    *gateway.Route // as the plan says
 	redirect *gateway.Route // instead of a backend; nil: none
 	root     *gateway.Route // of requests to /; nil: as all
-	backend  *gateway.Backend
+	backend  *backend
 	canaries []*canary
 	limits   []*limit
 	users    *users // nil: all may
@@ -54,13 +54,13 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	}
 	r := &Router{
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[plan.Backend]*gateway.Backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{},
+		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{},
 	}
-	at := func(b plan.Backend) *gateway.Backend {
+	at := func(b plan.Backend) *backend {
 		if made, ok := r.backends[b]; ok {
 			return made
 		}
-		made := &gateway.Backend{Endpoints: from.Endpoints.At(b)}
+		made := newBackend(from.Endpoints.At(b))
 		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
 			made = old
 		}
@@ -79,7 +79,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	return r
 }
 
-func (r *Router) add(of *plan.Route, backend func(plan.Backend) *gateway.Backend, prev *Router, from *Sources) {
+func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *Router, from *Sources) {
 	made := newRoute(of, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
 		if r.users[*auth] == nil {
@@ -129,7 +129,7 @@ var (
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
-func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *route {
+func newRoute(of *plan.Route, backend func(plan.Backend) *backend) *route {
 	p := of.Policy
 	r := &route{Route: of, backend: backend(of.Backend)}
 	for _, c := range of.Canaries {
@@ -147,6 +147,13 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *gateway.Backend) *rout
 		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
 			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
 		}
+	}
+	if p.Affinity != nil {
+		path := of.Match.Path
+		if of.Match.Type == plan.MatchRegex {
+			path = "/"
+		}
+		r.taken.Response.Add = append(r.taken.Response.Add, setCookie(p.Affinity, path))
 	}
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
@@ -234,12 +241,9 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 			taken = to.cors.taken
 		}
 	}
-	for _, c := range to.canaries {
-		if c.takes(ask) {
-			return taken, c.backend
-		}
-	}
-	return taken, to.backend
+	backend, place := to.chosen(ask)
+	to.stick(ask, backend, place)
+	return taken, backend.Backend
 }
 
 // challenged tells whether a certificate authority asks by HTTP for a proof (RFC

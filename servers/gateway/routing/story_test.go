@@ -138,8 +138,8 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// staff gives each Service that Ingresses name, but for one called nobody, a server
-// at both of its ports.
+// staff gives each Service that Ingresses name a server: many has three, and nobody
+// none.
 func staff(t *testing.T, snapshot *model.Snapshot) {
 	names := map[model.ServiceKey]bool{}
 	for _, ingress := range snapshot.Ingresses.All() {
@@ -162,23 +162,38 @@ func staff(t *testing.T, snapshot *model.Snapshot) {
 		if key.Name == "nobody" {
 			continue
 		}
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for _, name := range strings.Fields(r.Header.Get("X-Show")) {
-				w.Header()["Seen-"+name] = r.Header.Values(name)
-			}
-			w.Header().Set("Seen-Host", r.Host)
-			w.Header().Set("Server", "backend")
-			_, _ = io.Copy(io.Discard, r.Body)
-			fmt.Fprintf(w, "%s %s %s\n", key.Name, r.Method, r.RequestURI)
-		}))
-		t.Cleanup(server.Close)
-		at := netip.MustParseAddrPort(server.Listener.Addr().String())
-		slice := &model.EndpointSlice{
-			SliceKey: model.SliceKey(key), Service: key.Name, Ports: []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
-			Endpoints: []model.Endpoint{{Address: at.Addr(), Ready: true, Serving: true}},
+		count := 1
+		if key.Name == "many" {
+			count = 3
 		}
-		snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
+		for n := range count {
+			at := serve(t, key.Name)
+			slice := &model.EndpointSlice{
+				SliceKey: model.SliceKey{Namespace: key.Namespace, Name: fmt.Sprint(key.Name, n)}, Service: key.Name,
+				Ports:     []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
+				Endpoints: []model.Endpoint{{Address: at.Addr(), Ready: true, Serving: true}},
+			}
+			snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
+		}
 	}
+}
+
+// serve is one endpoint of a Service.
+func serve(t *testing.T, service string) netip.AddrPort {
+	server := httptest.NewUnstartedServer(nil)
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range strings.Fields(r.Header.Get("X-Show")) {
+			w.Header()["Seen-"+name] = r.Header.Values(name)
+		}
+		w.Header().Set("Seen-Host", r.Host)
+		w.Header().Set("Seen-At", server.Listener.Addr().String())
+		w.Header().Set("Server", "backend")
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	return netip.MustParseAddrPort(server.Listener.Addr().String())
 }
 
 func selfSigned(t *testing.T) *tls.Certificate {
@@ -236,17 +251,7 @@ func (s *stage) ask(number int, block []string) {
 			request.Header.Add(name, value)
 		}
 	}
-	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own, and nobody else listens
-		DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
-			to := s.plain
-			if strings.HasSuffix(at, ":443") {
-				to = s.secured
-			}
-			return new(net.Dialer).DialContext(ctx, "tcp", to)
-		},
-	}
-	response, err := transport.RoundTrip(request)
+	response, err := s.send(request)
 	if err != nil {
 		wrong("%v", err)
 		return
@@ -273,4 +278,19 @@ func has(header http.Header, name, value string) bool {
 		return len(all) == 0
 	}
 	return slices.Contains(all, value)
+}
+
+// send sends a request to where the server listens.
+func (s *stage) send(request *http.Request) (*http.Response, error) {
+	transport := &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own, and nobody else listens
+		DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
+			to := s.plain
+			if strings.HasSuffix(at, ":443") {
+				to = s.secured
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", to)
+		},
+	}
+	return transport.RoundTrip(request)
 }
