@@ -106,7 +106,7 @@ func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []b
 			continue
 		}
 		b = append(append(b, name...), ": "...)
-		b = append(append(b, r.Value(f)...), "\r\n"...)
+		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
 	b = c.appendForwarded(b)
 	b = edits.append(b, &c.ask)
@@ -222,6 +222,19 @@ func (e *Edits) replaces(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// value appends that of a field, or what it is changed to.
+func (e *Edits) value(b, name, value []byte, r *Request) []byte {
+	for i := range e.Change {
+		if change := &e.Change[i]; len(change.Name) == len(name) && strings.EqualFold(change.Name, string(name)) {
+			at := len(b)
+			if b = plain(change.To(b, value, r), at); len(b) > at {
+				return b
+			}
+		}
+	}
+	return append(b, value...)
 }
 
 func (e *Edits) append(b []byte, r *Request) []byte {

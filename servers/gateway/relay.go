@@ -23,7 +23,7 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
-		b = append(append(b, r.Value(f)...), "\r\n"...)
+		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
 	return edits.append(b, &c.ask)
 }

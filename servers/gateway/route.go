@@ -116,9 +116,18 @@ type Edits struct {
 	Remove []string
 	Set    []Field
 	Add    []Field
+	Change []Change // of those that stay
 }
 
-func (e *Edits) empty() bool { return len(e.Remove) == 0 && len(e.Set) == 0 && len(e.Add) == 0 }
+// Change appends another value for those of a field.
+type Change struct {
+	Name string
+	To   func(into, value []byte, r *Request) []byte
+}
+
+func (e *Edits) empty() bool {
+	return len(e.Remove) == 0 && len(e.Set) == 0 && len(e.Add) == 0 && len(e.Change) == 0
+}
 
 // Balance is how an endpoint is chosen.
 type Balance uint8

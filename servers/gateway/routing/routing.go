@@ -148,6 +148,7 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *backend) *route {
 			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
 		}
 	}
+	r.taken.Response.Change = renames(p)
 	if p.Affinity != nil {
 		path := of.Match.Path
 		if of.Match.Type == plan.MatchRegex {

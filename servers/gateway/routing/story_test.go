@@ -34,8 +34,8 @@ import (
 
 // TestStories sends the requests of testdata/*.txtar to a server that has the
 // manifests of the file, and compares the answers. Backends answer with the name of
-// their Service, the method and the URL, and send back headers of the request that
-// X-Show names. A dialogue is
+// their Service, the method and the URL, send back headers of the request that X-Show
+// names, and send those that X-Send has. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
@@ -188,6 +188,10 @@ func serve(t *testing.T, service string) netip.AddrPort {
 		w.Header().Set("Seen-Host", r.Host)
 		w.Header().Set("Seen-At", server.Listener.Addr().String())
 		w.Header().Set("Server", "backend")
+		for _, field := range r.Header.Values("X-Send") { // NAME: VALUE, which the backend sends
+			name, value, _ := strings.Cut(field, ": ")
+			w.Header().Add(name, value)
+		}
 		_, _ = io.Copy(io.Discard, r.Body)
 		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
 	})
