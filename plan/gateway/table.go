@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -216,6 +217,14 @@ type ExternalAuth struct {
 type CacheTime struct {
 	Codes []int
 	For   time.Duration
+}
+
+// Of is for how long an answer of a status is kept.
+func (c *CacheTime) Of(status int) time.Duration {
+	if slices.Contains(c.Codes, status) || len(c.Codes) == 0 && (status == 200 || status == 202 || status == 401) {
+		return c.For
+	}
+	return 0
 }
 
 // ClientCert asks clients for a certificate.

@@ -41,8 +41,9 @@ type Request struct {
 	// Prefer is for a router to name the endpoint that is tried first: its place in
 	// the backend, counted from 1; 0: any.
 	Prefer int
-	// Mark is the router's own, for what it appends to heads later on.
-	Mark uint64
+	// Mark and State are the router's own, for what it appends to heads later on.
+	Mark  uint64
+	State any
 }
 
 // Route is what becomes of the requests of one rule. It does not change, and many

@@ -75,16 +75,52 @@ func (r *route) admit(ask *gateway.Request) *gateway.Route {
 	switch {
 	case slices.ContainsFunc(p.Deny, within):
 		return forbidden
-	case p.AnyAuth && len(p.Allow) > 0 && listed:
-		return nil
-	case !listed && !(p.AnyAuth && r.users != nil):
+	case p.AnyAuth && len(p.Allow)+b2i(r.users != nil)+b2i(r.external != nil) > 0:
+		return r.admitAny(ask, len(p.Allow) > 0 && listed)
+	case !listed:
 		return forbidden
-	case r.users == nil:
+	}
+	if r.users != nil {
+		if no := r.users.admit(ask); no != nil {
+			return no
+		}
+	}
+	if r.external != nil {
+		return r.external.admit(r, ask)
+	}
+	return nil
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// admitAny is admit where one of all suffices.
+func (r *route) admitAny(ask *gateway.Request, listed bool) (no *gateway.Route) {
+	if listed {
 		return nil
-	case r.users.closed != nil:
-		return r.users.closed
-	case !r.users.knows(ask):
-		return r.users.ask
+	}
+	no = forbidden
+	if r.users != nil {
+		if no = r.users.admit(ask); no == nil {
+			return nil
+		}
+	}
+	if r.external != nil {
+		return r.external.admit(r, ask)
+	}
+	return no
+}
+
+func (u *users) admit(ask *gateway.Request) *gateway.Route {
+	switch {
+	case u.closed != nil:
+		return u.closed
+	case !u.knows(ask):
+		return u.ask
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ type Router struct {
 	backends map[plan.Backend]*backend
 	limits   map[limitKey]*limit
 	users    map[plan.BasicAuth]*users
+	external map[*plan.ExternalAuth]*external
 }
 
 // Sources are what a plan names and does not have.
@@ -43,7 +44,8 @@ type route struct {
 	canaries []*canary
 	limits   []*limit
 	users    *users // nil: all may
-	cors     *cors  // nil: browsers are told nothing of other origins
+	external *external
+	cors     *cors // nil: browsers are told nothing of other origins
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
@@ -54,7 +56,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	}
 	r := &Router{
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{},
+		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
 	}
 	at := func(b plan.Backend) *backend {
 		if made, ok := r.backends[b]; ok {
@@ -80,7 +82,14 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 }
 
 func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *Router, from *Sources) {
-	made := newRoute(of, backend)
+	var asks *external
+	if auth := of.Policy.ExternalAuth; auth != nil {
+		if r.external[auth] == nil {
+			r.external[auth] = newExternal(auth, prev.external[auth])
+		}
+		asks = r.external[auth]
+	}
+	made := newRoute(of, asks, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
 		if r.users[*auth] == nil {
 			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
@@ -129,9 +138,9 @@ var (
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
-func newRoute(of *plan.Route, backend func(plan.Backend) *backend) *route {
+func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backend) *route {
 	p := of.Policy
-	r := &route{Route: of, backend: backend(of.Backend)}
+	r := &route{Route: of, external: asks, backend: backend(of.Backend)}
 	for _, c := range of.Canaries {
 		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
 	}
@@ -149,6 +158,11 @@ func newRoute(of *plan.Route, backend func(plan.Backend) *backend) *route {
 		}
 	}
 	r.taken.Response.Change = renames(p)
+	if asks != nil {
+		request, response := asks.fields()
+		r.taken.Request.Set = append(r.taken.Request.Set, request...)
+		r.taken.Response.Add = append(r.taken.Response.Add, response...)
+	}
 	if p.Affinity != nil {
 		path := of.Match.Path
 		if of.Match.Type == plan.MatchRegex {

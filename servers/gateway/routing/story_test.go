@@ -35,7 +35,7 @@ import (
 // TestStories sends the requests of testdata/*.txtar to a server that has the
 // manifests of the file, and compares the answers. Backends answer with the name of
 // their Service, the method and the URL, send back headers of the request that X-Show
-// names, and send those that X-Send has. A dialogue is
+// names, and send those that X-Send has. JUDGE is the address of somebody who decides. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
@@ -68,6 +68,10 @@ type stage struct {
 func start(t *testing.T, manifests []txtar.File) *stage {
 	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
 	snapshot.Network.Ingress.NginxCompatible = true
+	judge := judge(t)
+	for i := range manifests {
+		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("JUDGE"), []byte(judge))
+	}
 	for _, file := range manifests {
 		if _, err := kube.ReadIngresses(bytes.NewReader(file.Data), "default", snapshot); err != nil {
 			t.Fatalf("%s: %v", file.Name, err)
@@ -176,6 +180,29 @@ func staff(t *testing.T, snapshot *model.Snapshot) {
 			snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
 		}
 	}
+}
+
+// judge is where somebody decides about requests: who has a cookie user is that user,
+// unless he is evil.
+func judge(t *testing.T) string {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Set-Cookie", "judged=1")
+		user, err := r.Cookie("user")
+		switch {
+		case err != nil:
+			w.Header().Set("WWW-Authenticate", "Judge")
+			w.WriteHeader(http.StatusUnauthorized)
+		case user.Value == "evil":
+			w.WriteHeader(http.StatusForbidden)
+		case user.Value == "broken":
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			w.Header().Set("X-User", user.Value)
+			w.Header().Set("X-Asked", r.Method+" "+r.Header.Get("X-Original-Method")+" "+r.Header.Get("X-Original-URL")+" "+r.Header.Get("X-Real-IP"))
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 // serve is one endpoint of a Service.
