@@ -270,17 +270,18 @@ func (c *computation) missing(b Backend) (message, remedy string) {
 	}) {
 		return "", ""
 	}
-	return fmt.Sprintf("Service %s has no port %s of TCP, so requests are answered with 503", b.Service, b.port()), "name one that it has"
+	return fmt.Sprintf("Service %s has no port %s of TCP, so requests are answered with 503", b.Service, b.PortText()), "name one that it has"
 }
 
-func (b *Backend) port() string {
+// PortText is the port as the Ingress names it.
+func (b *Backend) PortText() string {
 	if b.Name != "" {
 		return b.Name
 	}
 	return fmt.Sprint(b.Port)
 }
 
-func (b Backend) String() string { return b.Service.String() + ":" + b.port() }
+func (b Backend) String() string { return b.Service.String() + ":" + b.PortText() }
 
 // collect gathers what is wrong.
 func (c *computation) collect() {

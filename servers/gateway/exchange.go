@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
@@ -80,15 +81,22 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	defer out.free()
 	a := &c.attempt // which is used again: it costs no memory
 	*a = attempt{route: route, backend: backend, timeouts: route.Timeouts.or(DefaultTimeouts())}
-	if to := c.request.UpgradeTo(); to != nil && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
+	bare := route.Method != "" // it has no body, and asks for no other protocol
+	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}
 	a.safe = c.upload.whole && c.request.Idempotent()
-	message, refused := c.appendRequest(out.b[:0], route, c.upload.length, a.upgrade)
+	length := c.upload.length
+	if bare {
+		length = 0
+	}
+	message, refused := c.appendRequest(out.b[:0], route, length, a.upgrade)
 	if refused != nil {
 		return c.fail(refused.Status, refused.Reason)
 	}
-	a.message, a.rest = c.upload.append(message)
+	if a.message = message; !bare {
+		a.message, a.rest = c.upload.append(message)
+	}
 	c.tried = c.tried[:0]
 	for {
 		u, status, reason := c.connect(a)
@@ -175,6 +183,11 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	}
 	u.sock.in.bear(a.timeouts.Response)
 	u.endpoint.works()
+	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && len(other.Backend.Endpoints) > 0 {
+		c.ask.Status, c.ask.Prefer = u.response.Status, 0
+		c.server.end(u) // with what it had to say
+		return c.proxy(other.Route, other.Backend), false
+	}
 	if u.response.Status == http.StatusSwitchingProtocols {
 		return c.switched(u, a), false
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -70,7 +71,11 @@ func (c *client) trusts(addr netip.Addr) bool {
 // It is refused if its path is none once it is rewritten.
 func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []byte) ([]byte, *http1.Error) {
 	r := &c.request
-	b = append(append(b, r.Method...), ' ')
+	if route.Method != "" && string(r.Method) != http.MethodHead {
+		b = append(append(b, route.Method...), ' ')
+	} else {
+		b = append(append(b, r.Method...), ' ')
+	}
 	if route.Rewrite != nil {
 		at := len(b)
 		b = route.Rewrite(b, &c.ask)

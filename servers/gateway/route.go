@@ -44,6 +44,8 @@ type Request struct {
 	// Mark and State are the router's own, for what it appends to heads later on.
 	Mark  uint64
 	State any
+	// Status is that of the answer which another backend is asked instead of.
+	Status int
 }
 
 // Route is what becomes of the requests of one rule. It does not change, and many
@@ -61,11 +63,24 @@ type Route struct {
 	// MaxBody is how long the body of a request may be, in bytes. 0: any.
 	MaxBody  int64
 	Timeouts Timeouts
+	// Instead answers in the place of a backend whose answer has one of some statuses;
+	// nil: nobody does.
+	Instead *Instead
+	// Method replaces that of the request, but for HEAD; then it has no body. Empty:
+	// it is the client's.
+	Method string
 	// OwnName refuses, with 421, who came to another name of TLS than the host that
 	// is asked for: what the handshake has proved was for that name.
 	OwnName bool
 	// Tries is how many endpoints a request is offered at most, if it may be. 0: 3.
 	Tries int
+}
+
+// Instead is another backend, which is asked when one has answered with some status.
+type Instead struct {
+	Codes   []int
+	Route   *Route // has none itself
+	Backend *Backend
 }
 
 // Timeouts bound waiting. What is 0 has the value of DefaultTimeouts.

@@ -157,6 +157,9 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
 		}
 	}
+	if p.ErrorBackend != nil {
+		r.taken.Instead = r.instead(backend(*p.ErrorBackend))
+	}
 	r.taken.Response.Change = renames(p)
 	if asks != nil {
 		request, response := asks.fields()
@@ -257,6 +260,9 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		}
 	}
 	backend, place := to.chosen(ask)
+	if other := to.without(ask, backend); other != nil {
+		return other.Route, other.Backend
+	}
 	to.stick(ask, backend, place)
 	return taken, backend.Backend
 }

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ import (
 // TestStories sends the requests of testdata/*.txtar to a server that has the
 // manifests of the file, and compares the answers. Backends answer with the name of
 // their Service, the method and the URL, send back headers of the request that X-Show
-// names, and send those that X-Send has. JUDGE is the address of somebody who decides. A dialogue is
+// names, send those that X-Send has, and have the status of X-Status. JUDGE is the address of somebody who decides. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
@@ -158,6 +159,11 @@ func staff(t *testing.T, snapshot *model.Snapshot) {
 		if ingress.Default != nil {
 			add(*ingress.Default)
 		}
+		for _, a := range ingress.Annotations {
+			if strings.HasSuffix(a.Key, "/default-backend") {
+				add(model.IngressBackend{Service: a.Value})
+			}
+		}
 	}
 	for key := range names {
 		snapshot.Services = snapshot.Services.With(key, &model.Service{ServiceKey: key, Ports: []model.ServicePort{
@@ -220,6 +226,9 @@ func serve(t *testing.T, service string) netip.AddrPort {
 			w.Header().Add(name, value)
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
+		if status, err := strconv.Atoi(r.Header.Get("X-Status")); err == nil && service != "errors" {
+			w.WriteHeader(status)
+		}
 		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
 	})
 	server.Start()
