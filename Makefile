@@ -19,7 +19,7 @@ export CGO_ENABLED ?= 0
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.1.0-dev)
 LDFLAGS  := -s -w -X github.com/fairlead-net/fairlead/cli.Version=$(VERSION)
 # What the lab needs of Debian, and the race detector of C.
-PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc6-dev
+PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc6-dev curl openssl
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 

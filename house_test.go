@@ -39,6 +39,7 @@ var rules = []rule{
 	{"dataplane", []string{"model", "plan", "dataplane", "github.com/vishvananda", "github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/cilium/ebpf", "golang.org/x/sys"}, "data planes never see Kubernetes"},
 	{"servers/dns/daemon", []string{"*"}, "a place of wiring"},
 	{"servers/dns/forward", []string{"model", "plan/dns", "servers/dns", "github.com/miekg/dns"}, "asking others may cost what parsing any record costs; answering for the cluster may not"},
+	{"servers/gateway/daemon", []string{"*"}, "a place of wiring"},
 	{"servers/gateway/htpasswd", []string{"golang.org/x/crypto/bcrypt"}, "checking a password needs nothing else"},
 	{"servers/gateway/routing", []string{"model", "plan/gateway", "servers/gateway"}, "it leads the engine by the plan; the engine knows no plan"},
 	{"servers", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "servers never see Kubernetes"},

@@ -75,7 +75,7 @@ var groups = []struct {
 }{
 	{"See how the network does:", []string{"status", "check", "route", "service", "policy", "ingress", "drops", "dns", "debug"}},
 	{"Install and uninstall:", []string{"preflight", "uninstall", "image"}},
-	{"Run in the cluster:", []string{"agent", "controller"}},
+	{"Run in the cluster:", []string{"agent", "controller", "gateway"}},
 	{"Try and develop:", []string{"demo", "lab", "plan"}},
 	{"More:", []string{"completion", "help", "version"}},
 }
@@ -97,6 +97,7 @@ func root() *cobra.Command {
 		droppedCommand(),
 		dropsCommand(),
 		dumpCommand(),
+		gatewayCommand(),
 		hopCommand(),
 		imageCommand(),
 		ingressCommand(),

@@ -94,7 +94,7 @@ func (h *Host) secure(d *draft) {
 			continue
 		}
 		h.TLS = true
-		secret := SecretKey{d.ingress.Namespace, tls.Secret}
+		secret := SecretKey{Namespace: d.ingress.Namespace, Name: tls.Secret}
 		if tls.Secret != "" && !slices.Contains(h.Certificates, secret) {
 			h.Certificates = append(h.Certificates, secret)
 		}

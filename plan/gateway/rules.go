@@ -427,12 +427,12 @@ func readRenames(text string) ([]Rename, error) {
 func secretOf(namespace, text string) (SecretKey, error) {
 	in, name, ok := strings.Cut(text, "/")
 	if !ok {
-		return SecretKey{namespace, text}, nil
+		return SecretKey{Namespace: namespace, Name: text}, nil
 	}
 	if in != namespace {
 		return SecretKey{}, fmt.Errorf("the Secret is in namespace %s, and only those of the Ingress' own namespace %s are used", in, namespace)
 	}
-	return SecretKey{namespace, name}, nil
+	return SecretKey{Namespace: namespace, Name: name}, nil
 }
 
 func serviceKey(namespace, name string) model.ServiceKey {

@@ -52,9 +52,7 @@ type Host struct {
 }
 
 // SecretKey names a Secret. Who serves the table reads it; the plan never does.
-type SecretKey struct{ Namespace, Name string }
-
-func (k SecretKey) String() string { return k.Namespace + "/" + k.Name }
+type SecretKey = model.SecretKey
 
 // Route leads the requests that one path of an Ingress matches.
 type Route struct {

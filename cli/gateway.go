@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/servers/gateway/daemon"
+)
+
+func gatewayCommand() *cobra.Command {
+	config := daemon.Config{Version: Version}
+	var api kube.Options
+	var http, https string
+	command := &cobra.Command{
+		Use:   "gateway",
+		Short: "Serve requests from outside by Ingresses (the DaemonSet does)",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) (err error) {
+			if config.HTTP, err = listenAt("--http", http); err != nil {
+				return err
+			}
+			if config.HTTPS, err = listenAt("--https", https); err != nil {
+				return err
+			}
+			config.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
+			api.UserAgent = "fairlead-gateway/" + Version
+			if host := os.Getenv("KUBERNETES_SERVICE_HOST"); host != "" && len(api.Servers) == 0 {
+				api.Servers = []string{"https://" + net.JoinHostPort(host, os.Getenv("KUBERNETES_SERVICE_PORT"))}
+			}
+			client, err := kube.Connect(api)
+			if err != nil {
+				return err
+			}
+			config.Source = client.GatewaySource()
+			return daemon.Run(command.Context(), config)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&http, "http", "[::]:8080", "address and port where HTTP is served; empty: nowhere")
+	flags.StringVar(&https, "https", "[::]:8443", "address and port where HTTPS is served; empty: nowhere")
+	flags.BoolVar(&config.NginxCompatible, "nginx-compatible", false, "serve Ingresses of ingress-nginx, too: those of its IngressClass, and those of class nginx")
+	flags.StringVar(&config.HealthAddress, "health-address", ":9817", "serves /healthz, /readyz, /metrics and, to this machine, /debug/pprof; empty: not at all")
+	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the pod's environment tells")
+	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
+	return command
+}
+
+func listenAt(flag, text string) (at netip.AddrPort, err error) {
+	if text == "" {
+		return at, nil
+	}
+	if at, err = netip.ParseAddrPort(text); err != nil {
+		return at, fmt.Errorf("%s %q: want an address and a port, such as [::]:8080: %w", flag, text, err)
+	}
+	return at, nil
+}

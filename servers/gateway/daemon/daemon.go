@@ -1,0 +1,163 @@
+// Package daemon is the ingress of a node as a process: it watches what requests
+// are led by, plans it, and serves. It is wiring. Run is called once.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/observe/httpd"
+	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway/routing"
+)
+
+// Config is what a daemon needs.
+type Config struct {
+	Version string
+	Source  Source
+	// HTTP and HTTPS are where it listens; an invalid one: it does not.
+	HTTP, HTTPS netip.AddrPort
+	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
+	// says.
+	NginxCompatible bool
+	HealthAddress   string // see httpd.Server; empty: not at all
+	Log             *slog.Logger
+}
+
+// Source tells what requests are led by; kube.GatewaySource is one.
+type Source interface {
+	Run(ctx context.Context, feed *model.Feed) error
+	Synced() <-chan struct{}
+	Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{})
+}
+
+// daemon is one that runs.
+type daemon struct {
+	Config
+	feed   *model.Feed
+	server *gateway.Server
+	serves atomic.Uint64 // the revision; 0: none yet
+
+	certificates certificates
+	table        *plan.Table
+	router       *routing.Router
+	said         map[model.Problem]bool
+}
+
+// collectAt is the garbage, in percent of what is in use, at which it is collected:
+// more than Go's default, since a request makes none, and a table a little.
+const collectAt = 400
+
+// Run serves until the context ends, lets what is under way be finished, and then
+// returns nil.
+func Run(ctx context.Context, config Config) error {
+	debug.SetGCPercent(collectAt)
+	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
+	if err := d.certificates.begin(); err != nil {
+		return err
+	}
+	var listeners []gateway.Listener
+	if config.HTTP.IsValid() {
+		listeners = append(listeners, gateway.Listener{At: config.HTTP})
+	}
+	if config.HTTPS.IsValid() {
+		listeners = append(listeners, gateway.Listener{At: config.HTTPS, Secure: true})
+	}
+	var running sync.WaitGroup
+	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
+	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
+	for _, run := range []func(context.Context) error{source, follow, d.server.Run, d.health().Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				config.Log.Error("a part of the gateway has ended", "error", err)
+			}
+		})
+	}
+	running.Wait()
+	return nil
+}
+
+// follow serves what the snapshot and the Secrets say, and listens once it knows
+// all of it: before, it would answer that there is nothing.
+func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.Source.Synced():
+	}
+	for {
+		snapshot, newer := d.feed.Latest()
+		secrets, others := d.Source.Secrets()
+		d.serve(snapshot, secrets)
+		d.server.Listen(listeners)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-newer:
+		case <-others:
+		}
+	}
+}
+
+func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
+	if d.NginxCompatible && snapshot.Network != nil && !snapshot.Network.Ingress.NginxCompatible {
+		next, network := *snapshot, *snapshot.Network
+		network.Ingress.NginxCompatible = true
+		next.Network = &network
+		snapshot = &next
+	}
+	table, problems := plan.Compute(d.table, snapshot)
+	d.table = table
+	d.router = routing.New(d.router, table, routing.Sources{
+		Endpoints: plan.EndpointsOf(snapshot),
+		Secret: func(key plan.SecretKey) map[string][]byte {
+			if secret, ok := secrets.Get(key); ok {
+				return secret.Content
+			}
+			return nil
+		},
+	})
+	problems = append(problems, d.certificates.follow(table, secrets)...)
+	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
+	d.say(problems)
+	d.serves.Store(snapshot.Revision)
+}
+
+// say logs problems that are new.
+func (d *daemon) say(problems []model.Problem) {
+	now := map[model.Problem]bool{}
+	for _, p := range problems {
+		if now[p] = true; !d.said[p] {
+			d.Log.Warn(p.Message, "object", p.Object(), "field", p.Field, "remedy", p.Remedy)
+		}
+	}
+	d.said = now
+}
+
+func (d *daemon) health() *httpd.Server {
+	return &httpd.Server{
+		Address: d.HealthAddress, Log: d.Log, Metrics: d.handler(), Health: func() error { return nil },
+		Ready: func() (string, bool) {
+			var lines strings.Builder
+			ready := true
+			check := func(done bool, what string, args ...any) {
+				state := "ok"
+				if !done {
+					state, ready = "waiting", false
+				}
+				fmt.Fprintf(&lines, "%-8s %s\n", state, fmt.Sprintf(what, args...))
+			}
+			check(d.serves.Load() > 0, "routes are known, of revision %d", d.serves.Load())
+			check(len(d.server.Listening()) > 0, "requests are answered at %v", d.server.Listening())
+			return lines.String(), ready
+		},
+	}
+}
