@@ -190,7 +190,7 @@ func (c *computation) redoHosts() {
 		c.Hosts = c.Hosts.With(name, newHost(name, claims.drafts))
 		for _, d := range claims.drafts {
 			for other, role := range d.hosts {
-				if role != ruling {
+				if role == alias || role == sender {
 					others[other] = struct{}{}
 				}
 			}
@@ -208,15 +208,22 @@ func (c *computation) redoOther(name string) {
 	if !ok || slices.ContainsFunc(claims.drafts, func(d *draft) bool { return d.hosts[name] == ruling }) {
 		return // it has rules of its own, which come first
 	}
-	d := claims.drafts[0]
+	at := slices.IndexFunc(claims.drafts, func(d *draft) bool { return d.hosts[name] != guest })
+	if at < 0 {
+		return
+	}
+	d, before := claims.drafts[at], []model.Problem(nil)
+	if old, ok := c.Hosts.Get(name); ok {
+		before = old.problems
+	}
 	for _, rule := range d.ingress.Rules {
 		host, ok := c.Hosts.Get(rule.Host)
-		if !ok || d.hosts[name] == sender && otherName(rule.Host) != name {
+		if !ok || host.absent || d.hosts[name] == sender && otherName(rule.Host) != name {
 			continue
 		}
 		made := *host
-		if made.Name, made.problems = name, nil; d.hosts[name] == sender {
-			made = Host{Name: name, Redirect: rule.Host, TLS: host.TLS, Certificates: host.Certificates, index: newIndex(nil)}
+		if made.Name, made.problems = name, before; d.hosts[name] == sender {
+			made = Host{Name: name, problems: before, Redirect: rule.Host, TLS: host.TLS, Certificates: host.Certificates, index: newIndex(nil)}
 		}
 		c.Hosts = c.Hosts.With(name, &made)
 		c.hosts[name] = struct{}{}

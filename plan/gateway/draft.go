@@ -26,6 +26,7 @@ type role uint8
 const (
 	ruling role = iota // it has a rule, or the default backend
 	alias              // it gives the host the routes of another
+	guest              // its canaries are at routes of others
 	sender             // it sends requests to its other name, with or without www
 )
 
@@ -48,13 +49,21 @@ func newDraft(ingress *model.HTTPIngress) *draft {
 		d.readRule(i)
 	}
 	if ingress.Default != nil && len(ingress.Rules) == 0 {
-		d.hosts[""] = ruling
+		d.hosts[""] = d.rules()
 	}
 	if ingress.Default != nil && ingress.Default.Resource != "" {
 		d.wrong("spec.defaultBackend", "NotAService", ingress.Default.Resource+" is not a Service, and requests are led to nothing else", "name a Service")
 	}
 	d.addNames()
 	return d
+}
+
+// rules is its role for hosts that it names.
+func (d *draft) rules() role {
+	if d.settings.canary.on {
+		return guest
+	}
+	return ruling
 }
 
 // readAnnotations says what keeps the routes closed, if anything does.
@@ -84,7 +93,7 @@ func (d *draft) readRule(i int) {
 			return
 		}
 	}
-	d.hosts[rule.Host] = ruling
+	d.hosts[rule.Host] = d.rules()
 	for j, path := range rule.Paths {
 		field := fmt.Sprintf("spec.rules[%d].http.paths[%d]", i, j)
 		if path.Path == "" {

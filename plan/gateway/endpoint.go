@@ -32,10 +32,13 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 	if !ok {
 		return nil
 	}
+	_, served := e.services.Get(b.Service)
 	var ready, leaving []netip.AddrPort
 	for _, slice := range e.of[b.Service] {
 		for _, port := range slice.Ports {
-			if port.Protocol != model.TCP || port.Name != name {
+			// Of a headless Service only the endpoints tell the ports: one is the one.
+			alone := !served && b.Name == "" && (len(slice.Ports) == 1 || port.Port == b.Port)
+			if port.Protocol != model.TCP || port.Name != name && !alone {
 				continue
 			}
 			for i := range slice.Endpoints {

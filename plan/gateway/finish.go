@@ -5,6 +5,12 @@ import "fmt"
 // finish makes the Policy of what annotations say together.
 func (s *settings) finish(d *draft) {
 	s.RedirectHTTPS = !s.noRedirect
+	if s.Allow == nil {
+		s.Allow = s.oldAllow
+	}
+	if s.Limits.Exempt == nil {
+		s.Limits.Exempt = s.oldExempt
+	}
 	s.finishRedirect()
 	s.finishAuth(d)
 	s.finishTLS(d)

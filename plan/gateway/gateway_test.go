@@ -233,7 +233,7 @@ func TestCertificates(t *testing.T) {
 // TestSnippet: headers and redirects of a snippet are understood as data.
 func TestSnippet(t *testing.T) {
 	w := newWorld()
-	w.ingress("a", `configuration-snippet: more_set_headers "X-Frame-Options: DENY" 'X-Id: $request_id'; # why
+	w.ingress("a", `configuration-snippet: more_set_headers "X-Frame-Options: DENY" 'X-Id: $remote_addr'; # why
 		add_header X-A "a; b" always; proxy_set_header X-Real-Host ${host}; proxy_hide_header Server;
 		return 301 https://$host/new$request_uri;`, "prefix a.org/ web")
 	table, problems := Compute(nil, &w.Snapshot)
@@ -245,7 +245,7 @@ func TestSnippet(t *testing.T) {
 	for _, edit := range append(route.Policy.ResponseHeaders, route.Policy.RequestHeaders...) {
 		got = append(got, edit.Name+"="+edit.Value.String())
 	}
-	if want := "[X-Frame-Options=DENY X-Id=$request_id X-A=a; b Server= X-Real-Host=${host}]"; fmt.Sprint(got) != want {
+	if want := "[X-Frame-Options=DENY X-Id=$remote_addr X-A=a; b Server= X-Real-Host=${host}]"; fmt.Sprint(got) != want {
 		t.Errorf("headers are %v, want %s", got, want)
 	}
 	if r := route.Policy.Redirect; r == nil || r.Code != 301 || r.To.String() != "https://$host/new$request_uri" {

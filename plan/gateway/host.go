@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -12,7 +13,7 @@ import (
 func newHost(name string, drafts []*draft) *Host {
 	h := &Host{Name: name}
 	by := map[matchKey]*Route{}
-	rulers := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return d.hosts[name] != ruling })
+	rulers := slices.DeleteFunc(slices.Clone(drafts), func(d *draft) bool { return d.hosts[name] != ruling && d.hosts[name] != guest })
 	mains, canaries := []*draft(nil), []*draft(nil)
 	for _, d := range rulers {
 		if d.settings.canary.on {
@@ -21,6 +22,7 @@ func newHost(name string, drafts []*draft) *Host {
 			mains = append(mains, d)
 		}
 	}
+	h.absent = len(mains) == 0
 	regex := slices.ContainsFunc(mains, func(d *draft) bool { return d.settings.regex || d.settings.Rewrite != "" })
 	for _, d := range mains {
 		h.take(d, regex, by)
@@ -130,7 +132,12 @@ type matchKey struct {
 	path string
 }
 
-func (m *Match) key() matchKey { return matchKey{m.Type, m.Path} }
+func (m *Match) key() matchKey {
+	if m.Type == MatchPrefix { // a slash at its end says nothing
+		return matchKey{m.Type, strings.TrimRight(m.Path, "/")}
+	}
+	return matchKey{m.Type, m.Path}
+}
 
 func matchOf(path model.IngressPath, regex bool) (Match, error) {
 	if regex {

@@ -23,16 +23,18 @@ type level struct {
 // Find returns the host that a name means, in lower case and without a port, and
 // nil if there is none: then nobody takes its requests.
 func (t *Table) Find(name string) *Host {
-	if host, ok := t.Hosts.Get(name); ok {
+	if host, ok := t.Hosts.Get(name); ok && !host.absent {
 		return host
 	}
 	if _, parent, ok := strings.Cut(name, "."); ok && parent != "" {
-		if host, ok := t.Hosts.Get("*." + parent); ok {
+		if host, ok := t.Hosts.Get("*." + parent); ok && !host.absent {
 			return host
 		}
 	}
-	host, _ := t.Hosts.Get("")
-	return host
+	if host, ok := t.Hosts.Get(""); ok && !host.absent {
+		return host
+	}
+	return nil
 }
 
 // Route returns who takes a path of a host, which is normalised, and nil if nobody
@@ -63,7 +65,7 @@ func (x *index) find(path string) (route *Route, redirect bool) {
 		return route, false
 	}
 	for _, level := range x.levels {
-		if level.length == len(path)+1 && !strings.HasSuffix(path, "/") {
+		if level.length == len(path)+1 && !strings.HasSuffix(path, "/") && !x.has(path) {
 			if route := level.bytes[path+"/"]; route != nil {
 				return route, true
 			}
@@ -82,6 +84,13 @@ func (x *index) find(path string) (route *Route, redirect bool) {
 		}
 	}
 	return nil, false
+}
+
+// has tells whether a path itself is one of a rule.
+func (x *index) has(path string) bool {
+	return slices.ContainsFunc(x.levels, func(l level) bool {
+		return l.length == len(path) && (l.elements[path] != nil || l.bytes[path] != nil)
+	})
 }
 
 // matches is of MatchRegex.
@@ -151,7 +160,7 @@ func sortRoutes(routes []*Route) {
 			cmp.Compare(b2i(a.Match.Type != MatchExact), b2i(b.Match.Type != MatchExact)),
 			cmp.Compare(len(b.Match.Path), len(a.Match.Path)),
 			cmp.Compare(a.Match.Type, b.Match.Type),
-			cmp.Compare(a.Match.Path, b.Match.Path),
+			cmp.Compare(b.Match.Path, a.Match.Path), // as ingress-nginx, where expressions are as long
 		)
 	})
 }

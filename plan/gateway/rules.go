@@ -37,6 +37,7 @@ type settings struct {
 	cors                                                CORS
 	mirror                                              Mirror
 	redirectFrom, redirectTo                            string
+	oldAllow, oldExempt                                 []netip.Prefix // by their former names
 }
 
 type canarySettings struct {
@@ -117,7 +118,7 @@ var rules = map[string]rule{
 	"enable-access-log":           {read: readAccessLog},
 	"configuration-snippet":       {read: readSnippet, guard: true},
 
-	"whitelist-source-range": guarding(readRanges, func(s *settings) rangesOf { return &s.Allow }),
+	"whitelist-source-range": guarding(readRanges, func(s *settings) rangesOf { return &s.oldAllow }),
 	"allowlist-source-range": guarding(readRanges, func(s *settings) rangesOf { return &s.Allow }),
 	"denylist-source-range":  guarding(readRanges, func(s *settings) rangesOf { return &s.Deny }),
 	"satisfy":                {read: readSatisfy, guard: true},
@@ -151,7 +152,7 @@ var rules = map[string]rule{
 	"proxy-ssl-name":         set(readText, func(s *settings) textOf { return &s.tls.Name }),
 
 	"enable-cors":            set(readBool, func(s *settings) boolOf { return &s.corsOn }),
-	"cors-allow-origin":      set(readOrigins, func(s *settings) listOf { return &s.cors.Origins }),
+	"cors-allow-origin":      guarding(readOrigins, func(s *settings) listOf { return &s.cors.Origins }),
 	"cors-allow-methods":     set(readText, func(s *settings) textOf { return &s.cors.Methods }),
 	"cors-allow-headers":     set(readText, func(s *settings) textOf { return &s.cors.Headers }),
 	"cors-expose-headers":    set(readText, func(s *settings) textOf { return &s.cors.Expose }),
@@ -162,7 +163,7 @@ var rules = map[string]rule{
 	"limit-rpm":              guarding(readNumber(0, 1<<20), func(s *settings) intOf { return &s.Limits.PerMinute }),
 	"limit-connections":      guarding(readNumber(0, 1<<20), func(s *settings) intOf { return &s.Limits.Connections }),
 	"limit-burst-multiplier": set(readNumber(1, 1<<10), func(s *settings) intOf { return &s.Limits.Burst }),
-	"limit-whitelist":        set(readRanges, func(s *settings) rangesOf { return &s.Limits.Exempt }),
+	"limit-whitelist":        set(readRanges, func(s *settings) rangesOf { return &s.oldExempt }),
 	"limit-allowlist":        set(readRanges, func(s *settings) rangesOf { return &s.Limits.Exempt }),
 	"limit-rate":             set(readKilobytes, func(s *settings) sizeOf { return &s.Limits.ResponseRate }),
 	"limit-rate-after":       set(readKilobytes, func(s *settings) sizeOf { return &s.Limits.ResponseRateAfter }),

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -66,6 +67,9 @@ func (s *settings) moreHeader(remove bool, arg string) error {
 		if !isToken(name) {
 			return fmt.Errorf("%q is not the name of a header", name)
 		}
+		if isFraming(name) {
+			return fmt.Errorf("header %s is not for snippets to remove", name)
+		}
 		s.ResponseHeaders = append(s.ResponseHeaders, HeaderEdit{Name: name, Always: true})
 		return nil
 	}
@@ -76,14 +80,16 @@ func (s *settings) moreHeader(remove bool, arg string) error {
 // changes what a request is.
 var framing = []string{"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 
+func isFraming(name string) bool {
+	return slices.ContainsFunc(framing, func(one string) bool { return strings.EqualFold(one, name) })
+}
+
 func addHeader(to *[]HeaderEdit, name, value string, edit HeaderEdit) error {
 	if !isToken(name) {
 		return fmt.Errorf("%q is not the name of a header", name)
 	}
-	for _, one := range framing {
-		if strings.EqualFold(one, name) {
-			return fmt.Errorf("header %s is not for snippets to set", name)
-		}
+	if isFraming(name) {
+		return fmt.Errorf("header %s is not for snippets to set", name)
 	}
 	t, err := ParseTemplate(value)
 	if err != nil {

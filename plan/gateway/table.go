@@ -47,6 +47,7 @@ type Host struct {
 	// empty: they are served.
 	Redirect string
 
+	absent   bool // nobody but canaries has a say in it
 	index    *index
 	problems []model.Problem
 }

@@ -19,8 +19,7 @@ type part struct{ literal, variable string } // one of them is empty
 // cookies and parameters (http_, cookie_, arg_) come beside them.
 var variables = []string{
 	"args", "best_http_host", "escaped_request_uri", "host", "http_host", "https", "is_args", "namespace",
-	"ingress_name", "proxy_add_x_forwarded_for", "query_string", "remote_addr", "remote_user", "request_id",
-	"request_method", "request_uri", "scheme", "server_name", "server_port", "service_name", "ssl_client_s_dn",
+	"ingress_name", "query_string", "remote_addr", "request_method", "request_uri", "scheme", "server_name", "server_port", "service_name",
 	"uri",
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +85,9 @@ func readRanges(text string) (all []netip.Prefix, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is neither an address nor a range such as 10.0.0.0/8", one)
 		}
+		if bits := prefix.Bits() - 96; prefix.Addr().Is4In6() && bits >= 0 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), bits)
+		}
 		all = append(all, prefix.Masked())
 	}
 	return all, nil
@@ -105,6 +109,9 @@ func readHeaders(text string) ([]string, error) {
 	for _, name := range all {
 		if !isToken(name) {
 			return nil, fmt.Errorf("%q is not the name of a header", name)
+		}
+		if isFraming(name) {
+			return nil, fmt.Errorf("header %s says where a message ends or whose it is, and is not for others to set", name)
 		}
 	}
 	return all, nil
@@ -161,10 +168,29 @@ func readRegex(text string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("the expression has more than %d bytes", most)
 	}
 	expression, err := regexp.Compile(text)
+	if err == nil {
+		err = bounded(text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("it is not an expression of RE2, which has neither look-around nor back-references: %w", err)
 	}
 	return expression, nil
+}
+
+// mostInstructions is how large an expression may be once it is compiled: what is
+// matched costs so much for each byte.
+const mostInstructions = 2000
+
+func bounded(text string) error {
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err == nil && len(program.Inst) > mostInstructions {
+		err = fmt.Errorf("it has %d instructions, and %d is the most: repetitions such as {999} count as often", len(program.Inst), mostInstructions)
+	}
+	return err
 }
 
 func oneOf(words ...string) func(string) (string, error) {

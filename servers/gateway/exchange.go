@@ -18,6 +18,9 @@ func (c *client) exchange() bool {
 	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.At.Port(), Secure: c.at.Secure, ServerName: c.name}
 	if c.trusted {
 		c.ask.Client = c.client()
+		if proto, ok := c.request.Get("x-forwarded-proto"); ok {
+			c.ask.Secure = string(proto) == "https"
+		}
 	}
 	if err := c.upload.begin(c); err != nil {
 		c.refuse(err.Status, err.Reason)

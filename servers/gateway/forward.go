@@ -44,7 +44,11 @@ func (c *client) client() netip.Addr {
 		}
 		for list := c.request.Value(f); len(list) > 0; {
 			at := bytes.LastIndexByte(list, ',') + 1
-			addr, err := netip.ParseAddr(string(bytes.TrimSpace(list[at:])))
+			text := string(bytes.TrimSpace(list[at:]))
+			addr, err := netip.ParseAddr(text)
+			if with, other := netip.ParseAddrPort(text); other == nil { // as some proxies write it
+				addr, err = with.Addr(), nil
+			}
 			if err != nil {
 				return who
 			}

@@ -19,7 +19,7 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 			continue
 		}
 		name := r.Name(f)
-		if !untouched && edits.replaces(name) {
+		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,7 +22,7 @@ type external struct {
 	client *http.Client
 
 	mu    sync.Mutex
-	known map[string]*opinion // by CacheKey
+	known map[[sha256.Size]byte]*opinion // by the route and CacheKey
 }
 
 // opinion is what was answered. It is immutable.
@@ -41,7 +42,7 @@ func newExternal(of *plan.ExternalAuth, old *external) *external {
 	if old != nil && old.ExternalAuth == of {
 		return old
 	}
-	return &external{ExternalAuth: of, known: map[string]*opinion{}, client: &http.Client{
+	return &external{ExternalAuth: of, known: map[[sha256.Size]byte]*opinion{}, client: &http.Client{
 		Timeout:       askTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
@@ -85,7 +86,8 @@ func (e *external) opinion(r *route, ask *gateway.Request) (*opinion, error) {
 	if e.CacheKey == nil {
 		return e.ask(r, ask)
 	}
-	key, now := string(e.CacheKey.Expand(nil, r.value(ask))), time.Now()
+	now := time.Now()
+	key := sha256.Sum256(e.CacheKey.Expand(fmt.Appendf(nil, "%q %s %q ", r.Host, r.Match.Type, r.Match.Path), r.value(ask)))
 	e.mu.Lock()
 	said := e.known[key]
 	e.mu.Unlock()
@@ -96,7 +98,11 @@ func (e *external) opinion(r *route, ask *gateway.Request) (*opinion, error) {
 	if err != nil {
 		return nil, err
 	}
-	if said.until = now.Add(e.keeps(said.status)); said.until.After(now) {
+	private := said.header.Get("Set-Cookie") != "" || slices.ContainsFunc(strings.Split(said.header.Get("Cache-Control"), ","), func(word string) bool {
+		word = strings.ToLower(strings.TrimSpace(word))
+		return word == "no-store" || word == "no-cache" || word == "private"
+	})
+	if said.until = now.Add(e.keeps(said.status)); said.until.After(now) && !private {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if len(e.known) >= mostOpinions {

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"slices"
@@ -38,6 +39,7 @@ type host struct {
 type route struct {
 	*plan.Route
 	taken    *gateway.Route // as the plan says
+	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
 	root     *gateway.Route // of requests to /; nil: as all
 	backend  *backend
@@ -154,8 +156,16 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 	}
 	if p.Rewrite != "" {
 		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
-			return appendQuery(append(into, of.Rewrite(text(ask.Path))...), ask)
+			at := len(into)
+			into = append(into, of.Rewrite(text(ask.Path))...)
+			if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
+				return append(append(into, '&'), ask.Query...)
+			}
+			return appendQuery(into, ask)
 		}
+	}
+	if p.BasicAuth != nil { // the password is no business of the backend
+		r.taken.Request.Remove = append(r.taken.Request.Remove, "Authorization")
 	}
 	if p.ErrorBackend != nil {
 		r.taken.Instead = r.instead(backend(*p.ErrorBackend))
@@ -176,9 +186,10 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}
+	if why := closed(p); why != "" {
+		r.closed = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, why))
+	}
 	switch {
-	case p.Closed != "":
-		r.redirect = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, p.Closed))
 	case p.Redirect != nil:
 		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
 	case p.AppRoot != "":
@@ -187,6 +198,22 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 		})
 	}
 	return r
+}
+
+// closed is why nobody is let in: what a policy wants, and the engine has not yet,
+// closes it as well.
+func closed(p *plan.Policy) string {
+	switch {
+	case p.Closed != "":
+		return p.Closed
+	case p.ClientCert != nil:
+		return "certificates of clients (auth-tls-secret) cannot be asked for yet"
+	case p.Limits.Connections > 0:
+		return "connections (limit-connections) cannot be limited yet"
+	case p.Protocol != plan.HTTP:
+		return fmt.Sprintf("backends of protocol %s (backend-protocol) cannot be called yet", p.Protocol)
+	}
+	return ""
 }
 
 // expanding is what appends a template; nil: there is none.
@@ -234,8 +261,8 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	to := r.routes[of]
 	p := of.Policy
 	switch {
-	case p.Closed != "":
-		return to.redirect, nil
+	case to.closed != nil:
+		return to.closed, nil
 	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
 		return h.https, nil
 	case slash:
@@ -244,20 +271,21 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return to.redirect, nil
 	case to.root != nil && len(ask.Path) == 1:
 		return to.root, nil
-	case !to.within(ask.Client):
-		return tooMany, nil
-	}
-	if no := to.admit(ask); no != nil {
-		return no, nil
 	}
 	taken := to.taken
 	if to.cors != nil {
 		if origin, _ := ask.Get("origin"); to.cors.knows(origin) {
 			if string(ask.Method) == http.MethodOptions {
-				return to.cors.preflight, nil
+				return to.cors.preflight, nil // browsers say no password with it
 			}
 			taken = to.cors.taken
 		}
+	}
+	if !to.within(ask.Client) {
+		return tooMany, nil
+	}
+	if no := to.admit(ask); no != nil {
+		return no, nil
 	}
 	backend, place := to.chosen(ask)
 	if other := to.without(ask, backend); other != nil {
