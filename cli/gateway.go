@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -16,16 +15,16 @@ import (
 func gatewayCommand() *cobra.Command {
 	config := daemon.Config{Version: Version}
 	var api kube.Options
-	var http, https string
+	var http, https []string
 	command := &cobra.Command{
 		Use:   "gateway",
 		Short: "Serve requests from outside by Ingresses (the DaemonSet does)",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) (err error) {
-			if config.HTTP, err = listenAt("--http", http); err != nil {
+			if config.HTTP, err = parseAll("--http", http, netip.ParseAddrPort); err != nil {
 				return err
 			}
-			if config.HTTPS, err = listenAt("--https", https); err != nil {
+			if config.HTTPS, err = parseAll("--https", https, netip.ParseAddrPort); err != nil {
 				return err
 			}
 			config.Log = slog.New(slog.NewTextHandler(command.ErrOrStderr(), nil))
@@ -42,21 +41,11 @@ func gatewayCommand() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&http, "http", "[::]:8080", "address and port where HTTP is served; empty: nowhere")
-	flags.StringVar(&https, "https", "[::]:8443", "address and port where HTTPS is served; empty: nowhere")
+	flags.StringSliceVar(&http, "http", []string{"0.0.0.0:8080", "[::]:8080"}, "address and port where HTTP is served (repeatable)")
+	flags.StringSliceVar(&https, "https", []string{"0.0.0.0:8443", "[::]:8443"}, "address and port where HTTPS is served (repeatable)")
 	flags.BoolVar(&config.NginxCompatible, "nginx-compatible", false, "serve Ingresses of ingress-nginx, too: those of its IngressClass, and those of class nginx")
 	flags.StringVar(&config.HealthAddress, "health-address", ":9817", "serves /healthz, /readyz, /metrics and, to this machine, /debug/pprof; empty: not at all")
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the pod's environment tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
-}
-
-func listenAt(flag, text string) (at netip.AddrPort, err error) {
-	if text == "" {
-		return at, nil
-	}
-	if at, err = netip.ParseAddrPort(text); err != nil {
-		return at, fmt.Errorf("%s %q: want an address and a port, such as [::]:8080: %w", flag, text, err)
-	}
-	return at, nil
 }

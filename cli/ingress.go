@@ -50,7 +50,7 @@ func (o *ingressOptions) flags(command *cobra.Command, formats ...string) {
 	flags.StringVar(&o.kube.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
 	flags.StringVarP(&o.namespace, "namespace", "n", "", "of objects in files that name none; that of the kubeconfig if empty")
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file of manifests, or a directory of them, instead of the cluster; - reads standard input; may be given several times")
-	flags.BoolVar(&o.nginx, "nginx-compatible", true, "Ingresses of ingress-nginx are served, as with spec.ingress.nginxCompatible of the Network")
+	flags.BoolVar(&o.nginx, "nginx-compatible", true, "Ingresses of ingress-nginx are served, as with fairlead gateway --nginx-compatible")
 	formatFlag(command, &o.output, formats...)
 }
 

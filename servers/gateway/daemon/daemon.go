@@ -21,10 +21,9 @@ import (
 
 // Config is what a daemon needs.
 type Config struct {
-	Version string
-	Source  Source
-	// HTTP and HTTPS are where it listens; an invalid one: it does not.
-	HTTP, HTTPS netip.AddrPort
+	Version     string
+	Source      Source
+	HTTP, HTTPS []netip.AddrPort // where it listens
 	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
 	// says.
 	NginxCompatible bool
@@ -65,11 +64,11 @@ func Run(ctx context.Context, config Config) error {
 		return err
 	}
 	var listeners []gateway.Listener
-	if config.HTTP.IsValid() {
-		listeners = append(listeners, gateway.Listener{At: config.HTTP})
+	for _, at := range config.HTTP {
+		listeners = append(listeners, gateway.Listener{At: at})
 	}
-	if config.HTTPS.IsValid() {
-		listeners = append(listeners, gateway.Listener{At: config.HTTPS, Secure: true})
+	for _, at := range config.HTTPS {
+		listeners = append(listeners, gateway.Listener{At: at, Secure: true})
 	}
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
