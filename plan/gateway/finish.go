@@ -31,6 +31,11 @@ func (s *settings) finish(d *draft) {
 	}
 }
 
+// guards tells whether not all may call.
+func (p *Policy) guards() bool {
+	return p.Closed != "" || len(p.Allow)+len(p.Deny) > 0 || p.BasicAuth != nil || p.ExternalAuth != nil || p.ClientCert != nil
+}
+
 // finishRedirect: of several, the temporal one comes first, and what a snippet says
 // last.
 func (s *settings) finishRedirect() {

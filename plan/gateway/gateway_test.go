@@ -202,6 +202,21 @@ func TestProblems(t *testing.T) {
 	}
 }
 
+// TestShut: what a protected path may have meant, and cannot be understood, does not
+// go by the rules of others.
+func TestShut(t *testing.T) {
+	w := newWorld()
+	w.ingress("a", "use-regex: true", "denylist-source-range: 192.0.2.1", "any a.org/in(?!public) web")
+	w.ingress("b", "prefix a.org/ api")
+	table, problems := Compute(nil, &w.Snapshot)
+	if route, _ := table.Route(table.Find("a.org"), "/inner"); route == nil || route.Policy.Closed == "" {
+		t.Errorf("the protected path goes to %+v", route)
+	}
+	if got := asked(table, "a.org/other"); got != "api" || len(problems) != 1 {
+		t.Errorf("another goes to %s; problems are %v", got, problems)
+	}
+}
+
 // TestCanary: a canary is at the route of another Ingress, whatever came first.
 func TestCanary(t *testing.T) {
 	w := newWorld()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -45,7 +46,10 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 		match, err := matchOf(c.path, regex)
 		if err != nil {
 			h.wrong(d, c.field+".path", "NoExpression", fmt.Sprintf("%q: %v", clip(c.path.Path), err),
-				"write the expression in RE2 (https://github.com/google/re2/wiki/Syntax); requests to it go where they would without it")
+				"write the expression in RE2 (https://github.com/google/re2/wiki/Syntax); requests to it go where they would without it, or are answered with 503 if the Ingress protects it")
+			if d.policy.guards() {
+				h.Routes = append(h.Routes, shut(h.Name, d, c, err))
+			}
 			continue
 		}
 		if other := by[match.key()]; other != nil {
@@ -65,6 +69,18 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 		}
 	}
 	h.secure(d)
+}
+
+// shut is the route of a path that is protected, and whose expression is none: what
+// it may have meant is not to go by the rules of others.
+func shut(host string, d *draft, c *claim, err error) *Route {
+	closed := *d.policy
+	closed.Closed = fmt.Sprintf("path %q, which is protected, is not understood: %v", clip(c.path.Path), err)
+	literal := literalOf(c.path.Path)
+	return &Route{
+		Host: host, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: &closed,
+		Match: Match{Type: MatchRegex, Path: c.path.Path, Expression: regexp.MustCompile("(?i)^" + regexp.QuoteMeta(literal)), literal: literal},
+	}
 }
 
 // attach adds canaries to the routes that they are of.

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -29,21 +30,31 @@ const MostCost = 12
 
 // Users are those of a file.
 type Users struct {
-	by   map[string]hash
-	key  [32]byte      // of known
-	busy chan struct{} // passwords are hashed in few goroutines at a time
+	by map[string]hash
+	// slowest takes as long as the slowest of them, and is nobody's: time does not
+	// tell which names there are.
+	slowest hash
+	key     [32]byte // of known
+	waiting atomic.Int32
+	busy    chan struct{} // passwords are hashed in few goroutines at a time
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]struct{} // names and passwords that were right
 }
 
 // hash is one that a password is compared with.
-type hash interface{ is(password string) bool }
+type hash interface {
+	is(password string) bool
+	cost() int // the higher, the longer it takes
+}
 
 const (
 	mostKnown = 4096
 	mostBusy  = 2
-	mostLines = 1 << 16
+	// mostWaiting passwords are hashed or wait for it: of a flood of wrong ones, the
+	// rest is refused at once.
+	mostWaiting = 64
+	mostLines   = 1 << 16
 	// mostPassword is how long one may be, in bytes: hashing costs as much.
 	mostPassword = 256
 )
@@ -91,21 +102,14 @@ func (u *Users) Add(name, text string) error {
 	if _, ok := u.by[name]; !ok {
 		u.by[name] = made
 	}
+	if u.slowest == nil || made.cost() > u.slowest.cost() {
+		u.slowest = made
+	}
 	return nil
 }
 
 // Len is how many users there are.
 func (u *Users) Len() int { return len(u.by) }
-
-// nobody takes as long as a user of bcrypt, so that time does not tell which names
-// there are.
-var nobody = sync.OnceValue(func() hash {
-	made, err := bcrypt.GenerateFromPassword([]byte("nobody"), bcrypt.DefaultCost)
-	if err != nil {
-		panic(err) // the password is short, and the cost a constant
-	}
-	return bcrypted(made)
-})
 
 // Check tells whether a password is that of a user.
 func (u *Users) Check(name, password string) bool {
@@ -124,8 +128,15 @@ func (u *Users) Check(name, password string) bool {
 	}
 	of, ok := u.by[name]
 	if !ok {
-		of = nobody()
+		if of = u.slowest; of == nil {
+			return false
+		}
 	}
+	if u.waiting.Add(1) > mostWaiting {
+		u.waiting.Add(-1)
+		return false
+	}
+	defer u.waiting.Add(-1)
 	u.busy <- struct{}{}
 	right := of.is(password) && ok
 	<-u.busy
@@ -176,6 +187,11 @@ func (b bcrypted) is(password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(b), []byte(password)) == nil
 }
 
+func (b bcrypted) cost() int {
+	cost, _ := bcrypt.Cost([]byte(b)) // it was read before
+	return 100 << cost
+}
+
 // sha is the sum of SHA-1 and, behind it, the salt (RFC 2307 and its successors).
 type sha string
 
@@ -183,3 +199,5 @@ func (s sha) is(password string) bool {
 	sum := sha1.Sum([]byte(password + string(s[sha1.Size:])))
 	return subtle.ConstantTimeCompare(sum[:], []byte(s[:sha1.Size])) == 1
 }
+
+func (sha) cost() int { return 0 }

@@ -13,6 +13,8 @@ func (m md5crypt) is(password string) bool {
 	return subtle.ConstantTimeCompare([]byte(m.of(password)), []byte(m.sum)) == 1
 }
 
+func (m md5crypt) cost() int { return 1 }
+
 // rounds make it slow, by the means of its time.
 const rounds = 1000
 
