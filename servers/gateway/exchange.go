@@ -15,7 +15,7 @@ func (c *client) exchange() bool {
 	if table != c.table {
 		c.learn(table)
 	}
-	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.At.Port(), Secure: c.at.Secure, ServerName: c.name}
+	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name}
 	if c.trusted {
 		c.ask.Client = c.client()
 		if proto, ok := c.request.Get("x-forwarded-proto"); ok {

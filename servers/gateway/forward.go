@@ -20,7 +20,7 @@ func (c *client) introduce() {
 		scheme = "https"
 	}
 	b := c.forwarded[:0]
-	for _, f := range [][2]string{{"X-Real-IP", c.remote.String()}, {"X-Forwarded-For", c.remote.String()}, {"X-Forwarded-Proto", scheme}, {"X-Forwarded-Scheme", scheme}, {"X-Forwarded-Port", strconv.Itoa(int(c.at.At.Port()))}} {
+	for _, f := range [][2]string{{"X-Real-IP", c.remote.String()}, {"X-Forwarded-For", c.remote.String()}, {"X-Forwarded-Proto", scheme}, {"X-Forwarded-Scheme", scheme}, {"X-Forwarded-Port", strconv.Itoa(int(c.at.port()))}} {
 		b = appendField(b, f[0], f[1])
 	}
 	c.forwarded = b
@@ -190,7 +190,7 @@ func (c *client) appendForwarded(b []byte) []byte {
 		b = append(appendHost(append(b, "X-Forwarded-Host: "...), r), "\r\n"...)
 	}
 	if !port {
-		b = append(strconv.AppendUint(append(b, "X-Forwarded-Port: "...), uint64(c.at.At.Port()), 10), "\r\n"...)
+		b = append(strconv.AppendUint(append(b, "X-Forwarded-Port: "...), uint64(c.at.port()), 10), "\r\n"...)
 	}
 	if !proto && c.at.Secure {
 		b = append(b, "X-Forwarded-Proto: https\r\n"...)

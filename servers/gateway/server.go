@@ -80,6 +80,17 @@ type Server struct {
 type Listener struct {
 	At     netip.AddrPort
 	Secure bool // they speak TLS
+	// Port is the one that clients know, and backends are told of, if somebody leads
+	// it here; 0: that of At.
+	Port uint16
+}
+
+// port is the one that clients know.
+func (l Listener) port() uint16 {
+	if l.Port != 0 {
+		return l.Port
+	}
+	return l.At.Port()
 }
 
 func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }

@@ -21,9 +21,10 @@ import (
 
 // Config is what a daemon needs.
 type Config struct {
-	Version     string
-	Source      Source
-	HTTP, HTTPS []netip.AddrPort // where it listens
+	Version string
+	Source  Source
+	// HTTP and HTTPS are where it listens; clients know the ports as 80 and 443.
+	HTTP, HTTPS []netip.AddrPort
 	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
 	// says.
 	NginxCompatible bool
@@ -65,10 +66,10 @@ func Run(ctx context.Context, config Config) error {
 	}
 	var listeners []gateway.Listener
 	for _, at := range config.HTTP {
-		listeners = append(listeners, gateway.Listener{At: at})
+		listeners = append(listeners, gateway.Listener{At: at, Port: 80})
 	}
 	for _, at := range config.HTTPS {
-		listeners = append(listeners, gateway.Listener{At: at, Secure: true})
+		listeners = append(listeners, gateway.Listener{At: at, Secure: true, Port: 443})
 	}
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }

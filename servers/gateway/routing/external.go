@@ -149,7 +149,7 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 		back = string(e.Redirect.Expand(nil, r.value(ask)))
 	}
 	for _, f := range [][2]string{
-		{"X-Original-URL", scheme(ask) + "://" + string(ask.Host) + target}, {"X-Original-Method", string(ask.Method)},
+		{"X-Original-URL", string(appendOrigin(nil, ask)) + target}, {"X-Original-Method", string(ask.Method)},
 		{"X-Real-IP", ask.Client.String()}, {"X-Forwarded-For", ask.Client.String()}, {"X-Forwarded-Host", string(ask.Host)},
 		{"X-Forwarded-Proto", scheme(ask)}, {"X-Forwarded-Uri", target}, {"X-Forwarded-Method", string(ask.Method)},
 		{"X-Auth-Request-Redirect", back},
@@ -182,7 +182,7 @@ func (e *external) appendSignIn(into []byte, r *route, ask *gateway.Request) []b
 		separator = '&'
 	}
 	into = append(append(append(into, separator), e.SignInParameter...), '=')
-	return append(into, url.QueryEscape(scheme(ask)+"://"+string(ask.Host)+string(appendTarget(nil, ask)))...)
+	return append(into, url.QueryEscape(string(appendTarget(appendOrigin(nil, ask), ask)))...)
 }
 
 // fields are what the answer adds to the request, in the place of what the client

@@ -133,7 +133,7 @@ func refused(status int, why string) *gateway.Route {
 
 var (
 	slashMissing = moved(http.StatusMovedPermanently, func(into []byte, r *gateway.Request) []byte {
-		into = append(append(append(append(into, scheme(r)...), "://"...), r.Host...), r.Path...)
+		into = append(appendOrigin(into, r), r.Path...)
 		return appendQuery(append(into, '/'), r)
 	})
 	tooMany   = refused(http.StatusServiceUnavailable, "you ask more often than you may; wait a moment")
@@ -194,7 +194,7 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
 	case p.AppRoot != "":
 		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
-			return append(append(append(append(into, scheme(ask)...), "://"...), ask.Host...), p.AppRoot...)
+			return append(appendOrigin(into, ask), p.AppRoot...)
 		})
 	}
 	return r

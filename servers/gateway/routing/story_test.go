@@ -88,7 +88,7 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
 	s := &stage{t: t, plain: freePort(t), secured: freePort(t)}
-	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain)}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
+	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- server.Run(ctx) }()

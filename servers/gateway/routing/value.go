@@ -23,6 +23,20 @@ func appendQuery(into []byte, r *gateway.Request) []byte {
 	return into
 }
 
+// appendHost appends the host, with the port that the client wrote.
+func appendHost(into []byte, r *gateway.Request) []byte {
+	into = append(into, r.Host...)
+	if port := r.Request.Port; len(port) > 0 {
+		into = append(append(into, ':'), port...)
+	}
+	return into
+}
+
+// appendOrigin appends scheme and host.
+func appendOrigin(into []byte, r *gateway.Request) []byte {
+	return appendHost(append(append(into, scheme(r)...), "://"...), r)
+}
+
 // appendTarget appends path and query.
 func appendTarget(into []byte, r *gateway.Request) []byte {
 	return appendQuery(append(into, r.Path...), r)
@@ -50,8 +64,10 @@ func (of *route) value(r *gateway.Request) func(variable string, into []byte) []
 			return append(into, argument(r.Query, name)...)
 		}
 		switch variable {
-		case "host", "server_name", "best_http_host", "http_host":
+		case "host", "server_name":
 			return append(into, r.Host...)
+		case "best_http_host", "http_host":
+			return appendHost(into, r)
 		case "uri":
 			return append(into, r.Path...)
 		case "request_uri":
