@@ -20,8 +20,12 @@ func TestNamesWhenAsked(t *testing.T) {
 		t.Fatal("names are followed though nobody asked")
 	default:
 	}
-	conn, err := net.Dial("unix", filepath.Join(a.config.RunDir, "dns", feed.Socket))
-	must(t, err)
+	var conn net.Conn
+	eventually(t, "the agent to listen for servers", func() bool {
+		var err error
+		conn, err = net.Dial("unix", filepath.Join(a.config.RunDir, "dns", feed.Socket))
+		return err == nil
+	})
 	defer conn.Close()
 	select {
 	case <-cluster.asked:
