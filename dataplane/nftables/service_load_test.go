@@ -80,8 +80,19 @@ func TestServicesUnderLoad(t *testing.T) {
 		t.Errorf("there were only %d packets and %d changes", sent.Load(), changes)
 	}
 	if lost := sent.Load() - received.Load(); lost != 0 {
-		t.Errorf("%d of %d packets were lost in %d changes", lost, sent.Load(), changes)
+		t.Errorf("%d of %d packets were lost in %d changes; the kernel counts\n%s", lost, sent.Load(), changes, whereLost())
 	}
+}
+
+// whereLost is what this network namespace has counted, of UDP and of connection
+// tracking.
+func whereLost() string {
+	var all strings.Builder
+	for _, path := range []string{"snmp", "netstat", "stat/nf_conntrack", "softnet_stat"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + path)
+		fmt.Fprintf(&all, "%s (%v):\n%s", path, err, text)
+	}
+	return all.String()
 }
 
 // addEndpoints gives the loopback interface the endpoints, and the Services a way.

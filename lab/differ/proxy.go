@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -233,8 +232,9 @@ func (p *proxy) within(ctx context.Context, limit time.Duration, what string, ca
 // the Node says when kube-proxy starts it may miss: it begins to watch, and only
 // then says who is to be told (NewNodeTopologyConfig and RegisterEventHandler in
 // cmd/kube-proxy/app/server.go). If the first event is faster, hints for zones are
-// ignored until it hears of the Node again, which it does here every few seconds,
-// as from a kubelet.
+// ignored until the zone is another one: it remembers what it told nobody, and
+// skips what is the same (handleNodeEvent in pkg/proxy/config/config.go). So the
+// Node goes to the other zone and comes back, until that is heard.
 func (p *proxy) locate(ctx context.Context) error {
 	const other = "elsewhere"
 	at, node := clusterIPs(slots, 0)[0], clients()[0]
@@ -260,14 +260,18 @@ func (p *proxy) locate(ctx context.Context) error {
 	p.put(s)
 	p.put(slice)
 	calls := slices.Repeat([]call{{&node, model.TCP, netip.AddrPortFrom(at, 80)}}, 12)
+	in := func(zone string) *corev1.Node {
+		node := self.DeepCopy()
+		node.Labels[corev1.LabelTopologyZone] = zone
+		return node
+	}
 	for _, pod := range []int{1, 0} {
-		self = self.DeepCopy()
-		self.Labels[corev1.LabelTopologyZone] = zones[pod]
 		err := errLate
 		for heard := 0; errors.Is(err, errLate) && heard < 12; heard++ {
-			self = self.DeepCopy()
-			self.Annotations = map[string]string{"heard": strconv.Itoa(heard)}
-			p.put(self)
+			if heard > 0 {
+				p.put(in(zones[1-pod]))
+			}
+			p.put(in(zones[pod]))
 			err = p.within(ctx, 5*time.Second, "learned the zone of its node", calls, func(a answer) bool { return a.server.Addr() == podAt(0, pod)[0] })
 		}
 		if err != nil {
