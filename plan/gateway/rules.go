@@ -324,7 +324,7 @@ func readSubject(text string) (*regexp.Regexp, error) {
 	if !ok {
 		return nil, errors.New("want CN= and an expression for the common name")
 	}
-	return readRegex("^(?:.*,)?CN=" + expression)
+	return readRegex("^CN=(?:" + expression + ")")
 }
 
 // readOrigins reads origins of browsers: *, or scheme and host, of which the first

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -43,6 +44,9 @@ type Host struct {
 	// Passthrough is who ends TLS itself, and sees all connections to the host; nil:
 	// Fairlead ends it.
 	Passthrough *Backend
+	// ClientCert is what clients show, whatever they ask the host for: that of the oldest
+	// Ingress which wants one. nil: nothing.
+	ClientCert *ClientCert
 	// Redirect is another name of the host that requests are sent to (from-to-www);
 	// empty: they are served.
 	Redirect string
@@ -234,6 +238,12 @@ type ClientCert struct {
 	Pass      bool      // to the backend, as header ssl-client-cert
 	ErrorPage *Template // where who has none is sent; nil: nowhere
 	Subject   *regexp.Regexp
+}
+
+func (c *ClientCert) equal(other *ClientCert) bool {
+	a, b := *c, *other
+	a.Subject, b.Subject, a.ErrorPage, b.ErrorPage = nil, nil, nil, nil
+	return a == b && c.ErrorPage.String() == other.ErrorPage.String() && fmt.Sprint(c.Subject) == fmt.Sprint(other.Subject)
 }
 
 // BackendTLS is how a backend of HTTPS or GRPCS is trusted.

@@ -48,6 +48,11 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	b = append(c.appendConnection(b, keep), "\r\n"...)
 	c.began = true
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
+	if a.route.Rate.PerSecond > 0 {
+		was := c.wire
+		c.wire = &throttled{wire: was, client: c, rate: a.route.Rate}
+		defer func() { c.wire = was }()
+	}
 	var failed *side
 	switch {
 	case r.Length >= 0:
@@ -89,7 +94,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	}
 	u.in.take(n)
 	left := length - int64(n)
-	if left > spliceFrom && c.plain() {
+	if left > spliceFrom && c.plain() && u.plain() {
 		_, failed := splice(c.sock, u.sock, left)
 		return failed
 	}

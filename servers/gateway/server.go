@@ -99,7 +99,7 @@ func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
 func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
-	s.endpoints = endpoints{known: map[netip.AddrPort]*endpoint{}, cores: cores}
+	s.endpoints = endpoints{known: map[where]*endpoint{}, cores: cores}
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})

@@ -122,7 +122,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
-	if c.plain() && l.left > spliceFrom {
+	if c.plain() && u.plain() && l.left > spliceFrom {
 		n, side := splice(u.sock, c.sock, l.left-bufferSize) // the last piece is written below
 		l.left -= n
 		l.judge(side)

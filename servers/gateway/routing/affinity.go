@@ -15,7 +15,8 @@ import (
 // hash is compared with. They are the same in every process.
 type backend struct {
 	*gateway.Backend
-	names []uint64 // none is 0
+	names  []uint64 // none is 0
+	closed string   // why it is not to be called
 }
 
 func newBackend(at []netip.AddrPort) *backend {

@@ -2,12 +2,13 @@ package routing
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"unsafe"
 
+	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
 )
@@ -17,8 +18,11 @@ type Router struct {
 	table    *plan.Table
 	hosts    map[*plan.Host]*host
 	routes   map[*plan.Route]*route
-	backends map[plan.Backend]*backend
+	backends map[way]*backend
+	trusts   map[trustKey]*trust
+	proofs   map[*plan.ClientCert]*proof
 	limits   map[limitKey]*limit
+	crowds   map[model.IngressKey]*crowd
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
 }
@@ -33,6 +37,7 @@ type Sources struct {
 // host has the answers of one.
 type host struct {
 	other, https *gateway.Route
+	proof        *proof // nil: clients show no certificate
 }
 
 // route is one of the plan, ready to be taken.
@@ -45,6 +50,7 @@ type route struct {
 	backend  *backend
 	canaries []*canary
 	limits   []*limit
+	crowd    *crowd // nil: a client may have any number of requests under way
 	users    *users // nil: all may
 	external *external
 	cors     *cors // nil: browsers are told nothing of other origins
@@ -58,32 +64,31 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	}
 	r := &Router{
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
+		backends: map[way]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
+		crowds: map[model.IngressKey]*crowd{}, trusts: map[trustKey]*trust{},
+		proofs: map[*plan.ClientCert]*proof{},
 	}
-	at := func(b plan.Backend) *backend {
-		if made, ok := r.backends[b]; ok {
-			return made
-		}
-		made := newBackend(from.Endpoints.At(b))
-		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
-			made = old
-		}
-		r.backends[b] = made
-		return made
-	}
+	at := func(w way) *backend { return r.backend(w, prev, &from) }
 	for _, h := range table.Hosts.All() {
-		r.hosts[h] = newHost(h)
+		made := newHost(h)
+		if cert := h.ClientCert; cert != nil {
+			if r.proofs[cert] == nil {
+				r.proofs[cert] = newProof(cert, from.Secret(cert.CA), prev.proofs[cert])
+			}
+			made.proof = r.proofs[cert]
+		}
+		r.hosts[h] = made
 		for _, of := range h.Routes {
-			r.add(of, at, prev, &from)
+			r.add(of, made, at, prev, &from)
 		}
 		if h.Default != nil {
-			r.add(h.Default, at, prev, &from)
+			r.add(h.Default, made, at, prev, &from)
 		}
 	}
 	return r
 }
 
-func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *Router, from *Sources) {
+func (r *Router) add(of *plan.Route, on *host, backend func(way) *backend, prev *Router, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
 		if r.external[auth] == nil {
@@ -91,7 +96,7 @@ func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *
 		}
 		asks = r.external[auth]
 	}
-	made := newRoute(of, asks, backend)
+	made := newRoute(of, on, asks, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
 		if r.users[*auth] == nil {
 			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
@@ -105,6 +110,14 @@ func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *
 			}
 		}
 		made.limits = append(made.limits, r.limits[key])
+	}
+	if of.Policy.Limits.Connections > 0 {
+		if r.crowds[of.From] == nil {
+			if r.crowds[of.From] = prev.crowds[of.From]; r.crowds[of.From] == nil {
+				r.crowds[of.From] = &crowd{}
+			}
+		}
+		made.crowd = r.crowds[of.From]
 	}
 	r.routes[of] = made
 }
@@ -140,15 +153,16 @@ var (
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
-func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backend) *route {
+func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backend) *route {
 	p := of.Policy
-	r := &route{Route: of, external: asks, backend: backend(of.Backend)}
+	r := &route{Route: of, external: asks, backend: backend(wayTo(of.Backend, p))}
 	for _, c := range of.Canaries {
-		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
+		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: r.expanding(p.Host),
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
+		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
 	}
 	if p.Prefix != "" {
@@ -167,8 +181,11 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 	if p.BasicAuth != nil { // the password is no business of the backend
 		r.taken.Request.Remove = append(r.taken.Request.Remove, "Authorization")
 	}
+	if on.proof != nil {
+		r.taken.Request.Set = append(r.taken.Request.Set, on.proof.fields()...)
+	}
 	if p.ErrorBackend != nil {
-		r.taken.Instead = r.instead(backend(*p.ErrorBackend))
+		r.taken.Instead = r.instead(backend(way{Backend: *p.ErrorBackend}))
 	}
 	r.taken.Response.Change = renames(p)
 	if asks != nil {
@@ -186,7 +203,7 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}
-	if why := closed(p); why != "" {
+	if why := cmp.Or(closed(p), r.backend.closed); why != "" {
 		r.closed = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, why))
 	}
 	switch {
@@ -206,12 +223,6 @@ func closed(p *plan.Policy) string {
 	switch {
 	case p.Closed != "":
 		return p.Closed
-	case p.ClientCert != nil:
-		return "certificates of clients (auth-tls-secret) cannot be asked for yet"
-	case p.Limits.Connections > 0:
-		return "connections (limit-connections) cannot be limited yet"
-	case p.Protocol != plan.HTTP:
-		return fmt.Sprintf("backends of protocol %s (backend-protocol) cannot be called yet", p.Protocol)
 	}
 	return ""
 }
@@ -254,6 +265,11 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if h.other != nil {
 		return h.other, nil
 	}
+	if h.proof != nil && ask.Peer != nil {
+		if no := h.proof.admit(ask); no != nil {
+			return no, nil
+		}
+	}
 	of, slash := r.table.Route(found, text(ask.Path))
 	if of == nil {
 		return nil, nil
@@ -265,6 +281,8 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return to.closed, nil
 	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
 		return h.https, nil
+	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Path)) && h.proof.admit(ask) != nil:
+		return h.proof.admit(ask), nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
@@ -281,7 +299,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 			taken = to.cors.taken
 		}
 	}
-	if !to.within(ask.Client) {
+	if !to.within(ask) {
 		return tooMany, nil
 	}
 	if no := to.admit(ask); no != nil {
