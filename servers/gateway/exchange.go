@@ -112,7 +112,7 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 		a.tries = min(a.tries, a.retry.Tries)
 	}
 	bare := route.Method != "" // it has no body, and asks for no other protocol
-	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !!backend.HTTP2 && !bytes.EqualFold(to, []byte("h2c")) {
+	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !backend.HTTP2 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}
 	a.safe = c.upload.whole && (a.retry.Unsafe || c.request.Idempotent())
