@@ -124,6 +124,9 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	if refused != nil {
 		return c.fail(refused.Status, refused.Reason)
 	}
+	if route.Mirror != nil {
+		c.mirror(route.Mirror)
+	}
 	if a.message = message; !bare {
 		a.message, a.rest = c.upload.append(message)
 	}
@@ -219,6 +222,9 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	}
 	u.sock.in.bear(a.timeouts.Response)
 	u.endpoint.works()
+	if len(c.tried) > 0 {
+		c.ask.Moved = u.endpoint.at
+	}
 	if a.safe && slices.Contains(a.retry.Statuses, u.response.Status) {
 		if c.tried = append(c.tried, u.endpoint); c.more(a) {
 			c.server.end(u) // with what it had to say

@@ -19,13 +19,19 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 			continue
 		}
 		name := r.Name(f)
+		if len(c.ask.Also) > 0 && also(c.ask.Also, name) {
+			continue
+		}
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
 		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
-	return edits.append(b, &c.ask)
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
+	return edits.append(b, &c.ask, r.Status)
 }
 
 // relay passes an answer on, and returns whether the client's connection goes on.

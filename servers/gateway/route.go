@@ -59,6 +59,10 @@ type Request struct {
 	// Mark and State are the router's own, for what it appends to heads later on.
 	Mark  uint64
 	State any
+	// Also are fields of whatever is answered, in the place of others of their names.
+	Also []Field
+	// Moved is the endpoint that answers though another one was preferred, or nothing.
+	Moved netip.AddrPort
 	// Ended is for a router to hear that the request has ended, however it did; nil: it
 	// need not.
 	Ended func()
@@ -82,6 +86,8 @@ type Route struct {
 	MaxBody  int64
 	Timeouts Timeouts
 	Rate     Rate // of the answer's body
+	Mirror   *Mirror
+	NoLog    bool // the access log says nothing of its requests
 	// Instead answers in the place of a backend whose answer has one of some statuses;
 	// nil: nobody does.
 	Instead *Instead
@@ -160,10 +166,25 @@ type Field struct {
 	// Expand appends the value; without one, or with one that is no value, there is
 	// no such field. nil: it is Value.
 	Expand func(into []byte, r *Request) []byte
+	// Fine leaves it out of answers whose status says that something is wrong, as nginx
+	// does: all but 200, 201, 204, 206, 301 to 304, 307 and 308.
+	Fine bool
 }
 
-// Edits change the fields of a head: those to remove and to set go, then those to
-// set and to add come. The fields that say how long a body is, Host and Connection
+// with tells whether an answer of a status has the field.
+func (f *Field) with(status int) bool {
+	if !f.Fine {
+		return true
+	}
+	switch status {
+	case 200, 201, 204, 206, 301, 302, 303, 304, 307, 308:
+		return true
+	}
+	return false
+}
+
+// Edits change the fields of a head: those to remove, of which the last byte may be a
+// * for all that begin so, and to set go, then those to set and to add come. The fields that say how long a body is, Host and Connection
 // cannot be changed so.
 type Edits struct {
 	Remove []string

@@ -69,6 +69,7 @@ type Server struct {
 	refused   atomic.Uint64
 	tls       *tls.Config
 	streams   *streams
+	mirrors   mirrors
 
 	mu      sync.Mutex
 	wanted  []Listener // sorted
@@ -100,6 +101,7 @@ func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
 	s.endpoints = endpoints{known: map[where]*endpoint{}, cores: cores}
+	s.mirrors = newMirrors()
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
@@ -157,6 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.drain()
 	cancel()
 	watching.Wait()
+	s.mirrors.client.CloseIdleConnections()
 	s.sweepOnce(0)
 	s.watch.pipes.close()
 	return nil

@@ -1,11 +1,15 @@
 package routing
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // acts count how often each request came to a backend, over all of its endpoints,
@@ -58,4 +62,20 @@ func closedPort() string {
 	}
 	defer listener.Close()
 	return listener.Addr().String()
+}
+
+// mirror is who is sent copies, and tells of them.
+func mirror(t *testing.T) (copies chan string, at string) {
+	copies = make(chan string, 16)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		host := r.Host
+		if host == r.Context().Value(http.LocalAddrContextKey).(net.Addr).String() {
+			host = "MIRROR"
+		}
+		copies <- strings.TrimSpace(fmt.Sprintf("%s %s %s %s %s", r.Method, host, r.RequestURI, r.Header.Get("X-Mine"), body))
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	t.Cleanup(server.Close)
+	return copies, server.Listener.Addr().String()
 }

@@ -37,7 +37,9 @@ type Sources struct {
 // host has the answers of one.
 type host struct {
 	other, https *gateway.Route
-	proof        *proof // nil: clients show no certificate
+	root         *gateway.Route  // of requests to /; nil: as all
+	also         []gateway.Field // of all that is answered by TLS
+	proof        *proof          // nil: clients show no certificate
 }
 
 // route is one of the plan, ready to be taken.
@@ -46,7 +48,6 @@ type route struct {
 	taken    *gateway.Route // as the plan says
 	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
-	root     *gateway.Route // of requests to /; nil: as all
 	backend  *backend
 	canaries []*canary
 	limits   []*limit
@@ -126,6 +127,14 @@ func newHost(of *plan.Host) *host {
 	h := &host{https: moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
 		return appendTarget(append(append(into, "https://"...), r.Host...), r)
 	})}
+	if of.TLS {
+		h.also = strictTransport
+	}
+	if of.AppRoot != "" {
+		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
+			return append(appendOrigin(into, ask), of.AppRoot...)
+		})
+	}
 	if of.Redirect != "" {
 		h.other = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
 			return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
@@ -133,6 +142,10 @@ func newHost(of *plan.Host) *host {
 	}
 	return h
 }
+
+// strictTransport has browsers come by TLS from now on (RFC 6797), as ingress-nginx
+// does for hosts with a certificate. Of one that they do not trust they ignore it.
+var strictTransport = []gateway.Field{{Name: "Strict-Transport-Security", Value: "max-age=31536000; includeSubDomains"}}
 
 // moved is a redirect.
 func moved(status int, to func(into []byte, r *gateway.Request) []byte) *gateway.Route {
@@ -160,71 +173,78 @@ func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backe
 		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host), NoLog: p.NoLog,
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
 		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
 	}
-	if p.Prefix != "" {
-		r.taken.Request.Set = append(r.taken.Request.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
-	}
 	if p.Rewrite != "" {
-		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
-			at := len(into)
-			into = append(into, of.Rewrite(text(ask.Path))...)
-			if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
-				return append(append(into, '&'), ask.Query...)
-			}
-			return appendQuery(into, ask)
-		}
+		r.taken.Rewrite = r.rewritten
 	}
-	if p.BasicAuth != nil { // the password is no business of the backend
-		r.taken.Request.Remove = append(r.taken.Request.Remove, "Authorization")
-	}
-	if on.proof != nil {
-		r.taken.Request.Set = append(r.taken.Request.Set, on.proof.fields()...)
+	if p.Mirror != nil {
+		r.taken.Mirror = &gateway.Mirror{To: r.expanding(p.Mirror.To), Host: p.Mirror.Host, NoBody: p.Mirror.NoBody}
 	}
 	if p.ErrorBackend != nil {
 		r.taken.Instead = r.instead(backend(way{Backend: *p.ErrorBackend}))
 	}
-	r.taken.Response.Change = renames(p)
-	if asks != nil {
-		request, response := asks.fields()
-		r.taken.Request.Set = append(r.taken.Request.Set, request...)
-		r.taken.Response.Add = append(r.taken.Response.Add, response...)
-	}
-	if p.Affinity != nil {
-		path := of.Match.Path
-		if of.Match.Type == plan.MatchRegex {
-			path = "/"
-		}
-		r.taken.Response.Add = append(r.taken.Response.Add, setCookie(p.Affinity, path))
-	}
+	r.editRequest(on)
+	r.editResponse()
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}
-	if why := cmp.Or(closed(p), r.backend.closed); why != "" {
+	if why := cmp.Or(p.Closed, r.backend.closed); why != "" {
 		r.closed = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, why))
 	}
 	switch {
 	case p.Redirect != nil:
 		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
-	case p.AppRoot != "":
-		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
-			return append(appendOrigin(into, ask), p.AppRoot...)
-		})
+	case p.Away():
+		r.redirect = moved(http.StatusFound, r.rewritten)
 	}
 	return r
 }
 
-// closed is why nobody is let in: what a policy wants, and the engine has not yet,
-// closes it as well.
-func closed(p *plan.Policy) string {
-	switch {
-	case p.Closed != "":
-		return p.Closed
+// editRequest says what changes of the heads that backends see.
+func (r *route) editRequest(on *host) {
+	p, edits := r.Policy, &r.taken.Request
+	if p.Prefix != "" {
+		edits.Set = append(edits.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
 	}
-	return ""
+	if p.BasicAuth != nil { // the password is no business of the backend
+		edits.Remove = append(edits.Remove, "Authorization")
+	}
+	if on.proof != nil {
+		edits.Set = append(edits.Set, on.proof.fields()...)
+	}
+	if r.external != nil {
+		edits.Set = append(edits.Set, r.external.requestFields()...)
+	}
+}
+
+// editResponse says what changes of the heads that clients see.
+func (r *route) editResponse() {
+	p, edits := r.Policy, &r.taken.Response
+	edits.Change = r.renames()
+	if r.external != nil {
+		edits.Add = append(edits.Add, r.external.cookie())
+	}
+	if p.Affinity != nil {
+		path := r.Match.Path
+		if r.Match.Type == plan.MatchRegex {
+			path = "/"
+		}
+		edits.Add = append(edits.Add, setCookie(p.Affinity, path))
+	}
+}
+
+// rewritten appends what rewrite-target makes of a request, with its query.
+func (r *route) rewritten(into []byte, ask *gateway.Request) []byte {
+	at := len(into)
+	into = append(into, r.Rewrite(text(ask.Path))...)
+	if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
+		return append(append(into, '&'), ask.Query...)
+	}
+	return appendQuery(into, ask)
 }
 
 // expanding is what appends a template; nil: there is none.
@@ -246,6 +266,7 @@ func (r *route) edits(all []plan.HeaderEdit) (e gateway.Edits) {
 		case edit.Value == nil:
 			e.Remove = append(e.Remove, edit.Name)
 		case edit.Add:
+			field.Fine = !edit.Always
 			e.Add = append(e.Add, field)
 		default:
 			e.Set = append(e.Set, field)
@@ -262,6 +283,9 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return nil, nil
 	}
 	h := r.hosts[found]
+	if ask.Secure {
+		ask.Also = h.also
+	}
 	if h.other != nil {
 		return h.other, nil
 	}
@@ -272,6 +296,9 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	}
 	of, slash := r.table.Route(found, text(ask.Path))
 	if of == nil {
+		if h.root != nil && len(ask.Path) == 1 {
+			return h.root, nil
+		}
 		return nil, nil
 	}
 	to := r.routes[of]
@@ -283,12 +310,12 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return h.https, nil
 	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Path)) && h.proof.admit(ask) != nil:
 		return h.proof.admit(ask), nil
+	case h.root != nil && len(ask.Path) == 1:
+		return h.root, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
 		return to.redirect, nil
-	case to.root != nil && len(ask.Path) == 1:
-		return to.root, nil
 	}
 	taken := to.taken
 	if to.cors != nil {

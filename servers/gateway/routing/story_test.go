@@ -37,7 +37,8 @@ import (
 // manifests of the file, and compares the answers. Backends answer with the name of
 // their Service, the method and the URL, send back headers of the request that X-Show
 // names, send those that X-Send has, have the status of X-Status, and do what X-Try
-// says (see acts). JUDGE is the address of somebody who decides. A dialogue is
+// says (see acts). JUDGE is the address of somebody who decides, and MIRROR of one who
+// is sent copies. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
@@ -46,7 +47,8 @@ import (
 //	~ a.example.org    the name of TLS, if it is not that of the URL
 //	< 200              what is wanted: the status,
 //	< Name: value      headers, of which an empty value wants none,
-//	= text             and the first line of the body
+//	= text             and the first line of the body,
+//	* text             and what somebody is sent a copy of
 //
 // A request behind & is not waited for: its answer's body is left where it is, for as
 // long as the backend holds it (X-Hold), until a line with a dot.
@@ -73,14 +75,17 @@ type stage struct {
 	plain, secured string // where the server listens
 	pki            *pki
 	held           []*http.Response
+	copies         chan string
 }
 
 func start(t *testing.T, manifests []txtar.File) *stage {
 	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
 	snapshot.Network.Ingress.NginxCompatible = true
 	judge := judge(t)
+	copies, watcher := mirror(t)
 	for i := range manifests {
 		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("JUDGE"), []byte(judge))
+		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("MIRROR"), []byte(watcher))
 	}
 	for _, file := range manifests {
 		if _, err := kube.ReadIngresses(bytes.NewReader(file.Data), "default", snapshot); err != nil {
@@ -98,7 +103,7 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
-	s := &stage{t: t, pki: certificates, plain: freePort(t), secured: freePort(t)}
+	s := &stage{t: t, copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
 	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -367,6 +372,15 @@ func (s *stage) ask(number int, block []string) {
 			wrong("status %d, want %s, with %s", response.StatusCode, want, body)
 		case kind == "<" && isHeader && !has(response.Header, name, value):
 			wrong("header %s is %q, want %q", name, response.Header.Values(name), value)
+		case kind == "*":
+			select {
+			case got := <-s.copies:
+				if got != want {
+					wrong("the copy is %q, want %q", got, want)
+				}
+			case <-time.After(5 * time.Second):
+				wrong("there is no copy")
+			}
 		case kind == "=" && strings.TrimSuffix(string(body), "\n") != want:
 			wrong("the body is %q, want %q", body, want)
 		}
