@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +30,7 @@ type endpoint struct {
 	forgotten atomic.Bool
 	pools     []pool  // one for each core
 	bridge    *bridge // of HTTP/2; else nil
+	refuses   func(ctx context.Context, network, address string, conn syscall.RawConn) error
 }
 
 // where is an endpoint, and how it is spoken to: connections to it are for whoever
@@ -58,6 +61,8 @@ type pool struct {
 type endpoints struct {
 	mu    sync.Mutex
 	known map[where]*endpoint
+	// refuses looks at an address that a name leads to.
+	refuses func(ctx context.Context, network, address string, conn syscall.RawConn) error
 	cores int
 }
 
@@ -83,7 +88,7 @@ func (e *endpoints) bind(b *Backend) []*endpoint {
 func (e *endpoints) find(at where) *endpoint {
 	p := e.known[at]
 	if p == nil {
-		p = &endpoint{where: at, address: at.authority(), pools: make([]pool, e.cores)}
+		p = &endpoint{where: at, address: at.authority(), refuses: e.refuses, pools: make([]pool, e.cores)}
 		if at.http2 {
 			p.bridge = newBridge(p)
 		}

@@ -100,7 +100,7 @@ func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
 func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
-	s.endpoints = endpoints{known: map[where]*endpoint{}, cores: cores}
+	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: elsewhere, cores: cores}
 	s.mirrors = newMirrors()
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)

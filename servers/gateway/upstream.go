@@ -87,7 +87,7 @@ func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, 
 func (p *endpoint) connect(ctx context.Context, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1}
 	if p.name != "" {
-		dialer.ControlContext = elsewhere
+		dialer.ControlContext = p.refuses
 	}
 	return dialer.DialContext(ctx, "tcp", p.authority())
 }
