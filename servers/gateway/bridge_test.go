@@ -252,7 +252,9 @@ func TestMirror(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, n)
 	})
-	to := func(into []byte, r *Request) []byte { return append(append(into, "http://"+watcher.String()...), r.Path...) }
+	to := func(into []byte, r *Request) []byte {
+		return append(append(into, "http://"+watcher.String()...), r.Path...)
+	}
 	_, at := start(t, Settings{}, one(&Route{Mirror: &Mirror{To: to}}, up))
 	p := dial(t, at)
 	for _, c := range []struct {

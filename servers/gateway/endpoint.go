@@ -63,7 +63,7 @@ type endpoints struct {
 	known map[where]*endpoint
 	// refuses looks at an address that a name leads to.
 	refuses func(ctx context.Context, network, address string, conn syscall.RawConn) error
-	cores int
+	cores   int
 }
 
 // bind returns the endpoints of a backend.

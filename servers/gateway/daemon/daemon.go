@@ -126,7 +126,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 		},
 	})
 	problems = append(problems, d.certificates.follow(table, secrets)...)
-	d.server.Serve(&gateway.Table{Router: d.router, Asks: d.router.Asks, Certificate: d.certificates.choose(table)})
+	d.server.Serve(&gateway.Table{Router: d.router, Asks: d.router.Asks, Passes: d.router.Passes(), Certificate: d.certificates.choose(table)})
 	d.say(problems)
 	d.serves.Store(snapshot.Revision)
 }

@@ -21,6 +21,7 @@ type Router struct {
 	backends map[way]*backend
 	trusts   map[trustKey]*trust
 	proofs   map[*plan.ClientCert]*proof
+	passing  bool // some host is passed through
 	limits   map[limitKey]*limit
 	crowds   map[model.IngressKey]*crowd
 	users    map[plan.BasicAuth]*users
@@ -40,6 +41,7 @@ type host struct {
 	root         *gateway.Route  // of requests to /; nil: as all
 	also         []gateway.Field // of all that is answered by TLS
 	proof        *proof          // nil: clients show no certificate
+	through      *backend        // who speaks TLS itself; nil: nobody
 }
 
 // route is one of the plan, ready to be taken.
@@ -77,6 +79,9 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 				r.proofs[cert] = newProof(cert, from.Secret(cert.CA), prev.proofs[cert])
 			}
 			made.proof = r.proofs[cert]
+		}
+		if h.Passthrough != nil {
+			made.through, r.passing = at(way{Backend: *h.Passthrough}), true
 		}
 		r.hosts[h] = made
 		for _, of := range h.Routes {

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math/big"
 	"net"
@@ -45,8 +46,9 @@ import (
 //	+ text             its body
 //	@ ann              the certificate that the client shows: see newPKI
 //	~ a.example.org    the name of TLS, if it is not that of the URL
-//	< 200              what is wanted: the status,
-//	< Name: value      headers, of which an empty value wants none,
+//	< 200              what is wanted: the status (cut: there is no answer),
+//	< Name: value      headers, of which an empty value wants none; of Cookie-NAME
+//	                   what is behind the value of that cookie,
 //	= text             and the first line of the body,
 //	* text             and what somebody is sent a copy of
 //
@@ -76,6 +78,7 @@ type stage struct {
 	pki            *pki
 	held           []*http.Response
 	copies         chan string
+	first          string // the name of the endpoint of half that does not answer
 }
 
 func start(t *testing.T, manifests []txtar.File) *stage {
@@ -99,11 +102,12 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
 	router := New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
 	server.Serve(&gateway.Table{
-		Router: router, Asks: router.Asks,
+		Router: router, Asks: router.Asks, Passes: router.Passes(),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
-	s := &stage{t: t, copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
+	half := plan.EndpointsOf(snapshot).At(plan.Backend{Service: model.ServiceKey{Namespace: "default", Name: "half"}})
+	s := &stage{t: t, first: firstOf(half), copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
 	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -166,7 +170,8 @@ func freePort(t *testing.T) string {
 var endpointsOf = map[string]int{"many": 3, "legion": 5, "half": 2}
 
 // staff gives each Service that Ingresses name a server: some have more, of those of
-// half one cannot be reached, and nobody has none.
+// half one cannot be reached, nobody has none, and addressed has its own address
+// alone.
 func staff(t *testing.T, snapshot *model.Snapshot, certificate *tls.Certificate) {
 	names := map[model.ServiceKey]bool{}
 	for _, ingress := range snapshot.Ingresses.All() {
@@ -192,6 +197,13 @@ func staff(t *testing.T, snapshot *model.Snapshot, certificate *tls.Certificate)
 			{Name: "http", Protocol: model.TCP, Port: 80},
 		}})
 		if key.Name == "nobody" {
+			continue
+		}
+		if key.Name == "addressed" {
+			at := serve(t, key.Name, &acts{}, certificate)
+			snapshot.Services = snapshot.Services.With(key, &model.Service{
+				ServiceKey: key, ClusterIPs: []netip.Addr{at.Addr()}, Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
+			})
 			continue
 		}
 		plays := &acts{}
@@ -226,6 +238,7 @@ func judge(t *testing.T) string {
 			w.WriteHeader(http.StatusBadGateway)
 		default:
 			w.Header().Set("X-User", user.Value)
+			w.Header().Set("X-Back", r.Header.Get("X-Auth-Request-Redirect"))
 			w.Header().Set("X-Asked", r.Method+" "+r.Header.Get("X-Original-Method")+" "+r.Header.Get("X-Original-URL")+" "+r.Header.Get("X-Real-IP"))
 		}
 	}))
@@ -277,6 +290,7 @@ func serve(t *testing.T, service string, plays *acts, certificate *tls.Certifica
 
 // begin has a server speak what a Service of its name does.
 func begin(server *httptest.Server, service string, certificate *tls.Certificate) {
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // who is not trusted is told so
 	server.Config.SetKeepAlivesEnabled(service != "legion") // a connection that was kept may be tried beside
 	if strings.HasPrefix(service, "grpc") {
 		server.Config.Protocols = new(http.Protocols)
@@ -349,10 +363,16 @@ func (s *stage) ask(number int, block []string) {
 	for _, line := range block[1:] {
 		if header, ok := strings.CutPrefix(line, "> "); ok {
 			name, value, _ := strings.Cut(header, ": ")
-			request.Header.Add(name, value)
+			request.Header.Add(name, strings.ReplaceAll(value, "FIRST", s.first))
 		}
 	}
 	response, err := s.sendAs(request, s.clientOf(block))
+	if slices.Contains(block, "< cut") {
+		if err == nil {
+			wrong("status %d, and not the end of the connection", response.StatusCode)
+		}
+		return
+	}
 	if err != nil {
 		wrong("%v", err)
 		return
@@ -387,6 +407,18 @@ func (s *stage) ask(number int, block []string) {
 	}
 }
 
+// firstOf is the name of the endpoint that nobody listens at.
+func firstOf(all []netip.AddrPort) string {
+	for _, at := range all {
+		conn, err := net.Dial("tcp", at.String())
+		if err != nil {
+			return strconv.FormatUint(nameOf(at), 16)
+		}
+		_ = conn.Close()
+	}
+	return ""
+}
+
 // bodyOf is that of a request.
 func bodyOf(block []string) io.Reader {
 	for _, line := range block {
@@ -398,6 +430,13 @@ func bodyOf(block []string) io.Reader {
 }
 
 func has(header http.Header, name, value string) bool {
+	if cookie, ok := strings.CutPrefix(name, "Cookie-"); ok {
+		return slices.ContainsFunc(header.Values("Set-Cookie"), func(set string) bool {
+			key, rest, _ := strings.Cut(set, "=")
+			_, attributes, _ := strings.Cut(rest, "; ")
+			return key == cookie && attributes == value
+		})
+	}
 	all := header.Values(name)
 	if value == "" {
 		return len(all) == 0
