@@ -26,6 +26,7 @@ type Router struct {
 	crowds   map[model.IngressKey]*crowd
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
+	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
 }
 
 // Sources are what a plan names and does not have.
@@ -69,7 +70,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
 		backends: map[way]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
 		crowds: map[model.IngressKey]*crowd{}, trusts: map[trustKey]*trust{},
-		proofs: map[*plan.ClientCert]*proof{},
+		proofs: map[*plan.ClientCert]*proof{}, silent: map[plan.Backend]struct{}{},
 	}
 	at := func(w way) *backend { return r.backend(w, prev, &from) }
 	for _, h := range table.Hosts.All() {

@@ -46,6 +46,9 @@ func (r *Router) backend(w way, prev *Router, from *Sources) *backend {
 	if old, ok := prev.backends[w]; ok && slices.Equal(old.Endpoints, made.Endpoints) && old.Name == made.Name && old.TLS == made.TLS {
 		made = old
 	}
+	if made.Name == "" && len(made.Endpoints) == 0 && from.Endpoints.Has(w.Backend) {
+		r.silent[w.Backend] = struct{}{}
+	}
 	r.backends[w] = made
 	return made
 }
