@@ -24,6 +24,9 @@ type Request struct {
 	Target []byte // as it was written
 	Form   Form
 	Path   []byte // in its one normal form: see the package
+	// Decoded is Path as rules are compared with it: without escapes, and without a
+	// slash after a slash. It may have any byte but NUL.
+	Decoded []byte
 	Query  []byte // without its question mark, which is there if Asked
 	Asked  bool
 	Host   []byte // in lower case, without a port; empty: HTTP/1.0 may be without
@@ -37,12 +40,13 @@ type Request struct {
 	host           span // the value of the field
 	begun          bool
 	path, lowered  []byte // what was not in its normal form
+	decoded        []byte // what is not as it was passed on
 }
 
 // Reset makes it ready for the next.
 func (r *Request) Reset() {
 	r.Head.reset()
-	*r = Request{Head: r.Head, path: r.path[:0], lowered: r.lowered[:0]}
+	*r = Request{Head: r.Head, path: r.path[:0], lowered: r.lowered[:0], decoded: r.decoded[:0]}
 }
 
 // Parse goes on reading a head of which these are the bytes so far, those of
@@ -127,19 +131,23 @@ func (r *Request) finish() *Error {
 		}
 	}
 	if r.Form == Asterisk || r.Form == Authority {
-		r.Path = r.Target
+		r.Path, r.Decoded = r.Target, r.Target
 		return nil
 	}
 	path, query, asked := bytes.Cut(rest, []byte{'?'})
 	r.Query, r.Asked = query, asked
 	if plain(path) {
-		r.Path = path
+		r.Path, r.Decoded = path, path
 		return nil
 	}
 	if r.path, r.Encoded, err = normal(r.path, path); err != nil {
 		return err
 	}
-	r.Path = r.path
+	r.Path, r.Decoded = r.path, r.path
+	if bytes.IndexByte(r.path, '%') >= 0 {
+		r.decoded = appendDecoded(r.decoded[:0], r.path)
+		r.Decoded = r.decoded
+	}
 	return nil
 }
 

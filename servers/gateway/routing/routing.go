@@ -4,23 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"unsafe"
 
+	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // Router leads requests by a plan.
 type Router struct {
-	table    *plan.Table
-	hosts    map[*plan.Host]*host
-	routes   map[*plan.Route]*route
-	backends map[plan.Backend]*backend
-	limits   map[limitKey]*limit
-	users    map[plan.BasicAuth]*users
-	external map[*plan.ExternalAuth]*external
+	table     *plan.Table
+	hosts     model.Map[string, *host]
+	endpoints *plan.Endpoints
+	parts     *parts
 }
 
 // Sources are what a plan names and does not have.
@@ -30,9 +27,12 @@ type Sources struct {
 	Secret func(plan.SecretKey) map[string][]byte
 }
 
-// host has the answers of one.
+// host is one of the plan, ready to be asked for.
 type host struct {
-	other, https *gateway.Route
+	other  *gateway.Route // what answers instead; nil: nothing
+	routes map[*plan.Route]*route
+	of     *plan.Host
+	holds
 }
 
 // route is one of the plan, ready to be taken.
@@ -51,74 +51,93 @@ type route struct {
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
-// is shared.
+// is shared, and what it costs follows the hosts whose plan, endpoints or Secrets
+// have changed. No Router is made of the same prev twice.
 func New(prev *Router, table *plan.Table, from Sources) *Router {
 	if prev == nil {
-		prev = &Router{}
+		prev = &Router{table: &plan.Table{}, endpoints: &plan.Endpoints{}, parts: newParts()}
 	}
-	r := &Router{
-		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
+	r := &Router{table: table, hosts: prev.hosts, endpoints: from.Endpoints, parts: prev.parts}
+	stale := r.parts.refresh(prev.endpoints, &from)
+	var left []*host // whose parts are given up last, so that others may take them over
+	replace := func(name string, of *plan.Host) {
+		if old, ok := r.hosts.Get(name); ok {
+			left = append(left, old)
+		}
+		if of == nil {
+			r.hosts = r.hosts.Without(name)
+			return
+		}
+		r.hosts = r.hosts.With(name, r.newHost(of, &from))
 	}
-	at := func(b plan.Backend) *backend {
-		if made, ok := r.backends[b]; ok {
-			return made
-		}
-		made := newBackend(from.Endpoints.At(b))
-		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
-			made = old
-		}
-		r.backends[b] = made
-		return made
+	for change := range model.Diff(prev.table.Hosts, table.Hosts) {
+		replace(change.Key, change.New)
 	}
-	for _, h := range table.Hosts.All() {
-		r.hosts[h] = newHost(h)
-		for _, of := range h.Routes {
-			r.add(of, at, prev, &from)
+	if stale.any() {
+		for name, h := range prev.hosts.All() {
+			if of, _ := table.Hosts.Get(name); of == h.of && stale.touches(&h.holds) {
+				replace(name, of)
+			}
 		}
-		if h.Default != nil {
-			r.add(h.Default, at, prev, &from)
-		}
+	}
+	for _, h := range left {
+		r.parts.release(&h.holds)
 	}
 	return r
 }
 
-func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *Router, from *Sources) {
+// newHost makes what is asked for of one host.
+func (r *Router) newHost(of *plan.Host, from *Sources) *host {
+	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
+	recorded := *from
+	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
+		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
+	}
+	at := func(b plan.Backend) *backend {
+		return r.parts.backends.hold(b, &h.backends, func() *backend { return newBackend(from.Endpoints.At(b)) })
+	}
+	for _, route := range of.Routes {
+		r.add(h, route, at, &recorded)
+	}
+	if of.Default != nil {
+		r.add(h, of.Default, at, &recorded)
+	}
+	return h
+}
+
+func (r *Router) add(h *host, of *plan.Route, backend func(plan.Backend) *backend, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
-		if r.external[auth] == nil {
-			r.external[auth] = newExternal(auth, prev.external[auth])
-		}
-		asks = r.external[auth]
+		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
 	}
 	made := newRoute(of, asks, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
-		if r.users[*auth] == nil {
-			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
-		}
-		made.users = r.users[*auth]
+		secret := from.Secret(auth.Secret)
+		made.users = r.parts.users.hold(*auth, &h.users, func() *users { return newUsers(auth, secret, nil) })
 	}
 	for _, key := range limitsOf(of.From, of.Policy.Limits) {
-		if r.limits[key] == nil {
-			if r.limits[key] = prev.limits[key]; r.limits[key] == nil {
-				r.limits[key] = newLimit(key)
-			}
-		}
-		made.limits = append(made.limits, r.limits[key])
+		made.limits = append(made.limits, r.parts.limits.hold(key, &h.limits, func() *limit { return newLimit(key) }))
 	}
-	r.routes[of] = made
+	h.routes[of] = made
 }
 
-func newHost(of *plan.Host) *host {
-	h := &host{https: moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-		return appendTarget(append(append(into, "https://"...), r.Host...), r)
-	})}
-	if of.Redirect != "" {
-		h.other = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-			return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
-		})
+// routeOf finds a route of the plan: it may be the one that takes what no host does.
+func (r *Router) routeOf(h *host, of *plan.Route) *route {
+	if to := h.routes[of]; to != nil {
+		return to
 	}
-	return h
+	all, _ := r.hosts.Get("")
+	return all.routes[of]
+}
+
+// otherOf is what answers for a host that has another name; nil: it answers itself.
+func otherOf(of *plan.Host) *gateway.Route {
+	if of.Redirect == "" {
+		return nil
+	}
+	return moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
+	})
 }
 
 // moved is a redirect.
@@ -132,6 +151,9 @@ func refused(status int, why string) *gateway.Route {
 }
 
 var (
+	toHTTPS = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(into, "https://"...), r.Host...), r)
+	})
 	slashMissing = moved(http.StatusMovedPermanently, func(into []byte, r *gateway.Request) []byte {
 		into = append(appendOrigin(into, r), r.Path...)
 		return appendQuery(append(into, '/'), r)
@@ -157,7 +179,7 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 	if p.Rewrite != "" {
 		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
 			at := len(into)
-			into = append(into, of.Rewrite(text(ask.Path))...)
+			into = append(into, of.Rewrite(text(ask.Decoded))...)
 			if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
 				return append(append(into, '&'), ask.Query...)
 			}
@@ -177,7 +199,7 @@ func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backen
 		r.taken.Response.Add = append(r.taken.Response.Add, response...)
 	}
 	if p.Affinity != nil {
-		path := of.Match.Path
+		path := plan.EscapePath(of.Match.Path)
 		if of.Match.Type == plan.MatchRegex {
 			path = "/"
 		}
@@ -250,26 +272,26 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if found == nil {
 		return nil, nil
 	}
-	h := r.hosts[found]
+	h, _ := r.hosts.Get(found.Name)
 	if h.other != nil {
 		return h.other, nil
 	}
-	of, slash := r.table.Route(found, text(ask.Path))
+	of, slash := r.table.Route(found, text(ask.Decoded))
 	if of == nil {
 		return nil, nil
 	}
-	to := r.routes[of]
+	to := r.routeOf(h, of)
 	p := of.Policy
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
-	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
-		return h.https, nil
+	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Decoded):
+		return toHTTPS, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
 		return to.redirect, nil
-	case to.root != nil && len(ask.Path) == 1:
+	case to.root != nil && len(ask.Decoded) == 1:
 		return to.root, nil
 	}
 	taken := to.taken
