@@ -28,6 +28,7 @@ type changing struct {
 	sockets  int // WebSockets that are open all the while
 	during   time.Duration
 	program  string // fairlead; empty: that of this checkout is built
+	heap     string // a file for a profile of its memory; empty: none
 	dir      string
 }
 
@@ -48,6 +49,7 @@ func change(args []string) error {
 	flags.IntVar(&c.sockets, "sockets", c.sockets, "WebSockets that are open")
 	flags.DurationVar(&c.during, "during", c.during, "how long")
 	flags.StringVar(&c.program, "fairlead", "", "the program; empty: that of this checkout is built")
+	flags.StringVar(&c.heap, "heap", "", "a file for a profile of the gateway's memory")
 	_ = flags.Parse(args)
 	dir, err := os.MkdirTemp("", "fairlead-bench-gateway-")
 	if err != nil {
@@ -86,7 +88,8 @@ type result struct {
 	plain, secure, h2 samples       // requests
 	echoes            samples       // on WebSockets
 	rolled            int
-	problems          []string // what failed
+	late              time.Duration // how long after its end a pod was called, at most
+	problems          []string      // what failed
 	resident, peak    int64
 	cpu               time.Duration
 }
@@ -142,6 +145,10 @@ func (c changing) measure(ctx context.Context) (*result, error) {
 	after, err := g.cpu()
 	r.cpu = after - before
 	r.resident, r.peak = g.memory()
+	r.late = w.pods.late
+	if c.heap != "" {
+		err = errors.Join(err, g.save("debug/pprof/heap", c.heap))
+	}
 	return r, err
 }
 
@@ -178,6 +185,7 @@ func (r *result) print() {
 		fmt.Fprintf(table, "%s\t%d\t%v\t%v\t%v\n", line.name, len(line.of.all), line.of.at(50), line.of.at(99), line.of.at(100))
 	}
 	fmt.Fprintf(table, "Services rolled out\t%d\n", r.rolled)
+	fmt.Fprintf(table, "calls of a pod, after its end, at most\t%v\n", r.late)
 	fmt.Fprintf(table, "failed\t%d\n", len(r.problems))
 	fmt.Fprintf(table, "start, until ready\t%v\n", r.start.Round(time.Millisecond))
 	fmt.Fprintf(table, "memory (RSS), at the end and at most\t%s\t%s\n", megabytes(r.resident), megabytes(r.peak))

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // pods are all of them: one server, that knows by its address which it is.
@@ -20,6 +21,8 @@ type pods struct {
 	mu      sync.Mutex
 	service map[netip.Addr]int
 	conns   map[netip.Addr]map[net.Conn]http.ConnState
+	ended   map[netip.Addr]time.Time
+	late    time.Duration // how long after its end a pod was called, at most
 }
 
 type podKey struct{}
@@ -29,7 +32,7 @@ func newPods() (*pods, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pods listen: %w", err)
 	}
-	p := &pods{service: map[netip.Addr]int{}, conns: map[netip.Addr]map[net.Conn]http.ConnState{}, port: uint16(listener.Addr().(*net.TCPAddr).Port)}
+	p := &pods{service: map[netip.Addr]int{}, conns: map[netip.Addr]map[net.Conn]http.ConnState{}, ended: map[netip.Addr]time.Time{}, port: uint16(listener.Addr().(*net.TCPAddr).Port)}
 	p.server = &http.Server{
 		Handler: p, ErrorLog: log.New(io.Discard, "", 0), ConnState: p.follow,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
@@ -58,6 +61,7 @@ func (p *pods) end(at netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.service, at)
+	p.ended[at] = time.Now()
 	for conn, state := range p.conns[at] {
 		if state == http.StateIdle {
 			_ = conn.Close()
@@ -71,6 +75,9 @@ func (p *pods) follow(conn net.Conn, state http.ConnState) {
 	defer p.mu.Unlock()
 	at := addrOf(conn)
 	if _, lives := p.service[at]; !lives {
+		if ended, ok := p.ended[at]; ok && state == http.StateNew {
+			p.late = max(p.late, time.Since(ended))
+		}
 		if state == http.StateNew || state == http.StateIdle {
 			_ = conn.Close()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 // running is fairlead gateway, as a process.
 type running struct {
 	*process
-	plain, secure string // where it listens
+	plain, secure, health string // where it listens
 }
 
 const kubeconfig = `apiVersion: v1
@@ -40,18 +41,17 @@ func startGateway(ctx context.Context, w *world) (*running, error) {
 	if g.plain, g.secure, err = freeAddresses(); err != nil {
 		return nil, err
 	}
-	health, err := freeAddress()
-	if err != nil {
+	if g.health, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	g.process, err = launch(w.dir, w.program, "gateway", "--kubeconfig", file, "--http", g.plain, "--https", g.secure, "--health-address", health)
+	g.process, err = launch(w.dir, w.program, "gateway", "--kubeconfig", file, "--http", g.plain, "--https", g.secure, "--health-address", g.health)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		if response, err := http.Get("http://" + health + "/readyz"); err == nil {
+		if response, err := http.Get("http://" + g.health + "/readyz"); err == nil {
 			_ = response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return g, nil
@@ -83,4 +83,18 @@ func (p *process) memory() (resident, peak int64) {
 		}
 	}
 	return resident, peak
+}
+
+// save keeps a page.
+func (g *running) save(page, path string) error {
+	response, err := http.Get("http://" + g.health + "/" + page)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, content, 0o600)
 }

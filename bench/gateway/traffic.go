@@ -299,9 +299,10 @@ func (t *traffic) rollOut(ctx context.Context, _ int, pause time.Duration) {
 		second := netip.AddrFrom4([4]byte{127, byte(10 + (2*service+2)>>16), byte((2*service + 2) >> 8), byte(2*service + 2)})
 		old[service] = []netip.Addr{first, second}
 	}
-	service := 0
+	n := 0
 	again(ctx, pause, func(time.Time) {
-		service = (service + 1) % (t.routes / sharing)
+		n++
+		service := n % (t.routes / sharing)
 		was, is := old[service], []netip.Addr{t.newPod(service), t.newPod(service)}
 		old[service] = is
 		lasts := service*sharing%socketEach == 0

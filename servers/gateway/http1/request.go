@@ -85,7 +85,7 @@ func (r *Request) Parse(text []byte, limits *Limits) (bool, *Error) {
 func (r *Request) first(s span) *Error {
 	text := s.of(r.text)
 	m := bytes.IndexByte(text, ' ')
-	if m <= 0 || !all(text[:m], token) {
+	if m <= 0 || !isMethod(text[:m]) {
 		return errRequest
 	}
 	t := bytes.IndexByte(text[m+1:], ' ')
@@ -106,6 +106,17 @@ func (r *Request) first(s span) *Error {
 		return errPath
 	}
 	return nil
+}
+
+// isMethod tells whether a text is a method as all are that anybody has registered,
+// and as nginx takes them: of capital letters, dashes and underscores.
+func isMethod(text []byte) bool {
+	for _, c := range text {
+		if c-'A' >= 26 && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // finish decides on what all of the head says.
