@@ -40,12 +40,12 @@ func TestNormalPath(t *testing.T) {
 
 func TestEscapePath(t *testing.T) {
 	for in, want := range map[string]string{
-		"/a/b-1.0~_x":  "/a/b-1.0~_x",
-		"/a b":         "/a%20b",
-		"/a?b#c%d":     "/a%3Fb%23c%25d",
+		"/a/b-1.0~_x":   "/a/b-1.0~_x",
+		"/a b":          "/a%20b",
+		"/a?b#c%d":      "/a%3Fb%23c%25d",
 		"/café\r\n\x00": "/caf%C3%A9%0D%0A%00",
-		"/a:b@c;d=e,f": "/a:b@c;d=e,f",
-		`/a\b"<>`:      "/a%5Cb%22%3C%3E",
+		"/a:b@c;d=e,f":  "/a:b@c;d=e,f",
+		`/a\b"<>`:       "/a%5Cb%22%3C%3E",
 	} {
 		if got := EscapePath(in); got != want {
 			t.Errorf("%q: %q, not %q", in, got, want)

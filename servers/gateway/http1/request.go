@@ -27,10 +27,10 @@ type Request struct {
 	// Decoded is Path as rules are compared with it: without escapes, and without a
 	// slash after a slash. It may have any byte but NUL.
 	Decoded []byte
-	Query  []byte // without its question mark, which is there if Asked
-	Asked  bool
-	Host   []byte // in lower case, without a port; empty: HTTP/1.0 may be without
-	Port   []byte // of the host, as the client wrote it; may be empty
+	Query   []byte // without its question mark, which is there if Asked
+	Asked   bool
+	Host    []byte // in lower case, without a port; empty: HTTP/1.0 may be without
+	Port    []byte // of the host, as the client wrote it; may be empty
 	// Encoded tells that the path has an escaped slash or backslash, which some
 	// applications take for a separator.
 	Encoded bool

@@ -15,7 +15,14 @@ import (
 // hash is compared with. They are the same in every process.
 type backend struct {
 	*gateway.Backend
-	names []uint64 // none is 0
+	names  []uint64 // none is 0
+	silent bool     // there is such a Service and port, without an endpoint
+}
+
+func backendOf(b plan.Backend, from *plan.Endpoints) *backend {
+	made := newBackend(from.At(b))
+	made.silent = len(made.Endpoints) == 0 && from.Has(b)
+	return made
 }
 
 func newBackend(at []netip.AddrPort) *backend {

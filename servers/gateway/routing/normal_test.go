@@ -37,7 +37,7 @@ func TestOnePath(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	taken := map[*plan.Route]int{}
 	accepted := 0
-	for range 300_000 {
+	for range 40_000 {
 		path := "/"
 		for range r.IntN(7) {
 			path += pieces[r.IntN(len(pieces))]
@@ -67,7 +67,7 @@ func TestOnePath(t *testing.T) {
 			t.Fatalf("%q: net/http reads %q, which is another rule's", path, theirs.URL.Path)
 		}
 	}
-	if accepted < 50_000 || len(taken) < 15 {
+	if accepted < 8_000 || len(taken) < 10 {
 		t.Fatalf("%d paths of %d rules are too few", accepted, len(taken))
 	}
 }
@@ -87,7 +87,7 @@ func TestOneRewrite(t *testing.T) {
 	host := table.Find("a")
 	r := rand.New(rand.NewPCG(3, 4))
 	taken := 0
-	for range 100_000 {
+	for range 20_000 {
 		path := "/app"
 		for range 1 + r.IntN(6) {
 			path += pieces[r.IntN(len(pieces))]
@@ -111,7 +111,7 @@ func TestOneRewrite(t *testing.T) {
 			t.Fatalf("%q: %q becomes %q", path, judged.Decoded, target)
 		}
 	}
-	if taken < 10_000 {
+	if taken < 2_000 {
 		t.Fatalf("%d paths are too few", taken)
 	}
 }

@@ -96,8 +96,8 @@ func (p *parts) refresh(prev *plan.Endpoints, from *Sources) (s stale) {
 			if !changed[key.Service] {
 				continue
 			}
-			if at := from.Endpoints.At(key); !slices.Equal(at, h.value.Endpoints) {
-				h.value, s.backends[key] = newBackend(at), true
+			if made := backendOf(key, from.Endpoints); made.silent != h.value.silent || !slices.Equal(made.Endpoints, h.value.Endpoints) {
+				h.value, s.backends[key] = made, true
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func (r *Router) newHost(of *plan.Host, from *Sources) *host {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
 	at := func(b plan.Backend) *backend {
-		return r.parts.backends.hold(b, &h.backends, func() *backend { return newBackend(from.Endpoints.At(b)) })
+		return r.parts.backends.hold(b, &h.backends, func() *backend { return backendOf(b, from.Endpoints) })
 	}
 	for _, route := range of.Routes {
 		r.add(h, route, at, &recorded)
