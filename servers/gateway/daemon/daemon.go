@@ -55,6 +55,7 @@ type daemon struct {
 
 	certificates certificates
 	table        *plan.Table
+	endpoints    *plan.Endpoints
 	router       *routing.Router
 	said         map[model.Problem]bool
 }
@@ -67,7 +68,7 @@ const collectAt = 400
 // returns nil.
 func Run(ctx context.Context, config Config) error {
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
+	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
 	if err := d.certificates.begin(); err != nil {
 		return err
 	}
@@ -129,8 +130,9 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
 	table, problems := plan.Compute(d.table, snapshot)
 	d.table = table
+	d.endpoints = d.endpoints.Next(snapshot)
 	d.router = routing.New(d.router, table, routing.Sources{
-		Endpoints: plan.EndpointsOf(snapshot),
+		Endpoints: d.endpoints,
 		Secret: func(key plan.SecretKey) map[string][]byte {
 			if secret, ok := secrets.Get(key); ok {
 				return secret.Content

@@ -5,14 +5,17 @@ import "github.com/fairlead-net/fairlead/servers/gateway"
 // Passes is what gateway.Table wants: who speaks TLS with clients himself. It is nil
 // where nobody does.
 func (r *Router) Passes() func(name string) *gateway.Backend {
-	if !r.passing {
+	if r.parts.passing == 0 {
 		return nil
 	}
 	return func(name string) *gateway.Backend {
-		host := r.table.Find(name)
-		if host == nil || r.hosts[host].through == nil {
+		found := r.table.Find(name)
+		if found == nil {
 			return nil
 		}
-		return r.hosts[host].through.Backend
+		if h, _ := r.hosts.Get(found.Name); h.through != nil {
+			return h.through.Backend
+		}
+		return nil
 	}
 }
