@@ -39,6 +39,7 @@ type client struct {
 	tried   []*endpoint
 	upload  upload
 	attempt attempt
+	record  record
 }
 
 func newClient(s *Server, sock *sock, core int, at Listener) *client {
@@ -56,7 +57,7 @@ var errDeadline = os.ErrDeadlineExceeded
 
 // run serves until the client, or the server, has had enough.
 func (c *client) run() {
-	if c.at.Secure && !c.handshake() {
+	if !c.introduced() || c.at.Secure && !c.handshake() {
 		return
 	}
 	for c.next() && c.exchange() {
@@ -79,6 +80,7 @@ func (c *client) next() bool {
 	if c.in == nil && !c.first() {
 		return false
 	}
+	c.begins()
 	defer func() {
 		c.sock.in.by = 0
 		c.sock.in.bear(c.server.settings.Body)

@@ -133,8 +133,10 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 			}
 		}
 		c.counts.dials.Add(1)
+		began := c.dials()
 		u, err := c.server.dial(p, c.core, a.timeouts.Connect)
 		if err == nil {
+			c.dialled(began)
 			return u, 0, ""
 		}
 		c.counts.unreached.Add(1)
@@ -156,6 +158,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	defer u.endpoint.active.Add(-1)
 	u.sock.out.bear(a.timeouts.Send)
 	u.sock.in.bear(a.timeouts.Response)
+	c.sends(u.endpoint)
 	n, err := u.Write(a.message)
 	if err == nil && len(a.rest) > 0 {
 		_, err = u.Write(a.rest)
@@ -176,7 +179,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 			break
 		}
 		if u.response.Status == http.StatusEarlyHints && c.request.Minor == 1 {
-			if _, err := c.wire.Write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
+			if err := c.write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
 				return c.broken(u), false
 			}
 		}
@@ -186,6 +189,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	}
 	u.sock.in.bear(a.timeouts.Response)
 	u.endpoint.works()
+	c.record.from = u.response.Status
 	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && len(other.Backend.Endpoints) > 0 {
 		c.ask.Status, c.ask.Prefer = u.response.Status, 0
 		c.server.end(u) // with what it had to say
@@ -252,7 +256,7 @@ func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool)
 func (c *client) broken(u *upstream) bool {
 	c.server.end(u)
 	c.abort()
-	c.counts.requests[0].Add(1)
+	c.ended(0)
 	return false
 }
 

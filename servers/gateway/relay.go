@@ -46,7 +46,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	b = append(c.appendConnection(b, keep), "\r\n"...)
-	c.began = true
+	c.answered(r.Status, len(b))
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
 	var failed *side
 	switch {
@@ -62,7 +62,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 		}
 		return c.broken(u)
 	}
-	c.counts.requests[status/100%6].Add(1)
+	c.ended(status)
 	uploaded := c.upload.finish(u)
 	if persist && uploaded && (u.in == nil || len(u.in.bytes()) == 0) {
 		c.server.keep(u)
@@ -79,18 +79,19 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	if len(b)+n <= cap(b) {
 		b, have = append(b, have...), nil
 	}
-	if _, err := c.wire.Write(b); err != nil {
+	if err := c.write(b); err != nil {
 		return &side{err: err}
 	}
 	if len(have) > 0 {
-		if _, err := c.wire.Write(have); err != nil {
+		if err := c.write(have); err != nil {
 			return &side{err: err}
 		}
 	}
 	u.in.take(n)
 	left := length - int64(n)
 	if left > spliceFrom && c.plain() {
-		_, failed := splice(c.sock, u.sock, left)
+		moved, failed := splice(c.sock, u.sock, left)
+		c.record.sent += moved
 		return failed
 	}
 	for left > 0 {
@@ -99,7 +100,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 		if err != nil {
 			return &side{err: err, reading: true}
 		}
-		if _, err := c.wire.Write(room[:n]); err != nil {
+		if err := c.write(room[:n]); err != nil {
 			return &side{err: err}
 		}
 		left -= int64(n)
@@ -126,7 +127,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			u.in.from = u.in.to
 		}
 		if len(b)+len(piece)+http1.ChunkRoom > cap(b) {
-			if _, err := c.wire.Write(b); err != nil {
+			if err := c.write(b); err != nil {
 				return &side{err: err}
 			}
 			b = out.b[:0]
@@ -140,7 +141,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			b = chunks.AppendEnd(b)
 		}
 		if len(b) > 0 {
-			if _, err := c.wire.Write(b); err != nil {
+			if err := c.write(b); err != nil {
 				return &side{err: err}
 			}
 			b = out.b[:0]
@@ -155,7 +156,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			u.in.to = n
 		case errors.Is(err, io.EOF) && !from:
 			if to {
-				_, err = c.wire.Write([]byte("0\r\n\r\n"))
+				err = c.write([]byte("0\r\n\r\n"))
 				if err != nil {
 					return &side{err: err}
 				}

@@ -16,6 +16,10 @@ type Table struct {
 	// Trusted are proxies whose word on clients is taken: X-Forwarded-*, X-Real-IP.
 	// Of others it is replaced.
 	Trusted []netip.Prefix
+	// Introduced are load balancers that begin each connection with the PROXY protocol,
+	// which says who the client is. It is read from nobody else; one of these that
+	// does not is not served.
+	Introduced []netip.Prefix
 	// Certificate finds that of a name, for the listeners that are Secure. nil:
 	// there is none, and handshakes fail.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -44,6 +48,10 @@ type Request struct {
 	// Mark and State are the router's own, for what it appends to heads later on.
 	Mark  uint64
 	State any
+	// Meter is for a router to name what counts the request, and Quiet to keep it out
+	// of the access log.
+	Meter *Meter
+	Quiet bool
 	// Status is that of the answer which another backend is asked instead of.
 	Status int
 }

@@ -25,6 +25,11 @@ type Settings struct {
 	Drain        time.Duration // for what is under way, once the server is to end
 	DrainIdle    time.Duration // for idle clients, once the server is to end, to ask once more and be told
 	Clients      int           // connections at once
+	// Measure has the requests counted, each by its Meter.
+	Measure bool
+	// Log, if not nil, takes in what was answered. Who runs it does so for longer than
+	// the server runs.
+	Log *AccessLog
 }
 
 // DefaultSettings suit most.
@@ -69,6 +74,8 @@ type Server struct {
 	refused   atomic.Uint64
 	tls       *tls.Config
 	streams   *streams
+	measures  bool
+	others    Meter // see Others
 
 	mu      sync.Mutex
 	wanted  []Listener // sorted
@@ -99,6 +106,7 @@ func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
 func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
+	s.measures = settings.Measure || settings.Log != nil
 	s.endpoints = endpoints{known: map[netip.AddrPort]*endpoint{}, cores: cores}
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)

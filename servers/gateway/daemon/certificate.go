@@ -75,6 +75,29 @@ func (c *certificates) follow(table *plan.Table, secrets model.Map[model.SecretK
 	return problems
 }
 
+// expiry is when the certificate of a host ends.
+type expiry struct {
+	host   string
+	secret model.SecretKey
+	at     time.Time
+}
+
+// expiries are those of all hosts, and of all their certificates.
+func (c *certificates) expiries(table *plan.Table) *[]expiry {
+	all := []expiry{}
+	for name, host := range table.Hosts.All() {
+		if name == "" {
+			name = "_"
+		}
+		for _, key := range host.Certificates {
+			if made := c.by[key].certificate; made != nil && made.Leaf != nil {
+				all = append(all, expiry{name, key, made.Leaf.NotAfter})
+			}
+		}
+	}
+	return &all
+}
+
 func read(secret *model.Secret) *pair {
 	p := &pair{secret: secret}
 	if secret == nil {

@@ -5,7 +5,9 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"strings"
@@ -29,7 +31,15 @@ type Config struct {
 	// says.
 	NginxCompatible bool
 	HealthAddress   string // see httpd.Server; empty: not at all
+	AccessLog       AccessLog
 	Log             *slog.Logger
+}
+
+// AccessLog is where requests are written down.
+type AccessLog struct {
+	To    io.Writer // nil: nowhere
+	Form  gateway.Form
+	OneIn int // of requests that did not fail; 0: all
 }
 
 // Source tells what requests are led by; kube.GatewaySource is one.
@@ -49,6 +59,9 @@ type daemon struct {
 	certificates certificates
 	table        *plan.Table
 	router       *routing.Router
+	routed       atomic.Pointer[routing.Router] // the same, for others to read
+	secured      atomic.Pointer[[]expiry]
+	access       *gateway.AccessLog // nil: none
 	said         map[model.Problem]bool
 }
 
@@ -60,7 +73,11 @@ const collectAt = 400
 // returns nil.
 func Run(ctx context.Context, config Config) error {
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
+	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}}
+	if config.AccessLog.To != nil {
+		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
+	}
+	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access}, config.Log)
 	if err := d.certificates.begin(); err != nil {
 		return err
 	}
@@ -74,7 +91,7 @@ func Run(ctx context.Context, config Config) error {
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
 	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
-	for _, run := range []func(context.Context) error{source, follow, d.server.Run, d.health().Run} {
+	for _, run := range []func(context.Context) error{source, follow, d.run, d.health().Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the gateway has ended", "error", err)
@@ -83,6 +100,20 @@ func Run(ctx context.Context, config Config) error {
 	}
 	running.Wait()
 	return nil
+}
+
+// run serves, and logs for as long as there may be something to log.
+func (d *daemon) run(ctx context.Context) error {
+	if d.access == nil {
+		return d.server.Run(ctx)
+	}
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var logging sync.WaitGroup
+	logging.Go(func() { _ = d.access.Run(last, d.AccessLog.To) }) // it never fails
+	err := d.server.Run(ctx)
+	cancel()
+	logging.Wait()
+	return err
 }
 
 // follow serves what the snapshot and the Secrets say, and listens once it knows
@@ -126,6 +157,8 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 		},
 	})
 	problems = append(problems, d.certificates.follow(table, secrets)...)
+	d.routed.Store(d.router)
+	d.secured.Store(d.certificates.expiries(table))
 	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
 	d.say(problems)
 	d.serves.Store(snapshot.Revision)
@@ -145,6 +178,7 @@ func (d *daemon) say(problems []model.Problem) {
 func (d *daemon) health() *httpd.Server {
 	return &httpd.Server{
 		Address: d.HealthAddress, Log: d.Log, Metrics: d.handler(), Health: func() error { return nil },
+		Debug: map[string]http.HandlerFunc{"top": d.serveTop},
 		Ready: func() (string, bool) {
 			var lines strings.Builder
 			ready := true

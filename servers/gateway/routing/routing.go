@@ -21,6 +21,7 @@ type Router struct {
 	limits   map[limitKey]*limit
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
+	meters   map[gateway.Names]*gateway.Meter
 }
 
 // Sources are what a plan names and does not have.
@@ -33,6 +34,7 @@ type Sources struct {
 // host has the answers of one.
 type host struct {
 	other, https *gateway.Route
+	meter        *gateway.Meter // of what no route takes
 }
 
 // route is one of the plan, ready to be taken.
@@ -43,6 +45,7 @@ type route struct {
 	redirect *gateway.Route // instead of a backend; nil: none
 	root     *gateway.Route // of requests to /; nil: as all
 	backend  *backend
+	meter    *gateway.Meter
 	canaries []*canary
 	limits   []*limit
 	users    *users // nil: all may
@@ -59,6 +62,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	r := &Router{
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
 		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
+		meters: map[gateway.Names]*gateway.Meter{},
 	}
 	at := func(b plan.Backend) *backend {
 		if made, ok := r.backends[b]; ok {
@@ -73,6 +77,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	}
 	for _, h := range table.Hosts.All() {
 		r.hosts[h] = newHost(h)
+		r.hosts[h].meter = r.meter(prev, hostNames(h))
 		for _, of := range h.Routes {
 			r.add(of, at, prev, &from)
 		}
@@ -105,6 +110,10 @@ func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *
 			}
 		}
 		made.limits = append(made.limits, r.limits[key])
+	}
+	made.meter = r.meter(prev, routeNames(of))
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.meter(prev, canaryNames(of, c))
 	}
 	r.routes[of] = made
 }
@@ -251,6 +260,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return nil, nil
 	}
 	h := r.hosts[found]
+	ask.Meter = h.meter
 	if h.other != nil {
 		return h.other, nil
 	}
@@ -260,6 +270,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	}
 	to := r.routes[of]
 	p := of.Policy
+	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
@@ -288,6 +299,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return no, nil
 	}
 	backend, place := to.chosen(ask)
+	to.counts(ask, backend)
 	if other := to.without(ask, backend); other != nil {
 		return other.Route, other.Backend
 	}
