@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/servers/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway/daemon"
 )
@@ -19,6 +21,8 @@ func gatewayCommand() *cobra.Command {
 	config := daemon.Config{Version: Version}
 	var api kube.Options
 	var http, https []string
+	var trusted, introduced []string
+	var standard string
 	access := accessLogOptions{}
 	command := &cobra.Command{
 		Use:   "gateway",
@@ -29,6 +33,15 @@ func gatewayCommand() *cobra.Command {
 				return err
 			}
 			if config.HTTPS, err = parseAll("--https", https, netip.ParseAddrPort); err != nil {
+				return err
+			}
+			if config.Trusted, err = parseAll("--trusted-proxies", trusted, netip.ParsePrefix); err != nil {
+				return err
+			}
+			if config.Introduced, err = parseAll("--proxy-protocol-from", introduced, netip.ParsePrefix); err != nil {
+				return err
+			}
+			if config.DefaultCertificate, err = parseSecret(command, standard); err != nil {
 				return err
 			}
 			if config.AccessLog, err = access.open(command); err != nil {
@@ -52,10 +65,27 @@ func gatewayCommand() *cobra.Command {
 	flags.StringSliceVar(&https, "https", []string{"0.0.0.0:8443", "[::]:8443"}, "address and port where HTTPS is served (repeatable)")
 	flags.BoolVar(&config.NginxCompatible, "nginx-compatible", false, "serve Ingresses of ingress-nginx, too: those of its IngressClass, and those of class nginx")
 	flags.StringVar(&config.HealthAddress, "health-address", ":9817", "serves /healthz, /readyz, /metrics and, to this machine, /debug/pprof; empty: not at all")
+	flags.StringVar(&standard, "default-certificate", "", "Secret of hosts that have no certificate of their own, as NAMESPACE/NAME; without, theirs is one that nobody trusts")
+	flags.StringSliceVar(&trusted, "trusted-proxies", nil, "proxies in front of the gateway, as CIDRs, whose word on clients holds: X-Forwarded-For, -Proto, -Host, -Port (repeatable)")
+	flags.StringSliceVar(&introduced, "proxy-protocol-from", nil, "load balancers, as CIDRs, that begin each connection with the PROXY protocol, 1 or 2 (repeatable)")
+	flags.BoolVar(&config.Compress, "gzip", false, "compress answers of texts for clients that can read it")
+	flags.DurationVar(&config.SlowStart, "slow-start", 0, "for how long a new endpoint has fewer requests than those that were there before, such as 30s")
 	access.flags(flags)
 	flags.StringSliceVar(&api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the pod's environment tells")
 	flags.StringVar(&api.Kubeconfig, "kubeconfig", "", "how to reach the API server, when not run as a pod")
 	return command
+}
+
+// parseSecret reads NAMESPACE/NAME.
+func parseSecret(command *cobra.Command, text string) (key model.SecretKey, err error) {
+	if text == "" {
+		return key, nil
+	}
+	namespace, name, ok := strings.Cut(text, "/")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return key, &usageError{fmt.Errorf("--default-certificate %q is not NAMESPACE/NAME", text), command.CommandPath()}
+	}
+	return model.SecretKey{Namespace: namespace, Name: name}, nil
 }
 
 // accessLogOptions say where requests are written down.

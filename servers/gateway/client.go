@@ -29,6 +29,7 @@ type client struct {
 	ask     Request
 	clock   *clock
 
+	held      int    // bytes of a head that is not whole, as Server.heads has them
 	forwarded []byte // the fields that tell endpoints of the client
 	table     *Table // that was used last
 	trusted   bool   // by that table
@@ -82,6 +83,7 @@ func (c *client) next() bool {
 	}
 	c.begins()
 	defer func() {
+		c.holds(0)
 		c.sock.in.by = 0
 		c.sock.in.bear(c.server.settings.Body)
 	}()
@@ -97,7 +99,13 @@ func (c *client) next() bool {
 		if c.sock.in.by == 0 {
 			c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
 		}
-		n, err := c.wire.Read(c.in.room())
+		room := c.waits()
+		if room == nil {
+			c.refuse(http.StatusServiceUnavailable, "too many clients have sent parts of a head, and no end of it")
+			c.linger = false // which would need the memory that there is not
+			return false
+		}
+		n, err := c.wire.Read(room)
 		c.in.to += n
 		if err != nil {
 			if errors.Is(err, errDeadline) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ type endpoint struct {
 	address  string // the same
 	active   atomic.Int64
 	failures atomic.Int32
+	born     atomic.Int64 // when it came, or came back after it had failed
 	rests    atomic.Int64 // until then nothing is sent, if there is another one
 	used     atomic.Int64 // when a request was sent, last
 	// forgotten: nobody has used it for long, and there may be another one of the
@@ -40,10 +42,11 @@ type endpoints struct {
 	mu    sync.Mutex
 	known map[netip.AddrPort]*endpoint
 	cores int
+	slow  time.Duration // see Settings.SlowStart
 }
 
 // bind returns the endpoints of a backend.
-func (e *endpoints) bind(b *Backend) []*endpoint {
+func (e *endpoints) bind(b *Backend, now int64) []*endpoint {
 	if bound := b.bound.Load(); bound != nil {
 		return *bound
 	}
@@ -54,6 +57,7 @@ func (e *endpoints) bind(b *Backend) []*endpoint {
 		p := e.known[at]
 		if p == nil {
 			p = &endpoint{at: at, address: at.String(), pools: make([]pool, e.cores)}
+			p.born.Store(now)
 			e.known[at] = p
 		}
 		all = append(all, p)
@@ -66,7 +70,7 @@ func (e *endpoints) bind(b *Backend) []*endpoint {
 // Request.Prefer.
 func (e *endpoints) pick(b *Backend, prefer int, tried []*endpoint, now int64) *endpoint {
 	for {
-		p := b.choose(e.bind(b), prefer, tried, now)
+		p := b.choose(e.bind(b, now), prefer, tried, now, int64(e.slow))
 		if p == nil {
 			return nil
 		}
@@ -85,16 +89,27 @@ func (p *endpoint) failed(now int64) {
 }
 
 // works takes note of an answer.
-func (p *endpoint) works() {
+func (p *endpoint) works(now int64) {
 	if p.failures.Load() != 0 {
+		p.born.Store(now)
 		p.failures.Store(0)
 		p.rests.Store(0)
 	}
 }
 
-// choose returns an endpoint that was not tried yet, or nil: one that rests only if
-// all do.
-func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now int64) *endpoint {
+// leastShare is what a new endpoint has at first, of what it will have.
+const leastShare = 0.1
+
+// passed tells whether a request passes an endpoint by that is new, so that it has few
+// at first and more by and by.
+func (p *endpoint) passed(now, slow int64) bool {
+	age := now - p.born.Load()
+	return age < slow && rand.Float64() > max(float64(age)/float64(slow), leastShare)
+}
+
+// choose returns an endpoint that was not tried yet, or nil: one that is new now and
+// then (see Settings.SlowStart), and one that rests only if all do.
+func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now, slow int64) *endpoint {
 	if len(all) == 0 {
 		return nil
 	}
@@ -103,7 +118,7 @@ func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now int
 		start = int(b.next.Add(1) - 1)
 	}
 	start %= len(all)
-	var best, resting *endpoint
+	var best, fresh, resting *endpoint
 	for i := range all {
 		p := all[(start+i)%len(all)]
 		if len(tried) > 0 && wasTried(tried, p) {
@@ -115,6 +130,12 @@ func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now int
 			}
 			continue
 		}
+		if slow > 0 && prefer == 0 && p.passed(now, slow) {
+			if fresh == nil {
+				fresh = p
+			}
+			continue
+		}
 		if b.Balance == RoundRobin || prefer > 0 {
 			return p
 		}
@@ -122,10 +143,13 @@ func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now int
 			best = p
 		}
 	}
-	if best == nil {
-		return resting
+	switch {
+	case best != nil:
+		return best
+	case fresh != nil:
+		return fresh
 	}
-	return best
+	return resting
 }
 
 func wasTried(tried []*endpoint, p *endpoint) bool {

@@ -16,7 +16,7 @@ func (c *client) exchange() bool {
 		c.learn(table)
 	}
 	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name}
-	if c.trusted {
+	if c.ask.Trusted = c.trusted; c.trusted {
 		c.ask.Client = c.client()
 		if proto, ok := c.request.Get("x-forwarded-proto"); ok {
 			c.ask.Secure = string(proto) == "https"
@@ -179,7 +179,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 			break
 		}
 		if u.response.Status == http.StatusEarlyHints && c.request.Minor == 1 {
-			if err := c.write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
+			if err := c.write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route, asItIs), "\r\n"...)); err != nil {
 				return c.broken(u), false
 			}
 		}
@@ -188,7 +188,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 		return c.broken(u), false
 	}
 	u.sock.in.bear(a.timeouts.Response)
-	u.endpoint.works()
+	u.endpoint.works(c.clock.now())
 	c.record.from = u.response.Status
 	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && len(other.Backend.Endpoints) > 0 {
 		c.ask.Status, c.ask.Prefer = u.response.Status, 0

@@ -4,12 +4,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
 // appendFields writes the fields of an answer that the client gets.
-func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
+func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []byte {
 	r := &u.response
 	edits := &route.Response
 	untouched := edits.empty()
@@ -22,18 +23,32 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
+		value := r.Value(f)
+		if z == squeezed && dropped(f, name) {
+			continue
+		}
 		b = append(append(b, name...), ": "...)
-		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
+		if z == squeezed && len(value) > 0 && value[0] == '"' && isETag(name) {
+			b = append(b, "W/"...)
+		}
+		b = append(edits.value(b, name, value, &c.ask), "\r\n"...)
 	}
+	b = appendSqueezed(b, z)
 	return edits.append(b, &c.ask)
 }
+
+func isETag(name []byte) bool { return len(name) == 4 && strings.EqualFold(text(name), "etag") }
 
 // relay passes an answer on, and returns whether the client's connection goes on.
 func (c *client) relay(u *upstream, a *attempt) bool {
 	r := &u.response
 	keep := c.request.Persist && !c.server.draining.Load() && c.upload.done()
 	length := r.Length
+	z := c.squeezes(r)
 	switch {
+	case z == squeezed:
+		defer c.unsqueezed()
+		length = http1.Chunked
 	case length < 0 && c.request.Minor == 1:
 		length = http1.Chunked
 	case length < 0:
@@ -41,7 +56,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	}
 	out := newBuffer()
 	defer out.free()
-	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route)
+	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route, z)
 	if length == http1.Chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
@@ -50,6 +65,9 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
 	var failed *side
 	switch {
+	case z == squeezed:
+		persist = persist && r.Length != http1.UntilClose
+		failed = c.relaySqueezed(u, b, r.Length)
 	case r.Length >= 0:
 		failed = c.relayLength(u, b, r.Length)
 	default:

@@ -20,6 +20,8 @@ type Table struct {
 	// which says who the client is. It is read from nobody else; one of these that
 	// does not is not served.
 	Introduced []netip.Prefix
+	// Compress, if not nil, says which answers are compressed.
+	Compress *Compression
 	// Certificate finds that of a name, for the listeners that are Secure. nil:
 	// there is none, and handshakes fail.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -37,6 +39,7 @@ type Router interface {
 type Request struct {
 	*http1.Request
 	Client     netip.Addr // who asks; of a trusted proxy, who it says
+	Trusted    bool       // Remote is a trusted proxy: what it says of its client holds
 	Remote     netip.Addr // whose connection it is
 	Port       uint16     // that it came to
 	Secure     bool       // by TLS

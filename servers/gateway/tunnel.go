@@ -16,7 +16,7 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 		c.server.end(u)
 		return c.fail(http.StatusBadGateway, "the endpoint switched to a protocol that nobody has asked for")
 	}
-	b := c.appendFields(appendStatus(nil, http.StatusSwitchingProtocols, u.response.Reason), u, a.route)
+	b := c.appendFields(appendStatus(nil, http.StatusSwitchingProtocols, u.response.Reason), u, a.route, asItIs)
 	b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), u.response.UpgradeTo()...), "\r\n\r\n"...)
 	b = append(b, u.in.bytes()...)
 	u.in.free()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/httpd"
@@ -30,9 +31,17 @@ type Config struct {
 	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
 	// says.
 	NginxCompatible bool
-	HealthAddress   string // see httpd.Server; empty: not at all
-	AccessLog       AccessLog
-	Log             *slog.Logger
+	// DefaultCertificate is the Secret of hosts that have no certificate of their own;
+	// empty: they have one that nobody trusts.
+	DefaultCertificate model.SecretKey
+	// Trusted are proxies whose X-Forwarded-* holds, and Introduced load balancers that
+	// begin their connections with the PROXY protocol.
+	Trusted, Introduced []netip.Prefix
+	Compress            bool          // answers, for clients that can read it
+	SlowStart           time.Duration // see gateway.Settings
+	HealthAddress       string        // see httpd.Server; empty: not at all
+	AccessLog           AccessLog
+	Log                 *slog.Logger
 }
 
 // AccessLog is where requests are written down.
@@ -77,8 +86,8 @@ func Run(ctx context.Context, config Config) error {
 	if config.AccessLog.To != nil {
 		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
 	}
-	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access}, config.Log)
-	if err := d.certificates.begin(); err != nil {
+	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access, SlowStart: config.SlowStart}, config.Log)
+	if err := d.certificates.begin(config.DefaultCertificate); err != nil {
 		return err
 	}
 	var listeners []gateway.Listener
@@ -116,6 +125,10 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
+// lookAgain is after how long certificates are looked at again, though nothing has
+// changed: they end by themselves.
+const lookAgain = time.Hour
+
 // follow serves what the snapshot and the Secrets say, and listens once it knows
 // all of it: before, it would answer that there is nothing.
 func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error {
@@ -132,6 +145,7 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-time.After(lookAgain):
 		case <-newer:
 		case <-others:
 		}
@@ -159,7 +173,11 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 	problems = append(problems, d.certificates.follow(table, secrets)...)
 	d.routed.Store(d.router)
 	d.secured.Store(d.certificates.expiries(table))
-	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
+	serves := &gateway.Table{Router: d.router, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table)}
+	if d.Compress {
+		serves.Compress = gateway.UsualCompression()
+	}
+	d.server.Serve(serves)
 	d.say(problems)
 	d.serves.Store(snapshot.Revision)
 }
