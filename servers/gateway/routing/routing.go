@@ -37,6 +37,7 @@ type host struct {
 	through *backend        // who speaks TLS itself; nil: nobody
 	routes  map[*plan.Route]*route
 	of      *plan.Host
+	meter   *gateway.Meter // of what no route takes
 	holds
 }
 
@@ -47,6 +48,7 @@ type route struct {
 	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
 	backend  *backend
+	meter    *gateway.Meter
 	canaries []*canary
 	limits   []*limit
 	crowd    *crowd // nil: a client may have any number of requests under way
@@ -98,6 +100,7 @@ func (r *Router) newHost(of *plan.Host, from *Sources) *host {
 	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
+	h.meter = r.parts.meter(hostNames(of), h)
 	if of.TLS {
 		h.also = strictTransport
 	}
@@ -139,6 +142,10 @@ func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *
 	}
 	if of.Policy.Limits.Connections > 0 {
 		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
+	}
+	made.meter = r.parts.meter(routeNames(of), h)
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.parts.meter(canaryNames(of, c), h)
 	}
 	h.routes[of] = made
 }
@@ -195,7 +202,7 @@ func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backe
 		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host), NoLog: p.NoLog,
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
 		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
@@ -308,6 +315,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if ask.Secure {
 		ask.Also = h.also
 	}
+	ask.Meter = h.meter
 	if h.other != nil {
 		return h.other, nil
 	}
@@ -325,6 +333,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	}
 	to := r.routeOf(h, of)
 	p := of.Policy
+	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
@@ -355,6 +364,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return no, nil
 	}
 	backend, place := to.chosen(ask)
+	to.counts(ask, backend)
 	if other := to.without(ask, backend); other != nil {
 		return other.Route, other.Backend
 	}
