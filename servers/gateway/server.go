@@ -152,9 +152,10 @@ func (s *Server) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch.run(s.context) })
 	watching.Go(func() { s.sweep(s.context) })
-	s.running.Go(func() { s.streams.run(ctx) })
+	watching.Go(func() { s.streams.run(ctx) })
 	s.listen(ctx)
 	s.drain()
+	s.streams.end()
 	cancel()
 	watching.Wait()
 	s.sweepOnce(0)

@@ -38,8 +38,6 @@ type sock struct {
 	silent bool
 	peeked [1]byte
 	moved  *atomic.Int64 // if not nil, when bytes were spliced
-	closed func()        // if not nil, hears of Close
-	client *client       // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.
@@ -196,14 +194,6 @@ func (s *sock) Write(from []byte) (int, error) {
 		err = h.err
 	}
 	return h.n, err
-}
-
-// Close closes the connection.
-func (s *sock) Close() error {
-	if s.closed != nil {
-		s.closed()
-	}
-	return s.TCPConn.Close()
 }
 
 // quiet tells whether a connection that waits for nobody is open still, and no

@@ -36,6 +36,8 @@ func (c *client) handshake() bool {
 	c.wire, c.name = conn, state.ServerName
 	if state.NegotiatedProtocol == "h2" {
 		c.server.streams.serve(conn, c)
+		c.goodbye()
+		c.lingers()
 		return false
 	}
 	return true

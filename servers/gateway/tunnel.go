@@ -36,7 +36,10 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	c.counts.requests[1].Add(1)
 	t := &tunnel{client: c, u: u, patience: a.timeouts.Response}
 	t.last.Store(c.clock.now())
-	u.sock.moved, c.sock.moved = &t.last, &t.last
+	u.sock.moved = &t.last
+	if c.sock != nil {
+		c.sock.moved = &t.last
+	}
 	up := make(chan struct{})
 	c.server.running.Go(func() {
 		defer close(up)
@@ -58,7 +61,11 @@ type tunnel struct {
 
 // copy passes on what comes from one side, and its end.
 func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
-	fromSock.in.bear(t.patience)
+	if fromSock != nil {
+		fromSock.in.bear(t.patience)
+	} else {
+		t.client.stream.Bear(t.patience)
+	}
 	for {
 		var failed *side
 		if to == wire(toSock) && from == wire(fromSock) {
@@ -70,7 +77,7 @@ func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
 			continue
 		}
 		if failed != nil {
-			_ = t.client.sock.SetDeadline(past())
+			t.client.cutOff()
 			_ = t.u.SetDeadline(past())
 			return
 		}
@@ -87,7 +94,9 @@ func (t *tunnel) goesOn(from *sock) bool {
 	if t.client.server.cutting.Load() || t.client.clock.now()-t.last.Load() >= int64(t.patience) {
 		return false
 	}
-	_ = from.SetReadDeadline(time.Time{})
+	if from != nil {
+		_ = from.SetReadDeadline(time.Time{})
+	}
 	return true
 }
 
