@@ -65,7 +65,7 @@ type Conn struct {
 	window   int64
 	queue    []*Stream // that wait for room, or for the connection's window
 	promised int       // bytes of room, to those that were let go on
-	moved    int64     // when the connection sent something, last
+	moved    int64     // when a piece of a body went, or might have, last
 	failed   error     // no more can be sent
 
 	// Of what is received.

@@ -54,8 +54,9 @@ func (e *encoder) begin(b []byte) []byte {
 	if !e.resized {
 		return b
 	}
-	if e.least < e.most { // RFC 7541, section 4.2: the smallest, and the last one
-		b = appendInteger(b, 0x20, 5, e.least)
+	if e.least < e.most { // RFC 7541, section 4.2: it was smaller meanwhile
+		e.entries, e.used = e.entries[:0], 0
+		b = append(b, 0x20) // some take a second one for a mistake unless nothing is left
 	}
 	b = appendInteger(b, 0x20, 5, e.most)
 	e.resized, e.least = false, e.most

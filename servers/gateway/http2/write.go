@@ -36,7 +36,6 @@ func (c *Conn) write() {
 			_, err := c.wire.Write(b)
 			giveOutput(b)
 			c.mu.Lock()
-			c.moved = c.config.Now()
 			if err != nil {
 				c.fail(err)
 			}
@@ -156,6 +155,7 @@ func (s *Stream) pour(b []byte, end bool) error {
 			flags, s.sent = flagEndStream, true
 		}
 		c.out = append(appendFrame(c.out, n, kindData, flags, s.id), b[:n]...)
+		c.moved = c.config.Now()
 		s.window -= int64(n)
 		c.window -= int64(n)
 		if b = b[n:]; len(b) == 0 {
