@@ -29,6 +29,13 @@ func (r *raw) flood(most int, reads bool, send func(i int) error) (n int, code s
 	return n, <-said
 }
 
+// hang serves a stream for as long as its client is there.
+func hang(s *Stream) {
+	gone := make(chan struct{})
+	s.OnGone(func() { close(gone) })
+	<-gone
+}
+
 const calm = "ENHANCE_YOUR_CALM"
 
 // TestFloods: who asks for work and brings none is told to be calm, after not much
@@ -93,7 +100,7 @@ func TestFloods(t *testing.T) {
 		for name, reads := range map[string]bool{" of who reads": true, " of who does not read": false} {
 			t.Run(c.name+name, func(t *testing.T) {
 				t.Parallel()
-				r := dial(t, nil, echo)
+				r := dial(t, nil, hang)
 				if !reads {
 					_ = r.conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 				}
@@ -106,7 +113,7 @@ func TestFloods(t *testing.T) {
 					}
 					return c.send(r, i)
 				})
-				if code != calm {
+				if code != calm && (reads || code != "nothing") { // who sends on and reads late may be cut off
 					t.Errorf("%s after %d", code, n)
 				}
 				r.served.mu.Lock()

@@ -55,7 +55,8 @@ func listen(t testing.TB, edit func(*Config), answer func(*Stream)) (at string, 
 	}
 	conns = make(chan *served, 16)
 	var serving sync.WaitGroup
-	t.Cleanup(func() { _ = listener.Close(); serving.Wait() })
+	ended := make(chan struct{})
+	t.Cleanup(func() { _ = listener.Close(); close(ended); serving.Wait() })
 	serving.Go(func() {
 		for {
 			conn, err := listener.Accept()
@@ -64,6 +65,10 @@ func listen(t testing.TB, edit func(*Config), answer func(*Stream)) (at string, 
 			}
 			s := newServed(conn, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }, edit, answer)
 			conns <- s
+			go func() {
+				<-ended
+				_ = conn.Close()
+			}()
 			serving.Go(func() {
 				s.ended <- s.Serve()
 				_ = conn.(*net.TCPConn).CloseWrite()
