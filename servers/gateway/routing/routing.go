@@ -21,6 +21,7 @@ type Router struct {
 	limits   map[limitKey]*limit
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
+	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
 }
 
 // Sources are what a plan names and does not have.
@@ -59,6 +60,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	r := &Router{
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
 		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
+		silent: map[plan.Backend]struct{}{},
 	}
 	at := func(b plan.Backend) *backend {
 		if made, ok := r.backends[b]; ok {
@@ -67,6 +69,9 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 		made := newBackend(from.Endpoints.At(b))
 		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
 			made = old
+		}
+		if len(made.Endpoints) == 0 && from.Endpoints.Has(b) {
+			r.silent[b] = struct{}{}
 		}
 		r.backends[b] = made
 		return made
