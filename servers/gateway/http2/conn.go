@@ -90,20 +90,21 @@ const outputRoom = 2 * (maxFrame + frameHead)
 // New returns a connection that is served by Serve.
 func New(wire io.ReadWriter, config Config) *Conn {
 	now := config.Now()
-	return &Conn{
+	c := &Conn{
 		config: config, wire: wire, streams: map[uint32]*Stream{}, encoder: newEncoder(),
 		resets: budget{most: mostResets, each: eachResets, at: now}, idle: budget{most: mostIdle, each: eachIdle, at: now},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 		initial: defaultWindow, window: defaultWindow, credit: connectionWindow, moved: now,
 	}
+	c.out = appendSettings(nil, config.Streams, config.Limits.Head)
+	c.out = appendWindowUpdate(c.out, 0, connectionWindow-defaultWindow)
+	c.notify(c.wake)
+	return c
 }
 
 // Serve serves until the client is gone, has broken a rule, or was drained. Then all
 // streams have ended, and all was written that could be. The error is why.
 func (c *Conn) Serve() error {
-	c.out = appendSettings(nil, c.config.Streams, c.config.Limits.Head)
-	c.out = appendWindowUpdate(c.out, 0, connectionWindow-defaultWindow)
-	c.notify(c.wake)
 	var writing sync.WaitGroup
 	writing.Go(c.write)
 	r := newReader(c)
