@@ -209,6 +209,8 @@ func (one *worker) serve(j job) {
 	done, refused := c.request.Parse(c.in.bytes(), limits)
 	j.stream.Asks(string(c.request.Method) == http.MethodHead)
 	switch {
+	case one.stream.cut.Load(): // before anybody was asked
+		c.counts.requests[0].Add(1)
 	case tooLong:
 		c.refuse(http.StatusRequestHeaderFieldsTooLarge, "the header fields are too long")
 	case refused != nil:

@@ -98,7 +98,7 @@ func (s *Stream) AppendRequest(b []byte) (all []byte, tooLong bool) {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	small := s.ended && s.err == nil && s.body.size <= smallBody && len(s.trailers) == 0
+	small := s.ended && s.body.size <= smallBody && len(s.trailers) == 0
 	switch {
 	case s.extended:
 		s.whole = true
