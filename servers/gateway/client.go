@@ -25,6 +25,7 @@ type client struct {
 	remote  netip.Addr
 	at      Listener
 	name    string // of TLS
+	peer    *Peer  // likewise
 	in      *buffer
 	request http1.Request
 	ask     Request

@@ -19,13 +19,19 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 			continue
 		}
 		name := r.Name(f)
+		if len(c.ask.Also) > 0 && also(c.ask.Also, name) {
+			continue
+		}
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
 		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
-	return edits.append(b, &c.ask)
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
+	return edits.append(b, &c.ask, r.Status)
 }
 
 // relay passes an answer on, and returns whether the client's connection goes on.
@@ -48,6 +54,11 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	b = append(c.appendConnection(b, keep), "\r\n"...)
 	c.began = true
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
+	if a.route.Rate.PerSecond > 0 {
+		was := c.wire
+		c.wire = &throttled{wire: was, client: c, rate: a.route.Rate}
+		defer func() { c.wire = was }()
+	}
 	var failed *side
 	switch {
 	case r.Length >= 0:
@@ -89,7 +100,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	}
 	u.in.take(n)
 	left := length - int64(n)
-	if left > spliceFrom && c.plain() {
+	if left > spliceFrom && c.plain() && u.plain() {
 		_, failed := splice(c.sock, u.sock, left)
 		return failed
 	}

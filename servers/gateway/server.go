@@ -69,6 +69,7 @@ type Server struct {
 	refused   atomic.Uint64
 	tls       *tls.Config
 	streams   *streams
+	mirrors   mirrors
 
 	mu      sync.Mutex
 	wanted  []Listener // sorted
@@ -99,7 +100,8 @@ func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
 func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
-	s.endpoints = endpoints{known: map[netip.AddrPort]*endpoint{}, cores: cores}
+	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: elsewhere, cores: cores}
+	s.mirrors = newMirrors()
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
@@ -158,6 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.streams.end()
 	cancel()
 	watching.Wait()
+	s.mirrors.client.CloseIdleConnections()
 	s.sweepOnce(0)
 	s.watch.pipes.close()
 	return nil

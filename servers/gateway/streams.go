@@ -193,7 +193,7 @@ func (one *worker) serve(j job) {
 	one.stream.begin(j.stream)
 	if c.of != of { // the last one was another connection's
 		c.server, c.core, c.counts, c.clock = of.server, of.core, of.counts, of.clock
-		c.remote, c.at, c.name, c.forwarded, c.table = of.remote, of.at, of.name, of.forwarded, nil
+		c.remote, c.at, c.name, c.peer, c.forwarded, c.table = of.remote, of.at, of.name, of.peer, of.forwarded, nil
 		c.of, c.wire, c.stream = of, &one.stream, &one.stream
 	}
 	c.began, c.linger = false, false

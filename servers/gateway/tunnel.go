@@ -43,9 +43,9 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	up := make(chan struct{})
 	c.server.running.Go(func() {
 		defer close(up)
-		t.copy(u.sock, u.sock, c.wire, c.sock)
+		t.copy(u.wire(), u.sock, c.wire, c.sock)
 	})
-	t.copy(c.wire, c.sock, u.sock, u.sock)
+	t.copy(c.wire, c.sock, u.wire(), u.sock)
 	<-up
 	c.server.end(u)
 	return false

@@ -139,7 +139,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 		},
 	})
 	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
-	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
+	d.server.Serve(&gateway.Table{Router: d.router, Asks: d.router.Asks, Certificate: d.certificates.choose(table)})
 	d.say(problems)
 	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
 	d.serves.Store(snapshot.Revision)

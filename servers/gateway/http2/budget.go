@@ -22,6 +22,8 @@ const (
 	// earnedByData is what 1 KB of a body earns, either way, and earnedByRequest what a
 	// request does.
 	earnedByData, earnedByRequest = 1, 8
+	// leastWindow is what a window has to be for its updates to cost nothing, in bytes.
+	leastWindow = 256
 )
 
 // spend takes note of a deed, and returns false if there were too many.

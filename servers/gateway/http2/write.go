@@ -158,7 +158,7 @@ func (s *Stream) pour(b []byte, end bool) error {
 		c.moved = c.config.Now()
 		s.window -= int64(n)
 		c.window -= int64(n)
-		if b = b[n:]; len(b) == 0 {
+		if b = b[n:]; len(b) == 0 || n >= leastWindow {
 			c.idle.earn(1)
 		}
 		c.idle.earn(n >> 10 * earnedByData)
