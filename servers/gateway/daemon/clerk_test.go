@@ -74,7 +74,9 @@ func newDesk(t *testing.T, classes ...string) *desk {
 	return d
 }
 
-func keyOf(i int) model.IngressKey { return model.IngressKey{Namespace: "shop", Name: fmt.Sprint("i", i)} }
+func keyOf(i int) model.IngressKey {
+	return model.IngressKey{Namespace: "shop", Name: fmt.Sprint("i", i)}
+}
 
 // class makes an Ingress of a class.
 func (d *desk) class(i int, class string) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -58,17 +57,14 @@ type daemon struct {
 	endpoints    *plan.Endpoints
 	router       *routing.Router
 	said         map[model.Problem]bool
+	garbage      collector
 }
-
-// collectAt is the garbage, in percent of what is in use, at which it is collected:
-// more than Go's default, since a request makes none, and a table a little.
-const collectAt = 400
 
 // Run serves until the context ends, lets what is under way be finished, and then
 // returns nil.
 func Run(ctx context.Context, config Config) error {
-	debug.SetGCPercent(collectAt)
 	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
+	d.garbage.set(leastPercent) // what is listed at first is mostly garbage
 	if err := d.certificates.begin(); err != nil {
 		return err
 	}
@@ -144,6 +140,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
 	d.say(problems)
 	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
+	d.garbage.follow()
 	d.serves.Store(snapshot.Revision)
 }
 
