@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -107,12 +108,16 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 			synced = true
 		}
 	}
+	first := true
 	for {
 		snapshot, newer := d.feed.Latest()
 		secrets, others := d.Source.Secrets()
 		changed := d.Source.Changed()
 		d.serve(snapshot, secrets)
-		d.server.Listen(listeners)
+		if d.server.Listen(listeners); first {
+			first = false
+			debug.FreeOSMemory() // which the lists took
+		}
 		select {
 		case <-ctx.Done():
 			return nil

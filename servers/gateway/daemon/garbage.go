@@ -9,9 +9,9 @@ import (
 // a change of routes some: little that lives may have much beside it, which costs less
 // to collect; much may not, or memory would be a multiple of the routes.
 const (
-	usualGarbage = 16 << 20 // bytes
-	mostPercent  = 400
-	leastPercent = 50
+	usualGarbage = 8 << 20 // bytes
+	mostPercent  = 200
+	leastPercent = 25
 )
 
 // collector sets when garbage is collected.
