@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 func TestLimit(t *testing.T) {
@@ -66,11 +67,11 @@ func TestLimitStays(t *testing.T) {
 	client, old := netip.MustParseAddr("192.0.2.1"), route("/")
 	first := router(nil, old)
 	for range 3 {
-		first.taker(old).within(client)
+		first.taker(old).within(&gateway.Request{Client: client})
 	}
 	changed := route("/new")
 	second := router(first, changed)
-	if second.taker(changed).within(client) {
+	if second.taker(changed).within(&gateway.Request{Client: client}) {
 		t.Error("a client that has used up its share has a new one")
 	}
 	if first.taker(old).backend != second.taker(changed).backend {

@@ -7,13 +7,18 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // parts are what hosts share. They are handed from a Router to the one that is made
 // of it, so that whatever clients have used of their limits, and is known of
 // passwords, lasts as long as some host needs it. Only who makes Routers uses them.
 type parts struct {
-	backends shelf[plan.Backend, *backend]
+	backends shelf[way, *backend]
+	trusts   shelf[trustKey, *trust]
+	proofs   shelf[*plan.ClientCert, *proof]
+	crowds   shelf[model.IngressKey, *crowd]
+	meters   shelf[gateway.Names, *gateway.Meter]
 	secrets  shelf[plan.SecretKey, map[string][]byte]
 	limits   shelf[limitKey, *limit]
 	users    shelf[plan.BasicAuth, *users]
@@ -22,7 +27,11 @@ type parts struct {
 
 // holds are the keys of the parts that a host has, each as often as it has it.
 type holds struct {
-	backends []plan.Backend
+	backends []way
+	trusts   []trustKey
+	proofs   []*plan.ClientCert
+	crowds   []model.IngressKey
+	meters   []gateway.Names
 	secrets  []plan.SecretKey
 	limits   []limitKey
 	users    []plan.BasicAuth
@@ -39,7 +48,8 @@ type held[V any] struct {
 
 func newParts() *parts {
 	return &parts{
-		backends: shelf[plan.Backend, *backend]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
+		backends: shelf[way, *backend]{}, trusts: shelf[trustKey, *trust]{}, proofs: shelf[*plan.ClientCert, *proof]{},
+		crowds: shelf[model.IngressKey, *crowd]{}, meters: shelf[gateway.Names, *gateway.Meter]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
 		users: shelf[plan.BasicAuth, *users]{}, external: shelf[*plan.ExternalAuth, *external]{},
 	}
 }
@@ -69,6 +79,10 @@ func (s shelf[K, V]) release(keys []K) {
 
 func (p *parts) release(h *holds) {
 	p.backends.release(h.backends)
+	p.trusts.release(h.trusts)
+	p.proofs.release(h.proofs)
+	p.crowds.release(h.crowds)
+	p.meters.release(h.meters)
 	p.secrets.release(h.secrets)
 	p.limits.release(h.limits)
 	p.users.release(h.users)
@@ -77,39 +91,69 @@ func (p *parts) release(h *holds) {
 
 // stale are parts that are others than they were: who has them is made anew.
 type stale struct {
-	backends map[plan.Backend]bool
+	backends map[way]bool
 	secrets  map[plan.SecretKey]bool
 }
 
 func (s *stale) any() bool { return len(s.backends)+len(s.secrets) > 0 }
 
 func (s *stale) touches(h *holds) bool {
-	return len(s.backends) > 0 && slices.ContainsFunc(h.backends, func(b plan.Backend) bool { return s.backends[b] }) ||
+	return len(s.backends) > 0 && slices.ContainsFunc(h.backends, func(w way) bool { return s.backends[w] }) ||
 		len(s.secrets) > 0 && slices.ContainsFunc(h.secrets, func(key plan.SecretKey) bool { return s.secrets[key] })
 }
 
 // refresh makes those parts anew whose endpoints or Secrets have changed.
 func (p *parts) refresh(prev *plan.Endpoints, from *Sources) (s stale) {
-	s = stale{backends: map[plan.Backend]bool{}, secrets: map[plan.SecretKey]bool{}}
-	if changed := from.Endpoints.Since(prev); len(changed) > 0 {
-		for key, h := range p.backends {
-			if !changed[key.Service] {
-				continue
-			}
-			if made := backendOf(key, from.Endpoints); made.silent != h.value.silent || !slices.Equal(made.Endpoints, h.value.Endpoints) {
-				h.value, s.backends[key] = made, true
-			}
-		}
-	}
+	s = stale{backends: map[way]bool{}, secrets: map[plan.SecretKey]bool{}}
 	for key, h := range p.secrets {
-		if content := from.Secret(key); !maps.EqualFunc(content, h.value, bytes.Equal) {
+		if content := from.Secret(key); !maps.EqualFunc(content, h.value, bytes.Equal) || (content == nil) != (h.value == nil) {
 			h.value, s.secrets[key] = content, true
 		}
 	}
-	for key, h := range p.users {
-		if s.secrets[model.SecretKey(key.Secret)] {
-			h.value = newUsers(&key, p.secrets[key.Secret].value, h.value)
+	if len(s.secrets) > 0 {
+		p.reread(s.secrets)
+	}
+	changed := from.Endpoints.Since(prev)
+	if len(changed)+len(s.secrets) == 0 {
+		return s
+	}
+	for w, h := range p.backends {
+		if !changed[w.Service] && !(w.secure() && s.secrets[w.tls.Secret]) {
+			continue
+		}
+		var by *trust
+		if w.secure() {
+			by = p.trusts[trustKey{w.tls, w.Service}].value
+		}
+		if made := backendOf(w, by, from.Endpoints); !made.is(h.value) {
+			h.value, s.backends[w] = made, true
 		}
 	}
 	return s
+}
+
+// reread makes what is made of Secrets that have changed.
+func (p *parts) reread(changed map[plan.SecretKey]bool) {
+	for key, h := range p.users {
+		if changed[key.Secret] {
+			h.value = newUsers(&key, p.secrets[key.Secret].value, h.value)
+		}
+	}
+	for cert, h := range p.proofs {
+		if changed[cert.CA] {
+			h.value = newProof(cert, p.secrets[cert.CA].value, h.value)
+		}
+	}
+	for key, h := range p.trusts {
+		if changed[key.Secret] {
+			h.value = newTrust(key, p.secrets[key.Secret].value, h.value)
+		}
+	}
+}
+
+// meter returns what counts the requests of these names: what the last table had
+// goes on. Two routes that only differ in how the path is compared are counted as
+// one.
+func (p *parts) meter(h *host, names gateway.Names) *gateway.Meter {
+	return p.meters.hold(names, &h.holds.meters, func() *gateway.Meter { return &gateway.Meter{Names: names} })
 }

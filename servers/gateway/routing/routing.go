@@ -2,6 +2,7 @@ package routing
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -29,9 +30,13 @@ type Sources struct {
 
 // host is one of the plan, ready to be asked for.
 type host struct {
-	other  *gateway.Route // what answers instead; nil: nothing
-	routes map[*plan.Route]*route
 	of     *plan.Host
+	routes map[*plan.Route]*route
+	other  *gateway.Route  // what answers instead; nil: nothing
+	root   *gateway.Route  // of requests to /; nil: as all
+	also   []gateway.Field // of all that is answered by TLS
+	proof  *proof          // nil: clients show no certificate
+	meter  *gateway.Meter  // of what no route takes
 	holds
 }
 
@@ -41,10 +46,11 @@ type route struct {
 	taken    *gateway.Route // as the plan says
 	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
-	root     *gateway.Route // of requests to /; nil: as all
 	backend  *backend
+	meter    *gateway.Meter
 	canaries []*canary
 	limits   []*limit
+	crowd    *crowd // nil: a client may have any number of requests under way
 	users    *users // nil: all may
 	external *external
 	cors     *cors // nil: browsers are told nothing of other origins
@@ -88,14 +94,17 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 
 // newHost makes what is asked for of one host.
 func (r *Router) newHost(of *plan.Host, from *Sources) *host {
-	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
+	h := bareHost(of)
 	recorded := *from
 	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
-	at := func(b plan.Backend) *backend {
-		return r.parts.backends.hold(b, &h.backends, func() *backend { return backendOf(b, from.Endpoints) })
+	h.meter = r.parts.meter(h, hostNames(of))
+	if cert := of.ClientCert; cert != nil {
+		secret := recorded.Secret(cert.CA)
+		h.proof = r.parts.proofs.hold(cert, &h.proofs, func() *proof { return newProof(cert, secret, nil) })
 	}
+	at := func(w way) *backend { return r.parts.backend(h, w, &recorded) }
 	for _, route := range of.Routes {
 		r.add(h, route, at, &recorded)
 	}
@@ -105,12 +114,12 @@ func (r *Router) newHost(of *plan.Host, from *Sources) *host {
 	return h
 }
 
-func (r *Router) add(h *host, of *plan.Route, backend func(plan.Backend) *backend, from *Sources) {
+func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
 		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
 	}
-	made := newRoute(of, asks, backend)
+	made := newRoute(of, h, asks, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
 		secret := from.Secret(auth.Secret)
 		made.users = r.parts.users.hold(*auth, &h.users, func() *users { return newUsers(auth, secret, nil) })
@@ -118,7 +127,28 @@ func (r *Router) add(h *host, of *plan.Route, backend func(plan.Backend) *backen
 	for _, key := range limitsOf(of.From, of.Policy.Limits) {
 		made.limits = append(made.limits, r.parts.limits.hold(key, &h.limits, func() *limit { return newLimit(key) }))
 	}
+	if of.Policy.Limits.Connections > 0 {
+		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
+	}
+	made.meter = r.parts.meter(h, routeNames(of))
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.parts.meter(h, canaryNames(of, c))
+	}
 	h.routes[of] = made
+}
+
+// bareHost has the answers that are of no route.
+func bareHost(of *plan.Host) *host {
+	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
+	if of.TLS {
+		h.also = strictTransport
+	}
+	if of.AppRoot != "" {
+		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
+			return append(appendOrigin(into, ask), of.AppRoot...)
+		})
+	}
+	return h
 }
 
 // routeOf finds a route of the plan: it may be the one that takes what no host does.
@@ -139,6 +169,10 @@ func otherOf(of *plan.Host) *gateway.Route {
 		return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
 	})
 }
+
+// strictTransport has browsers come by TLS from now on (RFC 6797), as ingress-nginx
+// does for hosts with a certificate. Of one that they do not trust they ignore it.
+var strictTransport = []gateway.Field{{Name: "Strict-Transport-Security", Value: "max-age=31536000; includeSubDomains"}}
 
 // moved is a redirect.
 func moved(status int, to func(into []byte, r *gateway.Request) []byte) *gateway.Route {
@@ -162,80 +196,85 @@ var (
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
-func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backend) *route {
+func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backend) *route {
 	p := of.Policy
-	r := &route{Route: of, external: asks, backend: backend(of.Backend)}
+	r := &route{Route: of, external: asks, backend: backend(wayTo(of.Backend, p))}
 	for _, c := range of.Canaries {
-		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
+		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: r.expanding(p.Host),
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host), NoLog: p.NoLog,
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
+		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
 	}
-	if p.Prefix != "" {
-		r.taken.Request.Set = append(r.taken.Request.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
-	}
 	if p.Rewrite != "" {
-		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
-			at := len(into)
-			into = append(into, of.Rewrite(text(ask.Decoded))...)
-			if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
-				return append(append(into, '&'), ask.Query...)
-			}
-			return appendQuery(into, ask)
-		}
+		r.taken.Rewrite = r.rewritten
 	}
-	if p.BasicAuth != nil { // the password is no business of the backend
-		r.taken.Request.Remove = append(r.taken.Request.Remove, "Authorization")
+	if p.Mirror != nil {
+		r.taken.Mirror = &gateway.Mirror{To: r.expanding(p.Mirror.To), Host: p.Mirror.Host, NoBody: p.Mirror.NoBody}
 	}
 	if p.ErrorBackend != nil {
-		r.taken.Instead = r.instead(backend(*p.ErrorBackend))
+		r.taken.Instead = r.instead(backend(way{Backend: *p.ErrorBackend}))
 	}
-	r.taken.Response.Change = renames(p)
-	if asks != nil {
-		request, response := asks.fields()
-		r.taken.Request.Set = append(r.taken.Request.Set, request...)
-		r.taken.Response.Add = append(r.taken.Response.Add, response...)
-	}
-	if p.Affinity != nil {
-		path := plan.EscapePath(of.Match.Path)
-		if of.Match.Type == plan.MatchRegex {
-			path = "/"
-		}
-		r.taken.Response.Add = append(r.taken.Response.Add, setCookie(p.Affinity, path))
-	}
+	r.editRequest(on)
+	r.editResponse()
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}
-	if why := closed(p); why != "" {
+	if why := cmp.Or(p.Closed, r.backend.closed); why != "" {
 		r.closed = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, why))
 	}
 	switch {
 	case p.Redirect != nil:
 		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
-	case p.AppRoot != "":
-		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
-			return append(appendOrigin(into, ask), p.AppRoot...)
-		})
+	case p.Away():
+		r.redirect = moved(http.StatusFound, r.rewritten)
 	}
 	return r
 }
 
-// closed is why nobody is let in: what a policy wants, and the engine has not yet,
-// closes it as well.
-func closed(p *plan.Policy) string {
-	switch {
-	case p.Closed != "":
-		return p.Closed
-	case p.ClientCert != nil:
-		return "certificates of clients (auth-tls-secret) cannot be asked for yet"
-	case p.Limits.Connections > 0:
-		return "connections (limit-connections) cannot be limited yet"
-	case p.Protocol != plan.HTTP:
-		return fmt.Sprintf("backends of protocol %s (backend-protocol) cannot be called yet", p.Protocol)
+// editRequest says what changes of the heads that backends see.
+func (r *route) editRequest(on *host) {
+	p, edits := r.Policy, &r.taken.Request
+	if p.Prefix != "" {
+		edits.Set = append(edits.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
 	}
-	return ""
+	if p.BasicAuth != nil { // the password is no business of the backend
+		edits.Remove = append(edits.Remove, "Authorization")
+	}
+	if on.proof != nil {
+		edits.Set = append(edits.Set, on.proof.fields()...)
+	}
+	if r.external != nil {
+		edits.Set = append(edits.Set, r.external.requestFields()...)
+	}
+}
+
+// editResponse says what changes of the heads that clients see.
+func (r *route) editResponse() {
+	p, edits := r.Policy, &r.taken.Response
+	edits.Change = r.renames()
+	if r.external != nil {
+		edits.Add = append(edits.Add, r.external.cookie())
+	}
+	if p.Affinity != nil {
+		path := plan.EscapePath(r.Match.Path)
+		if r.Match.Type == plan.MatchRegex {
+			path = "/"
+		}
+		edits.Add = append(edits.Add, setCookie(p.Affinity, path))
+	}
+}
+
+// rewritten appends what rewrite-target makes of a request, with its query.
+func (r *route) rewritten(into []byte, ask *gateway.Request) []byte {
+	at := len(into)
+	into = append(into, r.Rewrite(text(ask.Decoded))...)
+	if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
+		return append(append(into, '&'), ask.Query...)
+	}
+	return appendQuery(into, ask)
 }
 
 // expanding is what appends a template; nil: there is none.
@@ -257,6 +296,7 @@ func (r *route) edits(all []plan.HeaderEdit) (e gateway.Edits) {
 		case edit.Value == nil:
 			e.Remove = append(e.Remove, edit.Name)
 		case edit.Add:
+			field.Fine = !edit.Always
 			e.Add = append(e.Add, field)
 		default:
 			e.Set = append(e.Set, field)
@@ -273,26 +313,41 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return nil, nil
 	}
 	h, _ := r.hosts.Get(found.Name)
+	if ask.Secure {
+		ask.Also = h.also
+	}
+	ask.Meter = h.meter
 	if h.other != nil {
 		return h.other, nil
 	}
+	if h.proof != nil && ask.Peer != nil {
+		if no := h.proof.admit(ask); no != nil {
+			return no, nil
+		}
+	}
 	of, slash := r.table.Route(found, text(ask.Decoded))
 	if of == nil {
+		if h.root != nil && len(ask.Decoded) == 1 {
+			return h.root, nil
+		}
 		return nil, nil
 	}
 	to := r.routeOf(h, of)
 	p := of.Policy
+	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
 	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Decoded):
 		return toHTTPS, nil
+	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Decoded)) && h.proof.admit(ask) != nil:
+		return h.proof.admit(ask), nil
+	case h.root != nil && len(ask.Decoded) == 1:
+		return h.root, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
 		return to.redirect, nil
-	case to.root != nil && len(ask.Decoded) == 1:
-		return to.root, nil
 	}
 	taken := to.taken
 	if to.cors != nil {
@@ -303,13 +358,14 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 			taken = to.cors.taken
 		}
 	}
-	if !to.within(ask.Client) {
+	if !to.within(ask) {
 		return tooMany, nil
 	}
 	if no := to.admit(ask); no != nil {
 		return no, nil
 	}
 	backend, place := to.chosen(ask)
+	to.counts(ask, backend)
 	if other := to.without(ask, backend); other != nil {
 		return other.Route, other.Backend
 	}
