@@ -49,14 +49,17 @@ func FuzzSmuggling(f *testing.F) {
 		if len(text) > 16<<10 {
 			return
 		}
-		read := ours.read(text)
-		if len(read) == 0 {
-			return
-		}
-		others := [][]string{std.read(text), nginx.read(text)}
-		for _, other := range others {
-			if other == nil || len(other) >= len(read) && slices.Equal(other[:len(read)], read) {
+		var read []string
+		var others [][]string
+		for range 3 { // a request of the connection before may have come late
+			if read = ours.read(text); len(read) == 0 {
 				return
+			}
+			others = [][]string{std.read(text), nginx.read(text)}
+			for _, other := range others {
+				if other == nil || len(other) >= len(read) && slices.Equal(other[:len(read)], read) {
+					return
+				}
 			}
 		}
 		t.Fatalf("%q:\nthis server reads %q\nnet/http         %q\nnginx            %q", text, read, others[0], others[1])
