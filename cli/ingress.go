@@ -32,7 +32,7 @@ func ingressCommand() *cobra.Command {
 		Short: "Explain Ingresses: which rule takes a URL, and what manifests will do here",
 		Args:  cobra.NoArgs,
 	}
-	command.AddCommand(ingressLintCommand(), ingressListCommand(), ingressExplainCommand())
+	command.AddCommand(ingressLintCommand(), ingressListCommand(), ingressExplainCommand(), ingressTopCommand())
 	return command
 }
 

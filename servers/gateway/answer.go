@@ -37,12 +37,12 @@ func (c *client) answer(a *Answer, keep bool) bool {
 	}
 	b = c.appendConnection(b, keep)
 	b = append(b, "\r\n"...)
+	c.answered(a.Status, len(b))
 	if string(c.request.Method) != http.MethodHead {
 		b = append(b, a.Body...)
 	}
-	_, err := c.wire.Write(b)
-	c.began = true
-	c.counts.requests[a.Status/100%6].Add(1)
+	err := c.write(b)
+	c.ended(a.Status)
 	return keep && err == nil
 }
 

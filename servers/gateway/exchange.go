@@ -16,7 +16,7 @@ func (c *client) exchange() bool {
 		c.learn(table)
 	}
 	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name, Peer: c.peer}
-	if c.trusted {
+	if c.ask.Trusted = c.trusted; c.trusted {
 		c.ask.Client = c.client()
 		if proto, ok := c.request.Get("x-forwarded-proto"); ok {
 			c.ask.Secure = string(proto) == "https"
@@ -159,8 +159,10 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 			}
 		}
 		c.counts.dials.Add(1)
+		began := c.dials()
 		u, err := c.server.dial(p, c.core, a.timeouts.Connect)
 		if err == nil {
+			c.dialled(began)
 			return u, 0, ""
 		}
 		c.counts.unreached.Add(1)
@@ -192,6 +194,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	defer u.endpoint.active.Add(-1)
 	u.sock.out.bear(a.timeouts.Send)
 	u.sock.in.bear(a.timeouts.Response)
+	c.sends(u.endpoint)
 	n, err := u.Write(a.message)
 	if err == nil && len(a.rest) > 0 {
 		_, err = u.Write(a.rest)
@@ -212,7 +215,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 			break
 		}
 		if u.response.Status == http.StatusEarlyHints && c.request.Minor == 1 {
-			if _, err := c.wire.Write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
+			if err := c.write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route, asItIs), "\r\n"...)); err != nil {
 				return c.broken(u), false
 			}
 		}
@@ -221,7 +224,8 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 		return c.broken(u), false
 	}
 	u.sock.in.bear(a.timeouts.Response)
-	u.endpoint.works()
+	u.endpoint.works(c.clock.now())
+	c.record.from = u.response.Status
 	if len(c.tried) > 0 {
 		c.ask.Moved = u.endpoint.at
 	}
@@ -294,7 +298,7 @@ func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool)
 func (c *client) broken(u *upstream) bool {
 	c.server.end(u)
 	c.abort()
-	c.counts.requests[0].Add(1)
+	c.ended(0)
 	return false
 }
 

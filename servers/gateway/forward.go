@@ -63,12 +63,7 @@ func (c *client) client() netip.Addr {
 }
 
 func (c *client) trusts(addr netip.Addr) bool {
-	for _, prefix := range c.table.Trusted {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return within(c.table.Trusted, addr)
 }
 
 // appendRequest writes the head that an endpoint gets. length is that of the body.
@@ -205,17 +200,25 @@ func (c *client) appendForwarded(b []byte) []byte {
 const maxID = 128
 
 func (c *client) appendID(b []byte) []byte {
-	b = append(b, "X-Request-ID: "...)
+	return append(append(append(b, "X-Request-ID: "...), c.id()...), "\r\n"...)
+}
+
+// id is that which the client has chosen, or one of its own.
+func (c *client) id() []byte {
 	for i := range c.request.Fields() {
 		f := &c.request.Fields()[i]
 		if value := c.request.Value(f); f.Known == http1.XRequestID && !f.Hop && len(value) > 0 && len(value) <= maxID {
-			return append(append(b, value...), "\r\n"...)
+			return value
 		}
 	}
-	var id [16]byte
-	binary.LittleEndian.PutUint64(id[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
-	return append(hex.AppendEncode(b, id[:]), "\r\n"...)
+	if r := &c.record; !r.made {
+		r.made = true
+		var id [16]byte
+		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+		binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+		hex.Encode(r.id[:], id[:])
+	}
+	return c.record.id[:]
 }
 
 // replaces tells whether the fields of a name go.

@@ -18,6 +18,12 @@ type Table struct {
 	// Trusted are proxies whose word on clients is taken: X-Forwarded-*, X-Real-IP.
 	// Of others it is replaced.
 	Trusted []netip.Prefix
+	// Introduced are load balancers that begin each connection with the PROXY protocol,
+	// which says who the client is. It is read from nobody else; one of these that
+	// does not is not served.
+	Introduced []netip.Prefix
+	// Compress, if not nil, says which answers are compressed.
+	Compress *Compression
 	// Certificate finds that of a name, for the listeners that are Secure. nil:
 	// there is none, and handshakes fail.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -47,6 +53,7 @@ type Router interface {
 type Request struct {
 	*http1.Request
 	Client     netip.Addr // who asks; of a trusted proxy, who it says
+	Trusted    bool       // Remote is a trusted proxy: what it says of its client holds
 	Remote     netip.Addr // whose connection it is
 	Port       uint16     // that it came to
 	Secure     bool       // by TLS
@@ -66,6 +73,10 @@ type Request struct {
 	// Ended is for a router to hear that the request has ended, however it did; nil: it
 	// need not.
 	Ended func()
+	// Meter is for a router to name what counts the request, and Quiet to keep it out
+	// of the access log.
+	Meter *Meter
+	Quiet bool
 	// Status is that of the answer which another backend is asked instead of.
 	Status int
 }

@@ -198,6 +198,7 @@ func (one *worker) serve(j job) {
 	}
 	c.began, c.linger = false, false
 	c.request.Reset()
+	c.begins()
 	c.in = newBuffer()
 	text, tooLong := j.stream.AppendRequest(c.in.b[:0])
 	if len(text) > len(c.in.b) {
@@ -210,7 +211,7 @@ func (one *worker) serve(j job) {
 	j.stream.Asks(string(c.request.Method) == http.MethodHead)
 	switch {
 	case one.stream.cut.Load(): // before anybody was asked
-		c.counts.requests[0].Add(1)
+		c.ended(0)
 	case tooLong:
 		c.refuse(http.StatusRequestHeaderFieldsTooLarge, "the header fields are too long")
 	case refused != nil:

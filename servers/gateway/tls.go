@@ -9,7 +9,7 @@ import (
 var errNoCertificate = errors.New("no certificate is for this name")
 
 // newTLS is how connections of TLS begin. There is one for all tables, so that the
-// tickets of sessions outlive them; crypto/tls makes new keys for them every day.
+// tickets of sessions outlive them.
 func (s *Server) newTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,

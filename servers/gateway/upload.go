@@ -25,7 +25,7 @@ type upload struct {
 	// Of the goroutine.
 	client  *client
 	max     int64
-	sent    int64
+	sent    atomic.Int64
 	ended   chan struct{}
 	last    atomic.Bool  // the last piece is being written
 	refused *http1.Error // why the client's body is refused
@@ -45,6 +45,7 @@ func (l *upload) begin(c *client) *http1.Error {
 	l.client, l.length, l.have, l.used, l.left, l.whole = c, c.request.Length, nil, c.request.Size(), 0, false
 	l.refused, l.gone, l.failed, l.in, l.copied = nil, false, false, nil, nil
 	l.last.Store(false)
+	l.sent.Store(0)
 	rest := c.in.bytes()[l.used:]
 	switch {
 	case l.length == 0:
@@ -91,7 +92,8 @@ func (l *upload) append(message []byte) (now, then []byte) {
 // start sends the rest. failed is why the endpoint took no more already.
 func (l *upload) start(u *upstream, a *attempt, failed error) {
 	c := l.client
-	l.max, l.sent = a.route.MaxBody, int64(len(l.have))
+	l.max = a.route.MaxBody
+	l.sent.Store(int64(len(l.have)))
 	l.ended = make(chan struct{})
 	l.in = newBuffer()
 	if failed != nil {
@@ -150,7 +152,7 @@ func (l *upload) run(u *upstream) {
 				l.refused = refused
 				return
 			}
-			if l.sent += int64(data); l.max > 0 && l.sent > l.max {
+			if sent := l.sent.Add(int64(data)); l.max > 0 && sent > l.max {
 				l.refused = errLargeBody
 				return
 			}

@@ -5,13 +5,16 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/httpd"
@@ -28,9 +31,25 @@ type Config struct {
 	HTTP, HTTPS []netip.AddrPort
 	// Register is where the one gateway that leads writes status and Events of
 	// Ingresses; nil: nothing is written.
-	Register      Register
-	HealthAddress string // see httpd.Server; empty: not at all
-	Log           *slog.Logger
+	Register Register
+	// DefaultCertificate is the Secret of hosts that have no certificate of their own;
+	// empty: they have one that nobody trusts.
+	DefaultCertificate model.SecretKey
+	// Trusted are proxies whose X-Forwarded-* holds, and Introduced load balancers that
+	// begin their connections with the PROXY protocol.
+	Trusted, Introduced []netip.Prefix
+	Compress            bool          // answers, for clients that can read it
+	SlowStart           time.Duration // see gateway.Settings
+	HealthAddress       string        // see httpd.Server; empty: not at all
+	AccessLog           AccessLog
+	Log                 *slog.Logger
+}
+
+// AccessLog is where requests are written down.
+type AccessLog struct {
+	To    io.Writer // nil: nowhere
+	Form  gateway.Form
+	OneIn int // of requests that did not fail; 0: all
 }
 
 // Source tells what requests are led by; kube.GatewaySource is one.
@@ -56,6 +75,9 @@ type daemon struct {
 	certificates certificates
 	table        *plan.Table
 	router       *routing.Router
+	routed       atomic.Pointer[routing.Router] // the same, for others to read
+	secured      atomic.Pointer[[]expiry]
+	access       *gateway.AccessLog // nil: none
 	said         map[model.Problem]bool
 }
 
@@ -67,8 +89,12 @@ const collectAt = 400
 // returns nil.
 func Run(ctx context.Context, config Config) error {
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
-	if err := d.certificates.begin(); err != nil {
+	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}}
+	if config.AccessLog.To != nil {
+		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
+	}
+	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access, SlowStart: config.SlowStart}, config.Log)
+	if err := d.certificates.begin(config.DefaultCertificate); err != nil {
 		return err
 	}
 	var listeners []gateway.Listener
@@ -81,7 +107,7 @@ func Run(ctx context.Context, config Config) error {
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
 	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
-	runs := []func(context.Context) error{source, follow, d.server.Run, d.health().Run}
+	runs := []func(context.Context) error{source, follow, d.run, d.health().Run}
 	if config.Register != nil {
 		runs = append(runs, d.lead)
 	}
@@ -95,6 +121,24 @@ func Run(ctx context.Context, config Config) error {
 	running.Wait()
 	return nil
 }
+
+// run serves, and logs for as long as there may be something to log.
+func (d *daemon) run(ctx context.Context) error {
+	if d.access == nil {
+		return d.server.Run(ctx)
+	}
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var logging sync.WaitGroup
+	logging.Go(func() { _ = d.access.Run(last, d.AccessLog.To) }) // it never fails
+	err := d.server.Run(ctx)
+	cancel()
+	logging.Wait()
+	return err
+}
+
+// lookAgain is after how long certificates are looked at again, though nothing has
+// changed: they end by themselves.
+const lookAgain = time.Hour
 
 // follow serves what the snapshot and the Secrets say, and listens once it knows
 // all of it: before, it would answer that there is nothing.
@@ -119,6 +163,7 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-time.After(lookAgain):
 		case <-newer:
 		case <-others:
 		case <-changed:
@@ -139,7 +184,15 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 		},
 	})
 	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
-	d.server.Serve(&gateway.Table{Router: d.router, Asks: d.router.Asks, Certificate: d.certificates.choose(table)})
+	d.routed.Store(d.router)
+	d.secured.Store(d.certificates.expiries(table))
+	serves := &gateway.Table{
+		Router: d.router, Asks: d.router.Asks, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
+	}
+	if d.Compress {
+		serves.Compress = gateway.UsualCompression()
+	}
+	d.server.Serve(serves)
 	d.say(problems)
 	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
 	d.serves.Store(snapshot.Revision)
@@ -159,6 +212,7 @@ func (d *daemon) say(problems []model.Problem) {
 func (d *daemon) health() *httpd.Server {
 	return &httpd.Server{
 		Address: d.HealthAddress, Log: d.Log, Metrics: d.handler(), Health: func() error { return nil },
+		Debug: map[string]http.HandlerFunc{"top": d.serveTop},
 		Ready: func() (string, bool) {
 			var lines strings.Builder
 			ready := true

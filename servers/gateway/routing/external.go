@@ -13,6 +13,7 @@ import (
 
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
 // external asks a URL whether requests may pass. It is asked on the goroutine of
@@ -139,7 +140,7 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 	for i := range ask.Fields() {
 		f := &ask.Fields()[i]
 		name := string(ask.Name(f))
-		if !f.Hop && !f.Underscore && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
+		if !f.Hop && !f.Underscore && (ask.Trusted || !claims(f.Known)) && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
 			request.Header.Add(name, string(ask.Value(f)))
 		}
 	}
@@ -163,6 +164,16 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 	defer response.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10)) // so that the connection is kept
 	return &opinion{status: response.StatusCode, header: response.Header}, nil
+}
+
+// claims tells whether a field is one by which a proxy says who its client is and
+// what he has asked for. Whoever decides would believe anybody.
+func claims(known http1.Known) bool {
+	switch known {
+	case http1.Forwarded, http1.XForwarded, http1.XForwardedFor, http1.XForwardedHost, http1.XForwardedPort, http1.XForwardedProto, http1.XOriginal, http1.XRealIP:
+		return true
+	}
+	return false
 }
 
 // notPassed are fields of a request that whoever is asked gets none or others of.

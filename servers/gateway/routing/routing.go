@@ -26,6 +26,7 @@ type Router struct {
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
 	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
+	meters   map[gateway.Names]*gateway.Meter
 }
 
 // Sources are what a plan names and does not have.
@@ -41,6 +42,7 @@ type host struct {
 	root         *gateway.Route  // of requests to /; nil: as all
 	also         []gateway.Field // of all that is answered by TLS
 	proof        *proof          // nil: clients show no certificate
+	meter        *gateway.Meter  // of what no route takes
 }
 
 // route is one of the plan, ready to be taken.
@@ -50,6 +52,7 @@ type route struct {
 	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
 	backend  *backend
+	meter    *gateway.Meter
 	canaries []*canary
 	limits   []*limit
 	crowd    *crowd // nil: a client may have any number of requests under way
@@ -68,11 +71,12 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
 		backends: map[way]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
 		crowds: map[model.IngressKey]*crowd{}, trusts: map[trustKey]*trust{},
-		proofs: map[*plan.ClientCert]*proof{}, silent: map[plan.Backend]struct{}{},
+		proofs: map[*plan.ClientCert]*proof{}, silent: map[plan.Backend]struct{}{}, meters: map[gateway.Names]*gateway.Meter{},
 	}
 	at := func(w way) *backend { return r.backend(w, prev, &from) }
 	for _, h := range table.Hosts.All() {
 		made := newHost(h)
+		made.meter = r.meter(prev, hostNames(h))
 		if cert := h.ClientCert; cert != nil {
 			if r.proofs[cert] == nil {
 				r.proofs[cert] = newProof(cert, from.Secret(cert.CA), prev.proofs[cert])
@@ -120,6 +124,10 @@ func (r *Router) add(of *plan.Route, on *host, backend func(way) *backend, prev 
 			}
 		}
 		made.crowd = r.crowds[of.From]
+	}
+	made.meter = r.meter(prev, routeNames(of))
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.meter(prev, canaryNames(of, c))
 	}
 	r.routes[of] = made
 }
@@ -287,6 +295,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if ask.Secure {
 		ask.Also = h.also
 	}
+	ask.Meter = h.meter
 	if h.other != nil {
 		return h.other, nil
 	}
@@ -304,6 +313,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	}
 	to := r.routes[of]
 	p := of.Policy
+	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
@@ -334,6 +344,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return no, nil
 	}
 	backend, place := to.chosen(ask)
+	to.counts(ask, backend)
 	if other := to.without(ask, backend); other != nil {
 		return other.Route, other.Backend
 	}
