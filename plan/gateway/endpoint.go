@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,21 +10,65 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// Endpoints are where backends are.
+// Endpoints are where backends are. They are immutable.
 type Endpoints struct {
 	services model.Map[model.ServiceKey, *model.Service]
 	names    model.Map[model.ServiceKey, *model.Name]
-	of       map[model.ServiceKey][]*model.EndpointSlice
+	slices   model.Map[model.SliceKey, *model.EndpointSlice]
+	of       model.Map[model.ServiceKey, *slicesOf]
 }
 
+// slicesOf are those of one Service.
+type slicesOf struct{ all []*model.EndpointSlice }
+
 // EndpointsOf finds those of a snapshot.
-func EndpointsOf(snapshot *model.Snapshot) *Endpoints {
-	e := &Endpoints{services: snapshot.Services, names: snapshot.Names, of: map[model.ServiceKey][]*model.EndpointSlice{}}
-	for _, slice := range snapshot.Slices.All() {
-		key := model.ServiceKey{Namespace: slice.Namespace, Name: slice.Service}
-		e.of[key] = append(e.of[key], slice)
+func EndpointsOf(snapshot *model.Snapshot) *Endpoints { return (&Endpoints{}).Next(snapshot) }
+
+// Next finds those of another snapshot. What it costs follows what has changed.
+func (e *Endpoints) Next(snapshot *model.Snapshot) *Endpoints {
+	next := &Endpoints{services: snapshot.Services, names: snapshot.Names, slices: snapshot.Slices, of: e.of}
+	for change := range model.Diff(e.slices, snapshot.Slices) {
+		if change.Had {
+			next.replace(change.Old, nil)
+		}
+		if change.Has {
+			next.replace(nil, change.New)
+		}
 	}
-	return e
+	return next
+}
+
+// replace takes one slice out of those of its Service, or puts one in.
+func (e *Endpoints) replace(old, new *model.EndpointSlice) {
+	slice := cmp.Or(old, new)
+	key := model.ServiceKey{Namespace: slice.Namespace, Name: slice.Service}
+	var all []*model.EndpointSlice
+	if had, ok := e.of.Get(key); ok {
+		all = slices.DeleteFunc(slices.Clone(had.all), func(s *model.EndpointSlice) bool { return s == old })
+	}
+	if new != nil {
+		all = append(all, new)
+	}
+	if len(all) == 0 {
+		e.of = e.of.Without(key)
+		return
+	}
+	e.of = e.of.With(key, &slicesOf{all})
+}
+
+// Since returns the Services whose backends may be elsewhere than they were.
+func (e *Endpoints) Since(prev *Endpoints) map[model.ServiceKey]bool {
+	changed := map[model.ServiceKey]bool{}
+	for change := range model.Diff(prev.of, e.of) {
+		changed[change.Key] = true
+	}
+	for change := range model.Diff(prev.services, e.services) {
+		changed[change.Key] = true
+	}
+	for change := range model.Diff(prev.names, e.names) {
+		changed[change.Key] = true
+	}
+	return changed
 }
 
 // At returns where a backend takes requests, sorted: the endpoints that are ready,
@@ -35,8 +80,12 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 		return nil
 	}
 	_, served := e.services.Get(b.Service)
+	of, has := e.of.Get(b.Service)
+	if !has {
+		return nil
+	}
 	var ready, leaving []netip.AddrPort
-	for _, slice := range e.of[b.Service] {
+	for _, slice := range of.all {
 		for _, port := range slice.Ports {
 			// Of a headless Service only the endpoints tell the ports: one is the one.
 			alone := !served && b.Name == "" && (len(slice.Ports) == 1 || port.Port == b.Port)

@@ -2,10 +2,11 @@ package gateway
 
 import "strings"
 
-// Rewrite is the path that the backend sees instead of one: that of rewrite-target,
-// with what the path's expression found in the place of $1 to $9. What it did not
-// find, or where there is no expression, is nothing. Behind a question mark what was
-// found is one value, whatever is in it.
+// Rewrite is the path that the backend sees instead of one, which is a NormalPath:
+// that of rewrite-target, with what the path's expression found in the place of $1 to
+// $9, escaped: what was found is never a query, or an escape of its own. What it did
+// not find, or where there is no expression, is nothing. Behind a question mark what
+// was found is one value, whatever is in it.
 func (r *Route) Rewrite(path string) string {
 	to := r.Policy.Rewrite
 	if to == "" {
@@ -28,7 +29,7 @@ func (r *Route) Rewrite(path string) string {
 		b.WriteString(to[:at])
 		asked = asked || strings.IndexByte(to[:at], '?') >= 0
 		if n := 2 * int(to[at+1]-'0'); n+1 < len(found) && found[n] >= 0 {
-			is := path[found[n]:found[n+1]]
+			is := EscapePath(path[found[n]:found[n+1]])
 			if asked {
 				is = inQuery.Replace(is)
 			}

@@ -197,8 +197,8 @@ func (one *worker) serve(j job) {
 		c.of, c.wire, c.stream = of, &one.stream, &one.stream
 	}
 	c.began, c.linger = false, false
-	c.request.Reset()
 	c.begins()
+	c.request.Reset()
 	c.in = newBuffer()
 	text, tooLong := j.stream.AppendRequest(c.in.b[:0])
 	if len(text) > len(c.in.b) {

@@ -2,11 +2,8 @@ package http2
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -18,11 +15,11 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// library is the client of golang.org/x/net, without TLS.
-func library(t *testing.T) *http2.Transport {
-	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, DialTLSContext: func(_ context.Context, network, at string, _ *tls.Config) (net.Conn, error) {
-		return net.Dial(network, at)
-	}}
+// library is the client of the standard library, without TLS.
+func library(t *testing.T) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols, DisableCompression: true, ExpectContinueTimeout: 10 * time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
 }

@@ -17,6 +17,7 @@ type backend struct {
 	*gateway.Backend
 	names  []uint64 // none is 0
 	closed string   // why it is not to be called
+	silent bool     // there is such a Service and port, without an endpoint
 }
 
 func newBackend(at []netip.AddrPort) *backend {

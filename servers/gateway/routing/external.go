@@ -38,11 +38,7 @@ const (
 	askTime      = 30 * time.Second
 )
 
-// askers are kept from table to table, with their connections.
-func newExternal(of *plan.ExternalAuth, old *external) *external {
-	if old != nil && old.ExternalAuth == of {
-		return old
-	}
+func newExternal(of *plan.ExternalAuth) *external {
 	return &external{ExternalAuth: of, known: map[[sha256.Size]byte]*opinion{}, client: &http.Client{
 		Timeout:       askTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -203,12 +203,15 @@ func (p *proof) fields() []gateway.Field {
 // Asks finds the authorities whose certificates the clients of a name of TLS are
 // asked for; nil: they are asked for none.
 func (r *Router) Asks(name string) *x509.CertPool {
-	host := r.table.Find(name)
-	if host == nil || r.hosts[host].proof == nil {
+	found := r.table.Find(name)
+	if found == nil {
 		return nil
 	}
-	if p := r.hosts[host].proof; p.roots != nil {
-		return p.roots
+	switch h, _ := r.hosts.Get(found.Name); {
+	case h.proof == nil:
+		return nil
+	case h.proof.roots != nil:
+		return h.proof.roots
 	}
 	return x509.NewCertPool()
 }

@@ -15,18 +15,10 @@ import (
 
 // Router leads requests by a plan.
 type Router struct {
-	table    *plan.Table
-	hosts    map[*plan.Host]*host
-	routes   map[*plan.Route]*route
-	backends map[way]*backend
-	trusts   map[trustKey]*trust
-	proofs   map[*plan.ClientCert]*proof
-	limits   map[limitKey]*limit
-	crowds   map[model.IngressKey]*crowd
-	users    map[plan.BasicAuth]*users
-	external map[*plan.ExternalAuth]*external
-	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
-	meters   map[gateway.Names]*gateway.Meter
+	table     *plan.Table
+	hosts     model.Map[string, *host]
+	endpoints *plan.Endpoints
+	parts     *parts
 }
 
 // Sources are what a plan names and does not have.
@@ -36,13 +28,17 @@ type Sources struct {
 	Secret func(plan.SecretKey) map[string][]byte
 }
 
-// host has the answers of one.
+// host is one of the plan, ready to be asked for.
 type host struct {
-	other, https *gateway.Route
-	root         *gateway.Route  // of requests to /; nil: as all
-	also         []gateway.Field // of all that is answered by TLS
-	proof        *proof          // nil: clients show no certificate
-	meter        *gateway.Meter  // of what no route takes
+	other   *gateway.Route  // what answers instead; nil: nothing
+	root    *gateway.Route  // of requests to /; nil: as all
+	also    []gateway.Field // of all that is answered by TLS
+	proof   *proof          // nil: clients show no certificate
+	through *backend        // who speaks TLS itself; nil: nobody
+	routes  map[*plan.Route]*route
+	of      *plan.Host
+	meter   *gateway.Meter // of what no route takes
+	holds
 }
 
 // route is one of the plan, ready to be taken.
@@ -62,80 +58,49 @@ type route struct {
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
-// is shared.
+// is shared, and what it costs follows the hosts whose plan, endpoints or Secrets
+// have changed. No Router is made of the same prev twice.
 func New(prev *Router, table *plan.Table, from Sources) *Router {
 	if prev == nil {
-		prev = &Router{}
+		prev = &Router{table: &plan.Table{}, endpoints: &plan.Endpoints{}, parts: newParts()}
 	}
-	r := &Router{
-		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[way]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
-		crowds: map[model.IngressKey]*crowd{}, trusts: map[trustKey]*trust{},
-		proofs: map[*plan.ClientCert]*proof{}, silent: map[plan.Backend]struct{}{}, meters: map[gateway.Names]*gateway.Meter{},
+	r := &Router{table: table, hosts: prev.hosts, endpoints: from.Endpoints, parts: prev.parts}
+	stale := r.parts.refresh(prev.endpoints, &from)
+	var left []*host // whose parts are given up last, so that others may take them over
+	replace := func(name string, of *plan.Host) {
+		if old, ok := r.hosts.Get(name); ok {
+			left = append(left, old)
+		}
+		if of == nil {
+			r.hosts = r.hosts.Without(name)
+			return
+		}
+		r.hosts = r.hosts.With(name, r.newHost(of, &from))
 	}
-	at := func(w way) *backend { return r.backend(w, prev, &from) }
-	for _, h := range table.Hosts.All() {
-		made := newHost(h)
-		made.meter = r.meter(prev, hostNames(h))
-		if cert := h.ClientCert; cert != nil {
-			if r.proofs[cert] == nil {
-				r.proofs[cert] = newProof(cert, from.Secret(cert.CA), prev.proofs[cert])
+	for change := range model.Diff(prev.table.Hosts, table.Hosts) {
+		replace(change.Key, change.New)
+	}
+	if stale.any() {
+		for name, h := range prev.hosts.All() {
+			if of, _ := table.Hosts.Get(name); of == h.of && stale.touches(&h.holds) {
+				replace(name, of)
 			}
-			made.proof = r.proofs[cert]
 		}
-		r.hosts[h] = made
-		for _, of := range h.Routes {
-			r.add(of, made, at, prev, &from)
-		}
-		if h.Default != nil {
-			r.add(h.Default, made, at, prev, &from)
-		}
+	}
+	for _, h := range left {
+		r.parts.release(&h.holds)
 	}
 	return r
 }
 
-func (r *Router) add(of *plan.Route, on *host, backend func(way) *backend, prev *Router, from *Sources) {
-	var asks *external
-	if auth := of.Policy.ExternalAuth; auth != nil {
-		if r.external[auth] == nil {
-			r.external[auth] = newExternal(auth, prev.external[auth])
-		}
-		asks = r.external[auth]
+// newHost makes what is asked for of one host.
+func (r *Router) newHost(of *plan.Host, from *Sources) *host {
+	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
+	recorded := *from
+	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
+		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
-	made := newRoute(of, on, asks, backend)
-	if auth := of.Policy.BasicAuth; auth != nil {
-		if r.users[*auth] == nil {
-			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
-		}
-		made.users = r.users[*auth]
-	}
-	for _, key := range limitsOf(of.From, of.Policy.Limits) {
-		if r.limits[key] == nil {
-			if r.limits[key] = prev.limits[key]; r.limits[key] == nil {
-				r.limits[key] = newLimit(key)
-			}
-		}
-		made.limits = append(made.limits, r.limits[key])
-	}
-	if of.Policy.Limits.Connections > 0 {
-		if r.crowds[of.From] == nil {
-			if r.crowds[of.From] = prev.crowds[of.From]; r.crowds[of.From] == nil {
-				r.crowds[of.From] = &crowd{}
-			}
-		}
-		made.crowd = r.crowds[of.From]
-	}
-	made.meter = r.meter(prev, routeNames(of))
-	for i, c := range of.Canaries {
-		made.canaries[i].meter = r.meter(prev, canaryNames(of, c))
-	}
-	r.routes[of] = made
-}
-
-func newHost(of *plan.Host) *host {
-	h := &host{https: moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-		return appendTarget(append(append(into, "https://"...), r.Host...), r)
-	})}
+	h.meter = r.parts.meter(hostNames(of), h)
 	if of.TLS {
 		h.also = strictTransport
 	}
@@ -144,12 +109,64 @@ func newHost(of *plan.Host) *host {
 			return append(appendOrigin(into, ask), of.AppRoot...)
 		})
 	}
-	if of.Redirect != "" {
-		h.other = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-			return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
-		})
+	if cert := of.ClientCert; cert != nil {
+		secret := recorded.Secret(cert.CA)
+		h.proof = r.parts.proofs.hold(cert, &h.proofs, func() *proof { return newProof(cert, secret, nil) })
+	}
+	at := func(w way) *backend { return r.parts.backend(w, h, &recorded) }
+	if of.Passthrough != nil {
+		h.through, h.passes = at(way{Backend: *of.Passthrough}), 1
+		r.parts.passing++
+	}
+	for _, route := range of.Routes {
+		r.add(h, route, at, &recorded)
+	}
+	if of.Default != nil {
+		r.add(h, of.Default, at, &recorded)
 	}
 	return h
+}
+
+func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *Sources) {
+	var asks *external
+	if auth := of.Policy.ExternalAuth; auth != nil {
+		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
+	}
+	made := newRoute(of, h, asks, backend)
+	if auth := of.Policy.BasicAuth; auth != nil {
+		secret := from.Secret(auth.Secret)
+		made.users = r.parts.users.hold(*auth, &h.users, func() *users { return newUsers(auth, secret, nil) })
+	}
+	for _, key := range limitsOf(of.From, of.Policy.Limits) {
+		made.limits = append(made.limits, r.parts.limits.hold(key, &h.limits, func() *limit { return newLimit(key) }))
+	}
+	if of.Policy.Limits.Connections > 0 {
+		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
+	}
+	made.meter = r.parts.meter(routeNames(of), h)
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.parts.meter(canaryNames(of, c), h)
+	}
+	h.routes[of] = made
+}
+
+// routeOf finds a route of the plan: it may be the one that takes what no host does.
+func (r *Router) routeOf(h *host, of *plan.Route) *route {
+	if to := h.routes[of]; to != nil {
+		return to
+	}
+	all, _ := r.hosts.Get("")
+	return all.routes[of]
+}
+
+// otherOf is what answers for a host that has another name; nil: it answers itself.
+func otherOf(of *plan.Host) *gateway.Route {
+	if of.Redirect == "" {
+		return nil
+	}
+	return moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
+	})
 }
 
 // strictTransport has browsers come by TLS from now on (RFC 6797), as ingress-nginx
@@ -167,6 +184,9 @@ func refused(status int, why string) *gateway.Route {
 }
 
 var (
+	toHTTPS = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(into, "https://"...), r.Host...), r)
+	})
 	slashMissing = moved(http.StatusMovedPermanently, func(into []byte, r *gateway.Request) []byte {
 		into = append(appendOrigin(into, r), r.Path...)
 		return appendQuery(append(into, '/'), r)
@@ -182,7 +202,7 @@ func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backe
 		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host), NoLog: p.NoLog,
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
 		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
@@ -238,7 +258,7 @@ func (r *route) editResponse() {
 		edits.Add = append(edits.Add, r.external.cookie())
 	}
 	if p.Affinity != nil {
-		path := r.Match.Path
+		path := plan.EscapePath(r.Match.Path)
 		if r.Match.Type == plan.MatchRegex {
 			path = "/"
 		}
@@ -249,7 +269,7 @@ func (r *route) editResponse() {
 // rewritten appends what rewrite-target makes of a request, with its query.
 func (r *route) rewritten(into []byte, ask *gateway.Request) []byte {
 	at := len(into)
-	into = append(into, r.Rewrite(text(ask.Path))...)
+	into = append(into, r.Rewrite(text(ask.Decoded))...)
 	if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
 		return append(append(into, '&'), ask.Query...)
 	}
@@ -291,7 +311,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if found == nil {
 		return nil, nil
 	}
-	h := r.hosts[found]
+	h, _ := r.hosts.Get(found.Name)
 	if ask.Secure {
 		ask.Also = h.also
 	}
@@ -304,24 +324,24 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 			return no, nil
 		}
 	}
-	of, slash := r.table.Route(found, text(ask.Path))
+	of, slash := r.table.Route(found, text(ask.Decoded))
 	if of == nil {
-		if h.root != nil && len(ask.Path) == 1 {
+		if h.root != nil && len(ask.Decoded) == 1 {
 			return h.root, nil
 		}
 		return nil, nil
 	}
-	to := r.routes[of]
+	to := r.routeOf(h, of)
 	p := of.Policy
 	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
-	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
-		return h.https, nil
-	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Path)) && h.proof.admit(ask) != nil:
+	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Decoded):
+		return toHTTPS, nil
+	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Decoded)) && h.proof.admit(ask) != nil:
 		return h.proof.admit(ask), nil
-	case h.root != nil && len(ask.Path) == 1:
+	case h.root != nil && len(ask.Decoded) == 1:
 		return h.root, nil
 	case slash:
 		return slashMissing, nil

@@ -23,32 +23,40 @@ func wayTo(b plan.Backend, p *plan.Policy) way {
 	return w
 }
 
-// backend is where a way leads.
-func (r *Router) backend(w way, prev *Router, from *Sources) *backend {
-	if made, ok := r.backends[w]; ok {
-		return made
-	}
-	var made *backend
-	if w.one {
-		made = newBackend(from.Endpoints.Own(w.Backend))
-	} else {
-		made = newBackend(from.Endpoints.At(w.Backend))
-		made.Name = from.Endpoints.Name(w.Backend)
-	}
-	made.HTTP2 = w.protocol == plan.GRPC || w.protocol == plan.GRPCS
-	if w.protocol == plan.HTTPS || w.protocol == plan.GRPCS {
+// secured tells whether it is called by TLS.
+func (w *way) secured() bool { return w.protocol == plan.HTTPS || w.protocol == plan.GRPCS }
+
+// backend is where a way leads, for a host.
+func (p *parts) backend(w way, h *host, from *Sources) *backend {
+	if w.secured() {
+		secret := from.Secret(w.tls.Secret)
 		key := trustKey{w.tls, w.Service}
-		if r.trusts[key] == nil {
-			r.trusts[key] = newTrust(key, from.Secret(w.tls.Secret), prev.trusts[key])
-		}
-		made.TLS, made.closed = r.trusts[key].config, r.trusts[key].closed
+		p.trusts.hold(key, &h.trusts, func() *trust { return newTrust(key, secret, nil) })
 	}
-	if old, ok := prev.backends[w]; ok && slices.Equal(old.Endpoints, made.Endpoints) && old.Name == made.Name && old.TLS == made.TLS {
-		made = old
+	return p.backends.hold(w, &h.backends, func() *backend { return p.backendOf(w, from.Endpoints) })
+}
+
+// backendOf makes one, whose trust there is.
+func (p *parts) backendOf(w way, from *plan.Endpoints) *backend {
+	at := from.At
+	if w.one {
+		at = from.Own
 	}
-	if len(made.Endpoints) == 0 && made.Name == "" && from.Endpoints.Has(w.Backend) {
-		r.silent[w.Backend] = struct{}{}
+	made := newBackend(at(w.Backend))
+	if !w.one {
+		made.Name = from.Name(w.Backend)
 	}
-	r.backends[w] = made
+	made.silent = len(made.Endpoints) == 0 && made.Name == "" && from.Has(w.Backend)
+	made.HTTP2 = w.protocol == plan.GRPC || w.protocol == plan.GRPCS
+	if w.secured() {
+		trust := p.trusts[trustKey{w.tls, w.Service}].value
+		made.TLS, made.closed = trust.config, trust.closed
+	}
 	return made
+}
+
+// equal tells whether nothing differs.
+func (b *backend) equal(other *backend) bool {
+	return slices.Equal(b.Endpoints, other.Endpoints) && b.Name == other.Name && b.TLS == other.TLS &&
+		b.HTTP2 == other.HTTP2 && b.silent == other.silent && b.closed == other.closed
 }
