@@ -73,6 +73,9 @@ func mirror(s *Stream) {
 func TestLibrary(t *testing.T) {
 	at, conns := listen(t, nil, mirror)
 	transport := library(t)
+	if response, err := (&http.Client{Transport: transport}).Get("http://" + at); err != nil || response.Body.Close() != nil { // which makes the one connection
+		t.Fatal(err)
+	}
 	var asking sync.WaitGroup
 	for i, size := range []int{0, 1, 100, smallBody, smallBody + 1, maxFrame, 70_000, streamWindow, 3 << 20, 1, 100, 3 << 20} {
 		for _, known := range []bool{true, false} {
