@@ -9,6 +9,33 @@ import (
 	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
+// counting has the meters of a host that is made anew: what counts goes on. Two routes
+// that only differ in how the path is compared are counted as one.
+type counting map[gateway.Names]*gateway.Meter
+
+// countingOf is that of a host as it was; nil: there was none.
+func countingOf(h *host) counting {
+	c := counting{}
+	if h == nil {
+		return c
+	}
+	c[h.meter.Names] = h.meter
+	for _, to := range h.routes {
+		c[to.meter.Names] = to.meter
+		for _, canary := range to.canaries {
+			c[canary.meter.Names] = canary.meter
+		}
+	}
+	return c
+}
+
+func (c counting) meter(names gateway.Names) *gateway.Meter {
+	if c[names] == nil {
+		c[names] = &gateway.Meter{Names: names}
+	}
+	return c[names]
+}
+
 // Meters are those of all hosts, routes and canaries. Anybody may call it.
 func (r *Router) Meters() iter.Seq[*gateway.Meter] {
 	return func(yield func(*gateway.Meter) bool) {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
-	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // parts are what hosts share. They are handed from a Router to the one that is made
@@ -18,7 +17,6 @@ type parts struct {
 	trusts   shelf[trustKey, *trust]
 	proofs   shelf[*plan.ClientCert, *proof]
 	crowds   shelf[model.IngressKey, *crowd]
-	meters   shelf[gateway.Names, *gateway.Meter]
 	secrets  shelf[plan.SecretKey, map[string][]byte]
 	limits   shelf[limitKey, *limit]
 	users    shelf[plan.BasicAuth, *users]
@@ -31,7 +29,6 @@ type holds struct {
 	trusts   []trustKey
 	proofs   []*plan.ClientCert
 	crowds   []model.IngressKey
-	meters   []gateway.Names
 	secrets  []plan.SecretKey
 	limits   []limitKey
 	users    []plan.BasicAuth
@@ -49,7 +46,7 @@ type held[V any] struct {
 func newParts() *parts {
 	return &parts{
 		backends: shelf[way, *backend]{}, trusts: shelf[trustKey, *trust]{}, proofs: shelf[*plan.ClientCert, *proof]{},
-		crowds: shelf[model.IngressKey, *crowd]{}, meters: shelf[gateway.Names, *gateway.Meter]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
+		crowds: shelf[model.IngressKey, *crowd]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
 		users: shelf[plan.BasicAuth, *users]{}, external: shelf[*plan.ExternalAuth, *external]{},
 	}
 }
@@ -82,7 +79,6 @@ func (p *parts) release(h *holds) {
 	p.trusts.release(h.trusts)
 	p.proofs.release(h.proofs)
 	p.crowds.release(h.crowds)
-	p.meters.release(h.meters)
 	p.secrets.release(h.secrets)
 	p.limits.release(h.limits)
 	p.users.release(h.users)
@@ -149,11 +145,4 @@ func (p *parts) reread(changed map[plan.SecretKey]bool) {
 			h.value = newTrust(key, p.secrets[key.Secret].value, h.value)
 		}
 	}
-}
-
-// meter returns what counts the requests of these names: what the last table had
-// goes on. Two routes that only differ in how the path is compared are counted as
-// one.
-func (p *parts) meter(h *host, names gateway.Names) *gateway.Meter {
-	return p.meters.hold(names, &h.holds.meters, func() *gateway.Meter { return &gateway.Meter{Names: names} })
 }

@@ -67,14 +67,15 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	stale := r.parts.refresh(prev.endpoints, &from)
 	var left []*host // whose parts are given up last, so that others may take them over
 	replace := func(name string, of *plan.Host) {
-		if old, ok := r.hosts.Get(name); ok {
+		old, ok := r.hosts.Get(name)
+		if ok {
 			left = append(left, old)
 		}
 		if of == nil {
 			r.hosts = r.hosts.Without(name)
 			return
 		}
-		r.hosts = r.hosts.With(name, r.newHost(of, &from))
+		r.hosts = r.hosts.With(name, r.newHost(of, old, &from))
 	}
 	for change := range model.Diff(prev.table.Hosts, table.Hosts) {
 		replace(change.Key, change.New)
@@ -92,29 +93,29 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	return r
 }
 
-// newHost makes what is asked for of one host.
-func (r *Router) newHost(of *plan.Host, from *Sources) *host {
-	h := bareHost(of)
+// newHost makes what is asked for of one host. old is what it was, or nil.
+func (r *Router) newHost(of *plan.Host, old *host, from *Sources) *host {
+	h, counts := bareHost(of), countingOf(old)
 	recorded := *from
 	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
-	h.meter = r.parts.meter(h, hostNames(of))
+	h.meter = counts.meter(hostNames(of))
 	if cert := of.ClientCert; cert != nil {
 		secret := recorded.Secret(cert.CA)
 		h.proof = r.parts.proofs.hold(cert, &h.proofs, func() *proof { return newProof(cert, secret, nil) })
 	}
 	at := func(w way) *backend { return r.parts.backend(h, w, &recorded) }
 	for _, route := range of.Routes {
-		r.add(h, route, at, &recorded)
+		r.add(h, route, at, counts, &recorded)
 	}
 	if of.Default != nil {
-		r.add(h, of.Default, at, &recorded)
+		r.add(h, of.Default, at, counts, &recorded)
 	}
 	return h
 }
 
-func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *Sources) {
+func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, counts counting, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
 		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
@@ -130,9 +131,9 @@ func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *
 	if of.Policy.Limits.Connections > 0 {
 		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
 	}
-	made.meter = r.parts.meter(h, routeNames(of))
+	made.meter = counts.meter(routeNames(of))
 	for i, c := range of.Canaries {
-		made.canaries[i].meter = r.parts.meter(h, canaryNames(of, c))
+		made.canaries[i].meter = counts.meter(canaryNames(of, c))
 	}
 	h.routes[of] = made
 }
