@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -180,3 +182,7 @@ func Verdicts(ingress *model.HTTPIngress) (all []Verdict) {
 
 // Name is the key of an annotation without what all of ingress-nginx begin with.
 func (v *Verdict) Name() string { return strings.TrimPrefix(v.Annotation.Key, prefix) }
+
+// Names are the keys that are honoured, without what all of ingress-nginx begin with,
+// sorted.
+func Names() []string { return slices.Sorted(maps.Keys(rules)) }

@@ -30,6 +30,9 @@ type Table struct {
 	// Asks finds, for a name of TLS, the authorities whose certificates clients are asked
 	// for; nil: for none. Whether what they show suffices is for the Router to say.
 	Asks func(name string) *x509.CertPool
+	// Passes finds, for a name of TLS, the backend that speaks TLS with clients itself;
+	// nil: this server does. If Passes is nil, it always does.
+	Passes func(name string) *Backend
 }
 
 // Peer is who is at the other end of a connection of TLS, by the certificates that
@@ -98,7 +101,6 @@ type Route struct {
 	Timeouts Timeouts
 	Rate     Rate // of the answer's body
 	Mirror   *Mirror
-	NoLog    bool // the access log says nothing of its requests
 	// Instead answers in the place of a backend whose answer has one of some statuses;
 	// nil: nobody does.
 	Instead *Instead

@@ -39,6 +39,7 @@ type sock struct {
 	peeked [1]byte
 	moved  *atomic.Int64 // if not nil, when bytes were spliced
 	closed func()        // if not nil, hears of Close
+	early  []byte        // what was read already, and is to be read again
 	far    net.Conn      // instead of TCP: one that exists in memory only
 	client *client       // of a connection of HTTP/2
 }
@@ -130,6 +131,11 @@ func (s *sock) tryRead(fd uintptr) bool {
 func (s *sock) Read(into []byte) (int, error) {
 	if len(into) == 0 {
 		return 0, nil
+	}
+	if len(s.early) > 0 {
+		n := copy(into, s.early)
+		s.early = s.early[n:]
+		return n, nil
 	}
 	if s.far != nil {
 		s.in.waits(s.clock)

@@ -44,6 +44,9 @@ func (s *Server) newTLS() *tls.Config {
 func (c *client) handshake() bool {
 	conn := tls.Server(c.sock, c.server.tls)
 	c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
+	if c.through() {
+		return false
+	}
 	if err := conn.Handshake(); err != nil {
 		return false
 	}

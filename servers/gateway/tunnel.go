@@ -33,7 +33,18 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	}
 	c.counts.upgrades.Add(1)
 	c.counts.requests[1].Add(1)
-	t := &tunnel{client: c, u: u, patience: a.timeouts.Response}
+	c.tunnel(u, a.timeouts.Response)
+	c.server.end(u)
+	if c.server.measures {
+		c.measure(http.StatusSwitchingProtocols)
+	}
+	return false
+}
+
+// tunnel passes bytes on until both sides have ended, or neither has said anything for
+// as long as is borne; 0: for ever.
+func (c *client) tunnel(u *upstream, patience time.Duration) {
+	t := &tunnel{client: c, u: u, patience: patience}
 	t.last.Store(c.clock.now())
 	u.sock.moved, c.sock.moved = &t.last, &t.last
 	up := make(chan struct{})
@@ -43,11 +54,6 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	})
 	t.copy(c.wire, c.sock, u.wire(), u.sock)
 	<-up
-	c.server.end(u)
-	if c.server.measures {
-		c.measure(http.StatusSwitchingProtocols)
-	}
-	return false
 }
 
 // tunnel is a connection that is HTTP no more.

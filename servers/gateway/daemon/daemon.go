@@ -201,7 +201,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 	d.routed.Store(d.router)
 	d.secured.Store(d.certificates.expiries(table))
 	serves := &gateway.Table{
-		Router: d.router, Asks: d.router.Asks, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
+		Router: d.router, Asks: d.router.Asks, Passes: d.router.Passes(), Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
 	}
 	if d.Compress {
 		serves.Compress = gateway.UsualCompression()

@@ -16,8 +16,8 @@ import (
 type backend struct {
 	*gateway.Backend
 	names  []uint64 // none is 0
-	silent bool     // there is such a Service and port, without an endpoint
 	closed string   // why it is not to be called
+	silent bool     // there is such a Service and port, without an endpoint
 }
 
 func newBackend(at []netip.AddrPort) *backend {

@@ -2,7 +2,7 @@ package routing
 
 import (
 	"iter"
-	"slices"
+	"maps"
 	"strconv"
 
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
@@ -36,28 +36,19 @@ func (c counting) meter(names gateway.Names) *gateway.Meter {
 	return c[names]
 }
 
-// Meters are those of all hosts, routes and canaries. Anybody may call it.
+// Meters are those of all hosts, routes and canaries, each once.
 func (r *Router) Meters() iter.Seq[*gateway.Meter] {
-	return func(yield func(*gateway.Meter) bool) {
-		seen := map[*gateway.Meter]bool{}
-		next := func(m *gateway.Meter) bool {
-			if seen[m] {
-				return true
-			}
-			seen[m] = true
-			return yield(m)
-		}
-		for _, h := range r.hosts.All() {
-			if !next(h.meter) {
-				return
-			}
-			for _, to := range h.routes {
-				if !next(to.meter) || slices.ContainsFunc(to.canaries, func(c *canary) bool { return !next(c.meter) }) {
-					return
-				}
+	all := map[*gateway.Meter]struct{}{}
+	for _, h := range r.hosts.All() {
+		all[h.meter] = struct{}{}
+		for _, to := range h.routes {
+			all[to.meter] = struct{}{}
+			for _, c := range to.canaries {
+				all[c.meter] = struct{}{}
 			}
 		}
 	}
+	return maps.Keys(all)
 }
 
 // anyHost is how ingress-nginx writes the host of a rule that names none.

@@ -17,6 +17,7 @@ type parts struct {
 	trusts   shelf[trustKey, *trust]
 	proofs   shelf[*plan.ClientCert, *proof]
 	crowds   shelf[model.IngressKey, *crowd]
+	passing  int // hosts that are passed through
 	secrets  shelf[plan.SecretKey, map[string][]byte]
 	limits   shelf[limitKey, *limit]
 	users    shelf[plan.BasicAuth, *users]
@@ -29,6 +30,7 @@ type holds struct {
 	trusts   []trustKey
 	proofs   []*plan.ClientCert
 	crowds   []model.IngressKey
+	passes   int // 1: the host is passed through
 	secrets  []plan.SecretKey
 	limits   []limitKey
 	users    []plan.BasicAuth
@@ -79,6 +81,7 @@ func (p *parts) release(h *holds) {
 	p.trusts.release(h.trusts)
 	p.proofs.release(h.proofs)
 	p.crowds.release(h.crowds)
+	p.passing -= h.passes
 	p.secrets.release(h.secrets)
 	p.limits.release(h.limits)
 	p.users.release(h.users)
@@ -106,43 +109,32 @@ func (p *parts) refresh(prev *plan.Endpoints, from *Sources) (s stale) {
 			h.value, s.secrets[key] = content, true
 		}
 	}
-	if len(s.secrets) > 0 {
-		p.reread(s.secrets)
+	for key, h := range p.users {
+		if s.secrets[key.Secret] {
+			h.value = newUsers(&key, p.secrets[key.Secret].value, h.value)
+		}
+	}
+	for of, h := range p.proofs {
+		if s.secrets[of.CA] {
+			h.value = newProof(of, p.secrets[of.CA].value, h.value)
+		}
+	}
+	for key, h := range p.trusts {
+		if s.secrets[key.Secret] {
+			h.value = newTrust(key, p.secrets[key.Secret].value, h.value)
+		}
 	}
 	changed := from.Endpoints.Since(prev)
 	if len(changed)+len(s.secrets) == 0 {
 		return s
 	}
-	for w, h := range p.backends {
-		if !changed[w.Service] && !(w.secure() && s.secrets[w.tls.Secret]) {
+	for key, h := range p.backends {
+		if !changed[key.Service] && !s.secrets[key.tls.Secret] {
 			continue
 		}
-		var by *trust
-		if w.secure() {
-			by = p.trusts[trustKey{w.tls, w.Service}].value
-		}
-		if made := backendOf(w, by, from.Endpoints); !made.is(h.value) {
-			h.value, s.backends[w] = made, true
+		if made := p.backendOf(key, from.Endpoints); !made.equal(h.value) {
+			h.value, s.backends[key] = made, true
 		}
 	}
 	return s
-}
-
-// reread makes what is made of Secrets that have changed.
-func (p *parts) reread(changed map[plan.SecretKey]bool) {
-	for key, h := range p.users {
-		if changed[key.Secret] {
-			h.value = newUsers(&key, p.secrets[key.Secret].value, h.value)
-		}
-	}
-	for cert, h := range p.proofs {
-		if changed[cert.CA] {
-			h.value = newProof(cert, p.secrets[cert.CA].value, h.value)
-		}
-	}
-	for key, h := range p.trusts {
-		if changed[key.Secret] {
-			h.value = newTrust(key, p.secrets[key.Secret].value, h.value)
-		}
-	}
 }

@@ -109,7 +109,7 @@ func newPKI(t *testing.T) *pki {
 			"rex": revoked.pair(), "eve": expired.pair(),
 			"stranger": client(other, pkix.Name{CommonName: "ann"}).pair(),
 		},
-		backend: root.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "backend"}, DNSNames: []string{"backend.example.org", "secure.default.svc", "grpcs.default.svc"}}).pair(),
+		backend: root.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "backend"}, DNSNames: []string{"backend.example.org", "sealed.default.svc", "grpcs.default.svc"}}).pair(),
 		texts: map[string]string{
 			"AUTHORITY": root.pem(), "OTHER": other.pem(), "CERTIFICATE": shown.pem(),
 			"KEY":  string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key})),

@@ -17,6 +17,16 @@ func (r *Router) Problems() (all []model.Problem) {
 	for auth, u := range r.parts.users {
 		all = append(all, u.value.problems(auth.Secret)...)
 	}
+	for key, t := range r.parts.trusts {
+		if t.value.closed != "" {
+			all = append(all, lacking(key.Secret, t.value.closed, "put what it lacks into the Secret: ca.crt, or tls.crt with tls.key"))
+		}
+	}
+	for of, p := range r.parts.proofs {
+		if p.value.closed != nil {
+			all = append(all, lacking(of.CA, strings.TrimSpace(string(p.value.closed.Answer.Body)), "put the authority of the clients into the Secret, as ca.crt"))
+		}
+	}
 	for of := range r.silent() {
 		field := of.Field
 		if !strings.HasSuffix(field, "ackend") {
@@ -29,6 +39,14 @@ func (r *Router) Problems() (all []model.Problem) {
 		})
 	}
 	return all
+}
+
+// lacking says what a Secret of TLS has not.
+func lacking(secret plan.SecretKey, message, remedy string) model.Problem {
+	return model.Problem{
+		Kind: "Secret", Namespace: secret.Namespace, Name: secret.Name, Reason: "NoAuthority",
+		Message: message + ", so requests are answered with 503", Remedy: remedy,
+	}
 }
 
 // silent are the routes to backends that are there, without an endpoint.

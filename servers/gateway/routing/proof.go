@@ -203,15 +203,14 @@ func (p *proof) fields() []gateway.Field {
 // Asks finds the authorities whose certificates the clients of a name of TLS are
 // asked for; nil: they are asked for none.
 func (r *Router) Asks(name string) *x509.CertPool {
-	host := r.table.Find(name)
-	if host == nil {
+	found := r.table.Find(name)
+	if found == nil {
 		return nil
 	}
-	h, _ := r.hosts.Get(host.Name)
-	if h.proof == nil {
+	switch h, _ := r.hosts.Get(found.Name); {
+	case h.proof == nil:
 		return nil
-	}
-	if h.proof.roots != nil {
+	case h.proof.roots != nil:
 		return h.proof.roots
 	}
 	return x509.NewCertPool()

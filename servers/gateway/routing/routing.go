@@ -30,13 +30,14 @@ type Sources struct {
 
 // host is one of the plan, ready to be asked for.
 type host struct {
-	of     *plan.Host
-	routes map[*plan.Route]*route
-	other  *gateway.Route  // what answers instead; nil: nothing
-	root   *gateway.Route  // of requests to /; nil: as all
-	also   []gateway.Field // of all that is answered by TLS
-	proof  *proof          // nil: clients show no certificate
-	meter  *gateway.Meter  // of what no route takes
+	other   *gateway.Route  // what answers instead; nil: nothing
+	root    *gateway.Route  // of requests to /; nil: as all
+	also    []gateway.Field // of all that is answered by TLS
+	proof   *proof          // nil: clients show no certificate
+	through *backend        // who speaks TLS itself; nil: nobody
+	routes  map[*plan.Route]*route
+	of      *plan.Host
+	meter   *gateway.Meter // of what no route takes
 	holds
 }
 
@@ -93,19 +94,32 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	return r
 }
 
-// newHost makes what is asked for of one host. old is what it was, or nil.
+// newHost makes what is asked for of one host.
 func (r *Router) newHost(of *plan.Host, old *host, from *Sources) *host {
-	h, counts := bareHost(of), countingOf(old)
+	counts := countingOf(old)
+	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
 	recorded := *from
 	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
 	h.meter = counts.meter(hostNames(of))
+	if of.TLS {
+		h.also = strictTransport
+	}
+	if of.AppRoot != "" {
+		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
+			return append(appendOrigin(into, ask), of.AppRoot...)
+		})
+	}
 	if cert := of.ClientCert; cert != nil {
 		secret := recorded.Secret(cert.CA)
 		h.proof = r.parts.proofs.hold(cert, &h.proofs, func() *proof { return newProof(cert, secret, nil) })
 	}
-	at := func(w way) *backend { return r.parts.backend(h, w, &recorded) }
+	at := func(w way) *backend { return r.parts.backend(w, h, &recorded) }
+	if of.Passthrough != nil {
+		h.through, h.passes = at(way{Backend: *of.Passthrough}), 1
+		r.parts.passing++
+	}
 	for _, route := range of.Routes {
 		r.add(h, route, at, counts, &recorded)
 	}
@@ -136,20 +150,6 @@ func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, counts
 		made.canaries[i].meter = counts.meter(canaryNames(of, c))
 	}
 	h.routes[of] = made
-}
-
-// bareHost has the answers that are of no route.
-func bareHost(of *plan.Host) *host {
-	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
-	if of.TLS {
-		h.also = strictTransport
-	}
-	if of.AppRoot != "" {
-		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
-			return append(appendOrigin(into, ask), of.AppRoot...)
-		})
-	}
-	return h
 }
 
 // routeOf finds a route of the plan: it may be the one that takes what no host does.
@@ -204,7 +204,7 @@ func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backe
 		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host), NoLog: p.NoLog,
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
 		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),

@@ -4,18 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -45,10 +39,11 @@ import (
 //	+ text             its body
 //	@ ann              the certificate that the client shows: see newPKI
 //	~ a.example.org    the name of TLS, if it is not that of the URL
-//	< 200              what is wanted: the status,
-//	< Name: value      headers, of which an empty value wants none,
-//	= text             and the first line of the body
-//	* text             what somebody is sent a copy of
+//	< 200              what is wanted: the status (cut: there is no answer),
+//	< Name: value      headers, of which an empty value wants none; of Cookie-NAME
+//	                   what is behind the value of that cookie,
+//	= text             and the first line of the body,
+//	* text             and what somebody is sent a copy of,
 //	x 100 Name 10      asked again so often, it is the same status, and the header has
 //	                   so many values
 //
@@ -78,6 +73,7 @@ type stage struct {
 	pki            *pki
 	held           []*http.Response
 	copies         chan string
+	first          string // the name of the endpoint of half that does not answer
 }
 
 func start(t *testing.T, manifests []txtar.File) *stage {
@@ -101,11 +97,12 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
 	router := New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
 	server.Serve(&gateway.Table{
-		Router: router, Asks: router.Asks,
+		Router: router, Asks: router.Asks, Passes: router.Passes(),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
-	s := &stage{t: t, copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
+	half := plan.EndpointsOf(snapshot).At(plan.Backend{Service: model.ServiceKey{Namespace: "default", Name: "half"}})
+	s := &stage{t: t, first: firstOf(half), copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
 	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -164,149 +161,6 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// endpointsOf are how many a Service has, if not one.
-var endpointsOf = map[string]int{"many": 3, "legion": 5, "ten": 10, "half": 2}
-
-// staff gives each Service that Ingresses name a server: some have more, of those of
-// half one cannot be reached, and nobody has none.
-func staff(t *testing.T, snapshot *model.Snapshot, certificate *tls.Certificate) {
-	names := map[model.ServiceKey]bool{}
-	for _, ingress := range snapshot.Ingresses.All() {
-		add := func(b model.IngressBackend) {
-			names[model.ServiceKey{Namespace: ingress.Namespace, Name: b.Service}] = true
-		}
-		for _, rule := range ingress.Rules {
-			for _, path := range rule.Paths {
-				add(path.Backend)
-			}
-		}
-		if ingress.Default != nil {
-			add(*ingress.Default)
-		}
-		for _, a := range ingress.Annotations {
-			if strings.HasSuffix(a.Key, "/default-backend") {
-				add(model.IngressBackend{Service: a.Value})
-			}
-		}
-	}
-	for key := range names {
-		snapshot.Services = snapshot.Services.With(key, &model.Service{ServiceKey: key, Ports: []model.ServicePort{
-			{Name: "http", Protocol: model.TCP, Port: 80},
-		}})
-		if key.Name == "nobody" {
-			continue
-		}
-		plays := &acts{}
-		for n := range max(1, endpointsOf[key.Name]) {
-			at := netip.MustParseAddrPort(closedPort())
-			if key.Name != "half" || n > 0 {
-				at = serve(t, key.Name, plays, certificate)
-			}
-			slice := &model.EndpointSlice{
-				SliceKey: model.SliceKey{Namespace: key.Namespace, Name: fmt.Sprint(key.Name, n)}, Service: key.Name,
-				Ports:     []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
-				Endpoints: []model.Endpoint{{Address: at.Addr(), Ready: true, Serving: true}},
-			}
-			snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
-		}
-	}
-}
-
-// judge is where somebody decides about requests: who has a cookie user is that user,
-// unless he is evil.
-func judge(t *testing.T) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Set-Cookie", "judged=1")
-		user, err := r.Cookie("user")
-		switch {
-		case err != nil:
-			w.Header().Set("WWW-Authenticate", "Judge")
-			w.WriteHeader(http.StatusUnauthorized)
-		case user.Value == "evil":
-			w.WriteHeader(http.StatusForbidden)
-		case user.Value == "broken":
-			w.WriteHeader(http.StatusBadGateway)
-		default:
-			w.Header().Set("X-User", user.Value)
-			w.Header().Set("X-Asked", r.Method+" "+r.Header.Get("X-Original-Method")+" "+r.Header.Get("X-Original-URL")+" "+r.Header.Get("X-Real-IP"))
-		}
-	}))
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
-}
-
-// serve is one endpoint of a Service. secure and grpcs speak TLS, and grpc and grpcs
-// HTTP/2.
-func serve(t *testing.T, service string, plays *acts, certificate *tls.Certificate) netip.AddrPort {
-	server := httptest.NewUnstartedServer(nil)
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range strings.Fields(r.Header.Get("X-Show")) {
-			w.Header()["Seen-"+name] = r.Header.Values(name)
-		}
-		w.Header().Set("Seen-Host", r.Host)
-		w.Header().Set("Seen-At", server.Listener.Addr().String())
-		w.Header().Set("Server", "backend")
-		for _, field := range r.Header.Values("X-Send") { // NAME: VALUE, which the backend sends
-			name, value, _ := strings.Cut(field, ": ")
-			w.Header().Add(name, value)
-		}
-		if body, _ := io.ReadAll(r.Body); len(body) > 0 {
-			w.Header().Set("Seen-Body", string(body))
-		}
-		if r.TLS != nil {
-			w.Header().Set("Seen-Name", r.TLS.ServerName)
-			for _, shown := range r.TLS.PeerCertificates {
-				w.Header().Set("Seen-Certificate", shown.Subject.CommonName)
-			}
-		}
-		w.Header().Set("Seen-Proto", r.Proto)
-		if plays.play(w, r) {
-			return
-		}
-		if r.Header.Get("X-Hold") != "" {
-			_ = http.NewResponseController(w).Flush()
-			<-r.Context().Done()
-		}
-		if status, err := strconv.Atoi(r.Header.Get("X-Status")); err == nil && service != "errors" {
-			w.WriteHeader(status)
-		}
-		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
-	})
-	begin(server, service, certificate)
-	t.Cleanup(server.Close)
-	return netip.MustParseAddrPort(server.Listener.Addr().String())
-}
-
-// begin has a server speak what a Service of its name does.
-func begin(server *httptest.Server, service string, certificate *tls.Certificate) {
-	server.Config.SetKeepAlivesEnabled(service != "legion") // a connection that was kept may be tried beside
-	if strings.HasPrefix(service, "grpc") {
-		server.Config.Protocols = new(http.Protocols)
-		server.Config.Protocols.SetHTTP2(true)
-		server.Config.Protocols.SetUnencryptedHTTP2(true)
-	}
-	if service != "secure" && service != "grpcs" {
-		server.Start()
-		return
-	}
-	server.EnableHTTP2 = service == "grpcs"
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, ClientAuth: tls.RequestClientCert}
-	server.StartTLS()
-}
-
-func selfSigned(t *testing.T) *tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"*.example.org"}}
-	made, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{made}, PrivateKey: key}
-}
-
 // play sends the requests of a story.
 func (s *stage) play(text string) {
 	lines := bufio.NewScanner(strings.NewReader(text))
@@ -351,10 +205,16 @@ func (s *stage) ask(number int, block []string) {
 	for _, line := range block[1:] {
 		if header, ok := strings.CutPrefix(line, "> "); ok {
 			name, value, _ := strings.Cut(header, ": ")
-			request.Header.Add(name, value)
+			request.Header.Add(name, strings.ReplaceAll(value, "FIRST", s.first))
 		}
 	}
 	response, err := s.sendAs(request, s.clientOf(block))
+	if slices.Contains(block, "< cut") {
+		if err == nil {
+			wrong("status %d, and not the end of the connection", response.StatusCode)
+		}
+		return
+	}
 	if err != nil {
 		wrong("%v", err)
 		return
@@ -393,6 +253,28 @@ func (s *stage) ask(number int, block []string) {
 	}
 }
 
+// firstOf is the name of the endpoint that nobody listens at.
+func firstOf(all []netip.AddrPort) string {
+	for _, at := range all {
+		conn, err := net.Dial("tcp", at.String())
+		if err != nil {
+			return strconv.FormatUint(nameOf(at), 16)
+		}
+		_ = conn.Close()
+	}
+	return ""
+}
+
+// bodyOf is that of a request.
+func bodyOf(block []string) io.Reader {
+	for _, line := range block {
+		if text, ok := strings.CutPrefix(line, "+ "); ok {
+			return strings.NewReader(text)
+		}
+	}
+	return http.NoBody
+}
+
 // repeat sends a request again so often, and wants a header to have so many values.
 func (s *stage) repeat(request *http.Request, status int, text string) error {
 	var times, want int
@@ -418,17 +300,14 @@ func (s *stage) repeat(request *http.Request, status int, text string) error {
 	return nil
 }
 
-// bodyOf is that of a request.
-func bodyOf(block []string) io.Reader {
-	for _, line := range block {
-		if text, ok := strings.CutPrefix(line, "+ "); ok {
-			return strings.NewReader(text)
-		}
-	}
-	return http.NoBody
-}
-
 func has(header http.Header, name, value string) bool {
+	if cookie, ok := strings.CutPrefix(name, "Cookie-"); ok {
+		return slices.ContainsFunc(header.Values("Set-Cookie"), func(set string) bool {
+			key, rest, _ := strings.Cut(set, "=")
+			_, attributes, _ := strings.Cut(rest, "; ")
+			return key == cookie && attributes == value
+		})
+	}
 	all := header.Values(name)
 	if value == "" {
 		return len(all) == 0

@@ -23,42 +23,40 @@ func wayTo(b plan.Backend, p *plan.Policy) way {
 	return w
 }
 
+// secured tells whether it is called by TLS.
+func (w *way) secured() bool { return w.protocol == plan.HTTPS || w.protocol == plan.GRPCS }
+
 // backend is where a way leads, for a host.
-func (p *parts) backend(h *host, w way, from *Sources) *backend {
-	trust := p.trust(h, w, from)
-	return p.backends.hold(w, &h.backends, func() *backend { return backendOf(w, trust, from.Endpoints) })
-}
-
-// secure tells whether endpoints are called by TLS.
-func (w *way) secure() bool { return w.protocol == plan.HTTPS || w.protocol == plan.GRPCS }
-
-// trust is how the endpoints are trusted; nil: they are not called by TLS.
-func (p *parts) trust(h *host, w way, from *Sources) *trust {
-	if !w.secure() {
-		return nil
+func (p *parts) backend(w way, h *host, from *Sources) *backend {
+	if w.secured() {
+		secret := from.Secret(w.tls.Secret)
+		key := trustKey{w.tls, w.Service}
+		p.trusts.hold(key, &h.trusts, func() *trust { return newTrust(key, secret, nil) })
 	}
-	key, secret := trustKey{w.tls, w.Service}, from.Secret(w.tls.Secret)
-	return p.trusts.hold(key, &h.trusts, func() *trust { return newTrust(key, secret, nil) })
+	return p.backends.hold(w, &h.backends, func() *backend { return p.backendOf(w, from.Endpoints) })
 }
 
-// backendOf makes where a way leads.
-func backendOf(w way, trust *trust, from *plan.Endpoints) *backend {
-	var made *backend
+// backendOf makes one, whose trust there is.
+func (p *parts) backendOf(w way, from *plan.Endpoints) *backend {
+	at := from.At
 	if w.one {
-		made = newBackend(from.Own(w.Backend))
-	} else {
-		made = newBackend(from.At(w.Backend))
+		at = from.Own
+	}
+	made := newBackend(at(w.Backend))
+	if !w.one {
 		made.Name = from.Name(w.Backend)
 	}
+	made.silent = len(made.Endpoints) == 0 && made.Name == "" && from.Has(w.Backend)
 	made.HTTP2 = w.protocol == plan.GRPC || w.protocol == plan.GRPCS
-	if trust != nil {
+	if w.secured() {
+		trust := p.trusts[trustKey{w.tls, w.Service}].value
 		made.TLS, made.closed = trust.config, trust.closed
 	}
-	made.silent = len(made.Endpoints) == 0 && made.Name == "" && from.Has(w.Backend)
 	return made
 }
 
-// is tells whether two lead to the same.
-func (b *backend) is(other *backend) bool {
-	return slices.Equal(b.Endpoints, other.Endpoints) && b.Name == other.Name && b.TLS == other.TLS && b.closed == other.closed && b.silent == other.silent
+// equal tells whether nothing differs.
+func (b *backend) equal(other *backend) bool {
+	return slices.Equal(b.Endpoints, other.Endpoints) && b.Name == other.Name && b.TLS == other.TLS &&
+		b.HTTP2 == other.HTTP2 && b.silent == other.silent && b.closed == other.closed
 }
