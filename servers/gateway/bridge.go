@@ -28,6 +28,10 @@ type bridge struct {
 	conns []*http.ClientConn
 }
 
+// pingTimeout is how long an endpoint of HTTP/2 may be silent until it is asked
+// whether it is there, and how long its answer may take.
+const pingTimeout = 15 * time.Second
+
 // newBridge is that of an endpoint.
 func newBridge(p *endpoint) *bridge {
 	b := &bridge{scheme: "http"}

@@ -303,12 +303,19 @@ func (c *client) broken(u *upstream) bool {
 }
 
 // awaits has the watch look whether the client waits still, while its answer is
-// awaited. For streams of HTTP/2 nobody looks.
+// awaited. A stream of HTTP/2 hears of it.
 func (c *client) awaits(u *upstream) {
-	if c.sock != nil {
-		c.sock.awaits.Store(u.sock)
+	if c.stream != nil {
+		c.stream.await(u.sock)
+		return
 	}
+	c.sock.awaits.Store(u.sock)
 }
 
 // left ends that, and tells whether the client was gone.
-func (c *client) left() bool { return c.sock != nil && c.sock.awaits.Swap(nil) == nil }
+func (c *client) left() bool {
+	if c.stream != nil {
+		return c.stream.awaits.Swap(nil) == nil
+	}
+	return c.sock.awaits.Swap(nil) == nil
+}

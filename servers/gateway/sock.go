@@ -41,7 +41,6 @@ type sock struct {
 	closed func()        // if not nil, hears of Close
 	early  []byte        // what was read already, and is to be read again
 	far    net.Conn      // instead of TCP: one that exists in memory only
-	client *client       // of a connection of HTTP/2
 }
 
 // half is one direction. What is not atomic belongs to the goroutine that uses it.

@@ -55,6 +55,8 @@ func (c *client) handshake() bool {
 	c.wire, c.name, c.peer = conn, strings.ToLower(state.ServerName), &Peer{Certificates: state.PeerCertificates}
 	if state.NegotiatedProtocol == "h2" {
 		c.server.streams.serve(conn, c)
+		c.goodbye()
+		c.lingers()
 		return false
 	}
 	return true

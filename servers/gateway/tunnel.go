@@ -46,7 +46,10 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 func (c *client) tunnel(u *upstream, patience time.Duration) {
 	t := &tunnel{client: c, u: u, patience: patience}
 	t.last.Store(c.clock.now())
-	u.sock.moved, c.sock.moved = &t.last, &t.last
+	u.sock.moved = &t.last
+	if c.sock != nil {
+		c.sock.moved = &t.last
+	}
 	up := make(chan struct{})
 	c.server.running.Go(func() {
 		defer close(up)
@@ -66,7 +69,11 @@ type tunnel struct {
 
 // copy passes on what comes from one side, and its end.
 func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
-	fromSock.in.bear(t.patience)
+	if fromSock != nil {
+		fromSock.in.bear(t.patience)
+	} else {
+		t.client.stream.Bear(t.patience)
+	}
 	for {
 		var failed *side
 		if to == wire(toSock) && from == wire(fromSock) {
@@ -78,7 +85,7 @@ func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
 			continue
 		}
 		if failed != nil {
-			_ = t.client.sock.SetDeadline(past())
+			t.client.cutOff()
 			_ = t.u.SetDeadline(past())
 			return
 		}
@@ -95,7 +102,9 @@ func (t *tunnel) goesOn(from *sock) bool {
 	if t.client.server.cutting.Load() || t.client.clock.now()-t.last.Load() >= int64(t.patience) {
 		return false
 	}
-	_ = from.SetReadDeadline(time.Time{})
+	if from != nil {
+		_ = from.SetReadDeadline(time.Time{})
+	}
 	return true
 }
 

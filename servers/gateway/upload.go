@@ -226,6 +226,14 @@ func (l *upload) stop(u *upstream) (refused *http1.Error, gone bool) {
 	return nil, false
 }
 
+// abandon waits for the goroutine, if there is one, and whatever became of it.
+func (l *upload) abandon() {
+	if !l.whole && l.ended != nil {
+		l.client.stopReading()
+		<-l.ended
+	}
+}
+
 // finish gives the client's buffer what follows the body. It returns false if some
 // of the body was not read.
 func (l *upload) finish(u *upstream) bool {

@@ -143,6 +143,7 @@ func (s *Server) sweep(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.sweepOnce(s.settings.UpstreamIdle)
+			s.streams.sweep()
 		}
 	}
 }
