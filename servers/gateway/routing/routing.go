@@ -350,6 +350,11 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	case to.redirect != nil:
 		return to.redirect, nil
 	}
+	return to.take(ask)
+}
+
+// take is what becomes of a request that nothing of the host stands in the way of.
+func (to *route) take(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
 	taken := to.taken
 	if to.cors != nil {
 		if origin, _ := ask.Get("origin"); to.cors.knows(origin) {
