@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -50,6 +51,7 @@ type gatewayOptions struct {
 func (o *gatewayOptions) flags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.http, "http", []string{"0.0.0.0:8080", "[::]:8080"}, "address and port where HTTP is served (repeatable)")
 	flags.StringSliceVar(&o.https, "https", []string{"0.0.0.0:8443", "[::]:8443"}, "address and port where HTTPS is served (repeatable)")
+	flags.DurationVar(&o.config.Linger, "linger", 5*time.Second, "how long clients are served as before when it is told to end, until they are sent elsewhere")
 	flags.StringVar(&o.config.HealthAddress, "health-address", ":9817", "serves /healthz, /readyz, /metrics and, to this machine, /debug/pprof; empty: not at all")
 	flags.StringVar(&o.certificate, "default-certificate", "", "Secret of hosts that have no certificate of their own, as NAMESPACE/NAME; without, theirs is one that nobody trusts")
 	flags.StringSliceVar(&o.trusted, "trusted-proxies", nil, "proxies in front of the gateway, as CIDRs, whose word on clients holds: X-Forwarded-For, -Proto, -Host, -Port (repeatable)")

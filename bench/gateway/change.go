@@ -20,12 +20,13 @@ const changeVerb = "change"
 
 // changing is what is asked of the gateway while its routes change.
 type changing struct {
-	routes   int // Ingresses, each of a host of its own
-	changes  int // of routes, each second
-	rollouts int // of Services, each second
-	rotated  int // certificates, each second
-	requests int // each second
-	sockets  int // WebSockets that are open all the while
+	routes   int           // Ingresses, each of a host of its own
+	changes  int           // of routes, each second
+	rollouts int           // of Services, each second
+	rotated  int           // certificates, each second
+	requests int           // each second
+	sockets  int           // WebSockets that are open all the while
+	grace    time.Duration // from when nobody is led to a pod any more until it ends
 	during   time.Duration
 	program  string // fairlead; empty: that of this checkout is built
 	heap     string // a file for a profile of its memory; empty: none
@@ -34,7 +35,7 @@ type changing struct {
 
 // usualChange is what docs/ingress.md tells of.
 func usualChange() changing {
-	return changing{routes: 5000, changes: 50, rollouts: 5, rotated: 2, requests: 2000, sockets: 100, during: time.Minute}
+	return changing{routes: 5000, changes: 50, rollouts: 5, rotated: 2, requests: 2000, sockets: 100, grace: 5 * time.Second, during: time.Minute}
 }
 
 // change is the program of the verb.
@@ -47,6 +48,7 @@ func change(args []string) error {
 	flags.IntVar(&c.rotated, "rotated", c.rotated, "certificates each second that are replaced")
 	flags.IntVar(&c.requests, "requests", c.requests, "requests each second")
 	flags.IntVar(&c.sockets, "sockets", c.sockets, "WebSockets that are open")
+	flags.DurationVar(&c.grace, "grace", c.grace, "from when nobody is led to a pod any more until it ends")
 	flags.DurationVar(&c.during, "during", c.during, "how long")
 	flags.StringVar(&c.program, "fairlead", "", "the program; empty: that of this checkout is built")
 	flags.StringVar(&c.heap, "heap", "", "a file for a profile of the gateway's memory")

@@ -288,7 +288,7 @@ func (t *traffic) changeRoutes(ctx context.Context, _ int, pause time.Duration) 
 }
 
 // rollOut replaces the pods of Services, as a Deployment does: a new one, then an
-// old one goes, and ends a second after nobody is led to it any more. Pods with
+// old one goes, and ends some time after nobody is led to it any more. Pods with
 // WebSockets are replaced likewise, and go on.
 func (t *traffic) rollOut(ctx context.Context, _ int, pause time.Duration) {
 	var ending sync.WaitGroup
@@ -315,7 +315,7 @@ func (t *traffic) rollOut(ctx context.Context, _ int, pause time.Duration) {
 				}
 				time.Sleep(200 * time.Millisecond) // as pods take to start
 			}
-			time.Sleep(time.Second)
+			time.Sleep(t.grace)
 			for _, at := range was {
 				if !lasts {
 					t.pods.end(at)

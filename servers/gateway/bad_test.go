@@ -50,6 +50,8 @@ func TestBadInput(t *testing.T) {
 		{"extensions of chunks", post("Transfer-Encoding: chunked\r\n", "1;a=\"b\"\r\na\r\n0;c\r\n\r\n"), 200, `POST / "a"` + told},
 		{"a folded line", "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n Content-Length: 37\r\n\r\n" + inner, 400, ""},
 		{"two Hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + inner, 400, ""},
+		{"a Host with an empty label", "GET / HTTP/1.1\r\nHost: a..b\r\n\r\n" + inner, 400, ""},
+		{"a method that is no word", "0 / HTTP/1.1\r\nHost: a\r\n\r\n" + inner, 400, ""},
 		{"a URL of another host", "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n" + inner, 400, ""},
 		{"dots that are escaped", path("/a/%2e%2e/b"), 200, `GET /b ""` + told},
 		{"above the root", path("/a/%2e%2e/%2e./b"), 400, ""},

@@ -41,8 +41,11 @@ type Config struct {
 	Compress            bool          // answers, for clients that can read it
 	SlowStart           time.Duration // see gateway.Settings
 	HealthAddress       string        // see httpd.Server; empty: not at all
-	AccessLog           AccessLog
-	Log                 *slog.Logger
+	// Linger is how long it goes on as before when it is told to end, but that it says
+	// that it is not ready: until everybody has heard that no client is to be sent here.
+	Linger    time.Duration
+	AccessLog AccessLog
+	Log       *slog.Logger
 }
 
 // AccessLog is where requests are written down.
@@ -71,6 +74,7 @@ type daemon struct {
 	serves atomic.Uint64 // the revision; 0: none yet
 
 	serving current[served]
+	told    context.Context // ends when the process is told to end
 
 	certificates certificates
 	table        *plan.Table
@@ -83,8 +87,8 @@ type daemon struct {
 	garbage      collector
 }
 
-// Run serves until the context ends, lets what is under way be finished, and then
-// returns nil.
+// Run serves until the context has ended, and for as long as it lingers then; lets
+// what is under way be finished, and returns nil.
 func Run(ctx context.Context, config Config) error {
 	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}}
 	d.garbage.set(leastPercent) // what is listed at first is mostly garbage
@@ -102,19 +106,26 @@ func Run(ctx context.Context, config Config) error {
 	for _, at := range config.HTTPS {
 		listeners = append(listeners, gateway.Listener{At: at, Secure: true, Port: 443})
 	}
+	d.told = ctx
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(config.Linger, end) })()
+	rest, endRest := context.WithCancel(context.WithoutCancel(ctx)) // what is served is followed to the end
+	defer endRest()
 	var running sync.WaitGroup
-	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
-	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
-	runs := []func(context.Context) error{source, follow, d.run, d.health().Run}
-	if config.Register != nil {
-		runs = append(runs, d.lead)
-	}
-	for _, run := range runs {
+	start := func(ctx context.Context, run func(context.Context) error) {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the gateway has ended", "error", err)
 			}
 		})
+	}
+	start(rest, func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) })
+	start(rest, func(ctx context.Context) error { return d.follow(ctx, listeners) })
+	start(rest, d.health().Run)
+	start(serving, func(ctx context.Context) error { defer endRest(); return d.run(ctx) })
+	if config.Register != nil {
+		start(ctx, d.lead)
 	}
 	running.Wait()
 	return nil
@@ -227,6 +238,7 @@ func (d *daemon) health() *httpd.Server {
 				}
 				fmt.Fprintf(&lines, "%-8s %s\n", state, fmt.Sprintf(what, args...))
 			}
+			check(d.told.Err() == nil, "it is not to end")
 			check(d.serves.Load() > 0, "routes are known, of revision %d", d.serves.Load())
 			check(len(d.server.Listening()) > 0, "requests are answered at %v", d.server.Listening())
 			return lines.String(), ready

@@ -207,3 +207,47 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// TestLingers: who is told to end says so, and serves on until clients are sent
+// elsewhere; what changes meanwhile is followed.
+func TestLingers(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "backend") }))
+	t.Cleanup(backend.Close)
+	c := &cluster{feed: make(chan *model.Feed, 1), synced: make(chan struct{}), changed: make(chan struct{})}
+	at, health := freePort(t), freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	const linger = 1500 * time.Millisecond
+	go func() {
+		ended <- Run(ctx, Config{Source: c, HTTPS: []netip.AddrPort{at}, HealthAddress: health.String(), Linger: linger, Log: slog.New(slog.DiscardHandler)})
+	}()
+	feed := <-c.feed
+	feed.Edit(func(s *model.Snapshot) { addShop(s, netip.MustParseAddrPort(backend.Listener.Addr().String())) })
+	close(c.synced)
+	eventually(t, "200 backend fairlead.invalid", func() string { return ask(at) })
+	ready := func() string {
+		response, err := http.Get("http://" + health.String() + "/readyz")
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		return response.Status
+	}
+	eventually(t, "200 OK", ready)
+	began := time.Now()
+	cancel()
+	eventually(t, "503 Service Unavailable", ready)
+	for time.Since(began) < linger/3 {
+		if got := ask(at); got != "200 backend fairlead.invalid" {
+			t.Fatal(got)
+		}
+	}
+	feed.Edit(func(s *model.Snapshot) { s.Ingresses = model.Map[model.IngressKey, *model.HTTPIngress]{} })
+	eventually(t, "404", func() string { return strings.Fields(ask(at))[0] })
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < linger {
+		t.Errorf("it ended after %v", took)
+	}
+}

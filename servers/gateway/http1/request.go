@@ -227,6 +227,9 @@ func (r *Request) name(authority []byte) *Error {
 		return errHost
 	}
 	if host[0] != '[' {
+		if host[0] == '.' || bytes.Contains(host, []byte("..")) { // a name has no empty label, and nginx refuses it
+			return errHost
+		}
 		host = bytes.TrimSuffix(host, []byte{'.'})
 		if len(host) == 0 || !all(host, inHost) {
 			return errHost

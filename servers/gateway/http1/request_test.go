@@ -268,3 +268,13 @@ func BenchmarkRequest(b *testing.B) {
 		_, _ = r.Parse(text, &limits)
 	}
 }
+
+// TestConnectionThatIsNoList: others read a "close" in it.
+func TestConnectionThatIsNoList(t *testing.T) {
+	for value, want := range map[string]bool{"x close": false, "close": false, "x, close": false, "x": true, "keep-alive, x": true, "x;y": false} {
+		r, _, err := read("GET / HTTP/1.1\r\nHost: a\r\nConnection: " + value + "\r\n\r\n")
+		if err != nil || r.Persist != want {
+			t.Errorf("%q: it goes on: %v, %v", value, r.Persist, err)
+		}
+	}
+}

@@ -71,6 +71,8 @@ func alter(r *rand.Rand, s *model.Snapshot, secrets map[plan.SecretKey]map[strin
 			{Key: "nginx.ingress.kubernetes.io/auth-type", Value: "basic"}, {Key: "nginx.ingress.kubernetes.io/auth-secret", Value: fmt.Sprint("users", r.IntN(2))},
 			{Key: "nginx.ingress.kubernetes.io/limit-rps", Value: "5"}, {Key: "nginx.ingress.kubernetes.io/auth-url", Value: "http://a/"},
 			{Key: "nginx.ingress.kubernetes.io/from-to-www-redirect", Value: "true"}, {Key: "nginx.ingress.kubernetes.io/server-alias", Value: "alias"},
+			{Key: "nginx.ingress.kubernetes.io/auth-tls-secret", Value: fmt.Sprint("a/users", r.IntN(2))}, {Key: "nginx.ingress.kubernetes.io/limit-connections", Value: "5"},
+			{Key: "nginx.ingress.kubernetes.io/backend-protocol", Value: "HTTPS"}, {Key: "nginx.ingress.kubernetes.io/proxy-ssl-secret", Value: fmt.Sprint("a/users", r.IntN(2))},
 		} {
 			if r.IntN(3) == 0 {
 				ingress.Annotations = append(ingress.Annotations, a)
@@ -94,6 +96,7 @@ func said(r *Router) string {
 	for name, h := range r.hosts.All() {
 		for of, to := range h.routes {
 			line := fmt.Sprint(name, " ", of.Match.Path, " ", of.From, " ", to.backend.Endpoints, len(to.limits), to.external != nil, h.other != nil)
+			line += fmt.Sprint(" ", to.backend.TLS != nil, to.backend.silent, to.backend.closed, to.crowd != nil, h.proof != nil)
 			if to.users != nil {
 				line += fmt.Sprint(" ", to.users.Check("u0", "test"), to.users.Check("u1", "test"), to.users.Len())
 			}
@@ -102,5 +105,5 @@ func said(r *Router) string {
 	}
 	slices.Sort(all)
 	p := r.parts
-	return strings.Join(append(all, fmt.Sprint(len(p.backends), len(p.secrets), len(p.limits), len(p.users), len(p.external))), "\n")
+	return strings.Join(append(all, fmt.Sprint(len(p.backends), len(p.secrets), len(p.limits), len(p.users), len(p.external), len(p.trusts), len(p.proofs), len(p.crowds))), "\n")
 }

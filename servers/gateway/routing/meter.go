@@ -9,11 +9,31 @@ import (
 	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
-// meter returns what counts the requests of these names: what the last table had
-// goes on. Two routes that only differ in how the path is compared are counted as
-// one.
-func (p *parts) meter(names gateway.Names, h *host) *gateway.Meter {
-	return p.meters.hold(names, &h.meters, func() *gateway.Meter { return &gateway.Meter{Names: names} })
+// counting has the meters of a host that is made anew: what counts goes on. Two routes
+// that only differ in how the path is compared are counted as one.
+type counting map[gateway.Names]*gateway.Meter
+
+// countingOf is that of a host as it was; nil: there was none.
+func countingOf(h *host) counting {
+	c := counting{}
+	if h == nil {
+		return c
+	}
+	c[h.meter.Names] = h.meter
+	for _, to := range h.routes {
+		c[to.meter.Names] = to.meter
+		for _, canary := range to.canaries {
+			c[canary.meter.Names] = canary.meter
+		}
+	}
+	return c
+}
+
+func (c counting) meter(names gateway.Names) *gateway.Meter {
+	if c[names] == nil {
+		c[names] = &gateway.Meter{Names: names}
+	}
+	return c[names]
 }
 
 // Meters are those of all hosts, routes and canaries, each once.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
-	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // parts are what hosts share. They are handed from a Router to the one that is made
@@ -18,7 +17,6 @@ type parts struct {
 	trusts   shelf[trustKey, *trust]
 	proofs   shelf[*plan.ClientCert, *proof]
 	crowds   shelf[model.IngressKey, *crowd]
-	meters   shelf[gateway.Names, *gateway.Meter]
 	passing  int // hosts that are passed through
 	secrets  shelf[plan.SecretKey, map[string][]byte]
 	limits   shelf[limitKey, *limit]
@@ -32,7 +30,6 @@ type holds struct {
 	trusts   []trustKey
 	proofs   []*plan.ClientCert
 	crowds   []model.IngressKey
-	meters   []gateway.Names
 	passes   int // 1: the host is passed through
 	secrets  []plan.SecretKey
 	limits   []limitKey
@@ -51,7 +48,7 @@ type held[V any] struct {
 func newParts() *parts {
 	return &parts{
 		backends: shelf[way, *backend]{}, trusts: shelf[trustKey, *trust]{}, proofs: shelf[*plan.ClientCert, *proof]{},
-		crowds: shelf[model.IngressKey, *crowd]{}, meters: shelf[gateway.Names, *gateway.Meter]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
+		crowds: shelf[model.IngressKey, *crowd]{}, secrets: shelf[plan.SecretKey, map[string][]byte]{}, limits: shelf[limitKey, *limit]{},
 		users: shelf[plan.BasicAuth, *users]{}, external: shelf[*plan.ExternalAuth, *external]{},
 	}
 }
@@ -84,7 +81,6 @@ func (p *parts) release(h *holds) {
 	p.trusts.release(h.trusts)
 	p.proofs.release(h.proofs)
 	p.crowds.release(h.crowds)
-	p.meters.release(h.meters)
 	p.passing -= h.passes
 	p.secrets.release(h.secrets)
 	p.limits.release(h.limits)
@@ -129,6 +125,9 @@ func (p *parts) refresh(prev *plan.Endpoints, from *Sources) (s stale) {
 		}
 	}
 	changed := from.Endpoints.Since(prev)
+	if len(changed)+len(s.secrets) == 0 {
+		return s
+	}
 	for key, h := range p.backends {
 		if !changed[key.Service] && !s.secrets[key.tls.Secret] {
 			continue

@@ -68,14 +68,15 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	stale := r.parts.refresh(prev.endpoints, &from)
 	var left []*host // whose parts are given up last, so that others may take them over
 	replace := func(name string, of *plan.Host) {
-		if old, ok := r.hosts.Get(name); ok {
+		old, ok := r.hosts.Get(name)
+		if ok {
 			left = append(left, old)
 		}
 		if of == nil {
 			r.hosts = r.hosts.Without(name)
 			return
 		}
-		r.hosts = r.hosts.With(name, r.newHost(of, &from))
+		r.hosts = r.hosts.With(name, r.newHost(of, old, &from))
 	}
 	for change := range model.Diff(prev.table.Hosts, table.Hosts) {
 		replace(change.Key, change.New)
@@ -94,13 +95,14 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 }
 
 // newHost makes what is asked for of one host.
-func (r *Router) newHost(of *plan.Host, from *Sources) *host {
+func (r *Router) newHost(of *plan.Host, old *host, from *Sources) *host {
+	counts := countingOf(old)
 	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
 	recorded := *from
 	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
 		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
-	h.meter = r.parts.meter(hostNames(of), h)
+	h.meter = counts.meter(hostNames(of))
 	if of.TLS {
 		h.also = strictTransport
 	}
@@ -119,15 +121,15 @@ func (r *Router) newHost(of *plan.Host, from *Sources) *host {
 		r.parts.passing++
 	}
 	for _, route := range of.Routes {
-		r.add(h, route, at, &recorded)
+		r.add(h, route, at, counts, &recorded)
 	}
 	if of.Default != nil {
-		r.add(h, of.Default, at, &recorded)
+		r.add(h, of.Default, at, counts, &recorded)
 	}
 	return h
 }
 
-func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *Sources) {
+func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, counts counting, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
 		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
@@ -143,9 +145,9 @@ func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *
 	if of.Policy.Limits.Connections > 0 {
 		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
 	}
-	made.meter = r.parts.meter(routeNames(of), h)
+	made.meter = counts.meter(routeNames(of))
 	for i, c := range of.Canaries {
-		made.canaries[i].meter = r.parts.meter(canaryNames(of, c), h)
+		made.canaries[i].meter = counts.meter(canaryNames(of, c))
 	}
 	h.routes[of] = made
 }
@@ -336,6 +338,11 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if no := to.early(h, ask, slash); no != nil {
 		return no, nil
 	}
+	return to.take(ask)
+}
+
+// take is what becomes of a request that nothing of the host stands in the way of.
+func (to *route) take(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
 	taken := to.taken
 	if to.cors != nil {
 		if origin, _ := ask.Get("origin"); to.cors.knows(origin) {
