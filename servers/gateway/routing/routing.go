@@ -334,21 +334,9 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 		return nil, nil
 	}
 	to := r.routeOf(h, of)
-	p := of.Policy
-	ask.Meter, ask.Quiet = to.meter, p.NoLog
-	switch {
-	case to.closed != nil:
-		return to.closed, nil
-	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Decoded):
-		return toHTTPS, nil
-	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Decoded)) && h.proof.admit(ask) != nil:
-		return h.proof.admit(ask), nil
-	case h.root != nil && len(ask.Decoded) == 1:
-		return h.root, nil
-	case slash:
-		return slashMissing, nil
-	case to.redirect != nil:
-		return to.redirect, nil
+	ask.Meter, ask.Quiet = to.meter, of.Policy.NoLog
+	if no := to.early(h, ask, slash); no != nil {
+		return no, nil
 	}
 	return to.take(ask)
 }
@@ -377,6 +365,27 @@ func (to *route) take(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
 	}
 	to.stick(ask, backend, place)
 	return taken, backend.Backend
+}
+
+// early returns the answer to a request for which nobody need be asked who sends it;
+// nil: there is none.
+func (r *route) early(h *host, ask *gateway.Request, slash bool) *gateway.Route {
+	p := r.Policy
+	switch {
+	case r.closed != nil:
+		return r.closed
+	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && h.of.TLS) && !challenged(ask.Decoded):
+		return toHTTPS
+	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Decoded)) && h.proof.admit(ask) != nil:
+		return h.proof.admit(ask)
+	case h.root != nil && len(ask.Decoded) == 1:
+		return h.root
+	case slash:
+		return slashMissing
+	case r.redirect != nil:
+		return r.redirect
+	}
+	return nil
 }
 
 // challenged tells whether a certificate authority asks by HTTP for a proof (RFC
