@@ -144,7 +144,8 @@ func TestGRPCLeft(t *testing.T) {
 	_, at := start(t, Settings{}, table)
 	p := dial(t, at)
 	p.send("POST /left HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
-	time.AfterFunc(200*time.Millisecond, func() { _ = p.Close() })
+	first := p
+	time.AfterFunc(200*time.Millisecond, func() { _ = first.Close() })
 	if path := <-gone; path != "/left" {
 		t.Error(path)
 	}
