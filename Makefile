@@ -57,12 +57,14 @@ test-kernels: PACKAGES += qemu-system-x86 kmod
 test-kernels: deps
 	go test -count=1 -timeout 30m -parallel 2 -v ./lab/kernels -kernels $(or $(KERNELS),all)
 
-bench:
+bench: PACKAGES += nginx-light wrk nghttp2-client
+bench: deps
 	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
 	go run ./bench/cni
 	go run ./bench/path
 	go run ./bench/scale
 	go run ./bench/dns --coredns build
+	go run ./bench/gateway -runs 1 -during 2s
 
 # Some of them: make e2e E2E="-only 'session affinity'". More flags: docs/e2e.md.
 e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd

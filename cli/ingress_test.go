@@ -38,6 +38,8 @@ func TestIngressCommands(t *testing.T) {
 		"explain":       {"explain https://shop.example.org/static/a.css?v=1 -f testdata/ingress/nginx", 0},
 		"explain-http":  {"explain shop.example.org -f testdata/ingress/nginx", 0},
 		"explain-regex": {"explain https://api.example.org/V1/users/7 -f testdata/ingress/nginx -o yaml", 0},
+		"explain-proof": {"explain https://partners.example.org/orders/7 -f testdata/ingress/nginx", 0},
+		"explain-acme":  {"explain http://shop.example.org/.well-known/acme-challenge/token -f testdata/ingress/nginx", 0},
 		"explain-other": {"explain https://old.example.org/ -f testdata/ingress/nginx", 0},
 	} {
 		got, code := runIngress(test.args)

@@ -63,20 +63,46 @@ func Explain(snapshot *model.Snapshot, text string) (*Explanation, error) {
 	}
 	route, slash := table.Route(host, path)
 	e.pass(host, route)
+	if route == nil && host.AppRoot != "" && path == "/" {
+		e.Answer = "302: to " + host.AppRoot + " (app-root)"
+		return e, nil
+	}
 	if route == nil {
 		e.Answer = "404: no path of the host takes it, and there is no default backend"
 		return e, nil
 	}
 	e.Rule, e.Ingress = fmt.Sprintf("%s %s", route.Match.Type, route.Match.Path), route.From.String()+" "+route.Field
-	if slash {
-		e.Answer = "301: to the same with a slash at the end, which the rule has"
+	if e.Answer = answer(route, host, u, path, slash); e.Answer != "" {
 		return e, nil
 	}
-	if e.steps(route, host, u); e.Answer == "" {
-		e.Backend = route.Backend.String()
-		e.count(snapshot, route.Backend)
-	}
+	e.steps(route, host, path)
+	e.Backend = route.Backend.String()
+	e.count(snapshot, route.Backend)
 	return e, nil
+}
+
+// answer is what the client gets without anybody being asked, in the order of the
+// engine; empty: nothing.
+func answer(route *gateway.Route, host *gateway.Host, u *url.URL, path string, slash bool) string {
+	p := route.Policy
+	challenged := strings.HasPrefix(path, "/.well-known/acme-challenge/")
+	switch {
+	case p.Closed != "":
+		return "503: " + p.Closed
+	case u.Scheme == "http" && (p.ForceHTTPS || p.RedirectHTTPS && host.TLS) && !challenged:
+		return fmt.Sprintf("308: to https://%s%s", u.Hostname(), u.RequestURI())
+	case u.Scheme == "http" && host.ClientCert != nil && host.ClientCert.Verify == "on" && (p.ClientCert != nil || !challenged):
+		return "400: a certificate is wanted, which only connections of TLS have (auth-tls-secret)"
+	case host.AppRoot != "" && path == "/":
+		return "302: to " + host.AppRoot + " (app-root)"
+	case slash:
+		return "301: to the same with a slash at the end, which the rule has"
+	case p.Redirect != nil:
+		return fmt.Sprintf("%d: to %s", p.Redirect.Code, p.Redirect.To)
+	case p.Away():
+		return "302: to " + route.Rewrite(path) + " (rewrite-target)"
+	}
+	return ""
 }
 
 func parse(text string) (*url.URL, error) {
@@ -104,49 +130,35 @@ func (e *Explanation) pass(host *gateway.Host, taken *gateway.Route) {
 }
 
 // steps says what is done to the request, in the order of the engine.
-func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, u *url.URL) {
+func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, path string) {
 	p := route.Policy
 	step := func(on bool, format string, args ...any) {
 		if on {
 			e.Steps = append(e.Steps, fmt.Sprintf(format, args...))
 		}
 	}
-	switch {
-	case p.Closed != "":
-		e.Answer = "503: " + p.Closed
-		return
-	case u.Scheme == "http" && (p.ForceHTTPS || p.RedirectHTTPS && host.TLS):
-		e.Answer = fmt.Sprintf("308: to https://%s%s", u.Host, u.RequestURI())
-		return
-	}
-	if p.Redirect != nil {
-		e.Answer = fmt.Sprintf("%d: to %s", p.Redirect.Code, p.Redirect.To)
-		return
-	}
-	if p.AppRoot != "" && u.Path == "/" {
-		e.Answer = "302: to " + p.AppRoot
-		return
-	}
-	step(len(p.Allow) > 0, "only clients of %v may call", p.Allow)
-	step(len(p.Deny) > 0, "clients of %v may not", p.Deny)
+	step(host.ClientCert != nil, "the client shows a certificate (auth-tls-secret)")
+	step(p.CORS != nil, "browsers of other origins are answered (enable-cors)")
 	l := p.Limits
+	step(l.Connections > 0, "a client has %d requests under way", l.Connections)
 	step(l.PerSecond > 0, "a client has %d requests a second, and %d at once", l.PerSecond, l.PerSecond*l.Burst)
 	step(l.PerMinute > 0, "a client has %d requests a minute, and %d at once", l.PerMinute, l.PerMinute*l.Burst)
-	step(l.Connections > 0, "a client has %d connections", l.Connections)
-	step(p.CORS != nil, "browsers of other origins are answered (enable-cors)")
-	step(p.ClientCert != nil, "the client shows a certificate")
+	step(len(p.Deny) > 0, "clients of %v may not", p.Deny)
+	step(len(p.Allow) > 0, "only clients of %v may call", p.Allow)
 	step(p.BasicAuth != nil, "a name and a password are asked for")
 	step(p.ExternalAuth != nil, "%s is asked whether it may pass", url0(p.ExternalAuth))
-	step(p.Mirror != nil, "a copy goes elsewhere")
+	step(p.AnyAuth, "one of these suffices (satisfy)")
 	step(p.MaxBody > 0, "its body has %d bytes at most", p.MaxBody)
+	step(p.Mirror != nil, "a copy goes elsewhere")
 	if p.Rewrite != "" {
-		path, _ := gateway.NormalPath(u.EscapedPath()) // or no route would have it
 		step(true, "the path becomes %s", route.Rewrite(path))
 	}
 	step(p.Host != nil, "the backend sees host %s", p.Host)
 	step(p.Protocol != gateway.HTTP, "the backend is called by %s", p.Protocol)
 	step(p.Affinity != nil, "a cookie keeps the client at its endpoint")
 	step(p.HashBy != nil, "%s chooses the endpoint", p.HashBy)
+	step(p.OneAddress, "the Service's own address is called (service-upstream)")
+	step(l.ResponseRate > 0, "its answer has %d bytes a second", l.ResponseRate)
 	for _, c := range route.Canaries {
 		e.Canaries = append(e.Canaries, fmt.Sprintf("%s of %s: %s", c.Backend, c.From, chosenBy(c)))
 	}

@@ -211,7 +211,7 @@ func (one *worker) serve(j job) {
 	j.stream.Asks(string(c.request.Method) == http.MethodHead)
 	switch {
 	case one.stream.cut.Load(): // before anybody was asked
-		c.counts.requests[0].Add(1)
+		c.ended(0)
 	case tooLong:
 		c.refuse(http.StatusRequestHeaderFieldsTooLarge, "the header fields are too long")
 	case refused != nil:

@@ -2,11 +2,8 @@ package http2
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -18,11 +15,11 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// library is the client of golang.org/x/net, without TLS.
-func library(t *testing.T) *http2.Transport {
-	transport := &http2.Transport{AllowHTTP: true, DisableCompression: true, DialTLSContext: func(_ context.Context, network, at string, _ *tls.Config) (net.Conn, error) {
-		return net.Dial(network, at)
-	}}
+// library is the client of the standard library, without TLS.
+func library(t *testing.T) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols, DisableCompression: true, ExpectContinueTimeout: 10 * time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
 }
@@ -76,6 +73,9 @@ func mirror(s *Stream) {
 func TestLibrary(t *testing.T) {
 	at, conns := listen(t, nil, mirror)
 	transport := library(t)
+	if response, err := (&http.Client{Transport: transport}).Get("http://" + at); err != nil || response.Body.Close() != nil { // which makes the one connection
+		t.Fatal(err)
+	}
 	var asking sync.WaitGroup
 	for i, size := range []int{0, 1, 100, smallBody, smallBody + 1, maxFrame, 70_000, streamWindow, 3 << 20, 1, 100, 3 << 20} {
 		for _, known := range []bool{true, false} {
