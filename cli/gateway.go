@@ -57,13 +57,21 @@ func gatewayCommand() *cobra.Command {
 				return err
 			}
 			config.Source = client.GatewaySource()
+			if namespace, pod := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME"); namespace != "" && pod != "" {
+				said := ""
+				config.Register = client.GatewayRegister(namespace, pod, func(err error) {
+					if text := err.Error(); text != said {
+						said = text
+						config.Log.Warn("cannot ask whether this gateway is to write the status of Ingresses", "error", err)
+					}
+				})
+			}
 			return daemon.Run(command.Context(), config)
 		},
 	}
 	flags := command.Flags()
 	flags.StringSliceVar(&http, "http", []string{"0.0.0.0:8080", "[::]:8080"}, "address and port where HTTP is served (repeatable)")
 	flags.StringSliceVar(&https, "https", []string{"0.0.0.0:8443", "[::]:8443"}, "address and port where HTTPS is served (repeatable)")
-	flags.BoolVar(&config.NginxCompatible, "nginx-compatible", false, "serve Ingresses of ingress-nginx, too: those of its IngressClass, and those of class nginx")
 	flags.StringVar(&config.HealthAddress, "health-address", ":9817", "serves /healthz, /readyz, /metrics and, to this machine, /debug/pprof; empty: not at all")
 	flags.StringVar(&standard, "default-certificate", "", "Secret of hosts that have no certificate of their own, as NAMESPACE/NAME; without, theirs is one that nobody trusts")
 	flags.StringSliceVar(&trusted, "trusted-proxies", nil, "proxies in front of the gateway, as CIDRs, whose word on clients holds: X-Forwarded-For, -Proto, -Host, -Port (repeatable)")

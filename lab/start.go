@@ -38,13 +38,19 @@ func Start(t T, config Config) *Lab {
 	}
 	t.Cleanup(unlock)
 	config.Name = TestName
+	return begin(t, config)
+}
+
+// begin is Start for who has locked the host, with a name that nobody else uses.
+func begin(t T, config Config) *Lab {
+	t.Helper()
 	if err := Down(t.Context(), config.Name); err != nil {
 		t.Fatalf("clearing an earlier lab: %v", err)
 	}
 	t.Cleanup(func() {
 		ctx := context.Background() // that of the test has ended
 		if t.Failed() {
-			explain(ctx, t)
+			explain(ctx, t, config.Name)
 			if os.Getenv(keepVariable) != "" {
 				return
 			}
@@ -65,8 +71,8 @@ func Start(t T, config Config) *Lab {
 var complaint = regexp.MustCompile(`(?m)^([WEF]\d{4} .*|.*level=(warning|error|fatal).*|.*"level":"(error|fatal)".*)$`)
 
 // explain shows what may tell why a test failed.
-func explain(ctx context.Context, t T) {
-	l, err := Open(TestName)
+func explain(ctx context.Context, t T, name string) {
+	l, err := Open(name)
 	if err != nil {
 		t.Logf("there is no lab to look at: %v", err)
 		return

@@ -29,7 +29,34 @@ import (
 // and what must be reachable or in the kernel out. The first line of a story
 // says which lab it needs; stories of equal needs share one. Each has a
 // namespace of its own. testdata/README.md tells their commands.
+//
+// Two labs are up at a time: stories mostly wait, and the kernel lets a user have
+// no more inotify instances (128) than two labs take.
 func TestStories(t *testing.T) {
+	groups := storyGroups(t)
+	unlock, err := LockHost(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
+	names := make(chan string, 2)
+	names <- TestName
+	names <- TestName + "2"
+	// The largest first: it takes longer than all others together.
+	order := sortedKeys(groups)
+	slices.SortStableFunc(order, func(a, b string) int { return len(groups[b]) - len(groups[a]) })
+	for _, needs := range order {
+		t.Run(strings.ReplaceAll(needs, " ", ","), func(t *testing.T) {
+			t.Parallel()
+			name := <-names
+			t.Cleanup(func() { names <- name })
+			runStories(t, name, needs, groups[needs])
+		})
+	}
+}
+
+// storyGroups are the paths of the stories by what they need of a lab.
+func storyGroups(t *testing.T) map[string][]string {
 	paths, err := filepath.Glob("testdata/*/*.txtar")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no stories: %v", err)
@@ -51,30 +78,32 @@ func TestStories(t *testing.T) {
 		key := strings.Join(fields, " ")
 		groups[key] = append(groups[key], path)
 	}
-	for _, needs := range sortedKeys(groups) {
-		t.Run(strings.ReplaceAll(needs, " ", ","), func(t *testing.T) {
-			config, err := parseNeeds(needs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Stories may build another version of it.
-			if config.Source, err = build.FindSource(""); err != nil {
-				t.Fatal(err)
-			}
-			s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
-			// Only if there is a story that -run asks for.
-			var once sync.Once
-			s.start = func() { once.Do(func() { s.lab = Start(t, config) }) }
-			testscript.RunT(oneByOne{t}, testscript.Params{
-				Files: groups[needs],
-				Setup: s.setup,
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
-					"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh,
-				},
-			})
-		})
+	return groups
+}
+
+// runStories runs stories of equal needs, one after the other, in a lab.
+func runStories(t *testing.T, name, needs string, paths []string) {
+	config, err := parseNeeds(needs)
+	if err != nil {
+		t.Fatal(err)
 	}
+	// Stories may build another version of it.
+	if config.Source, err = build.FindSource(""); err != nil {
+		t.Fatal(err)
+	}
+	config.Name = name
+	s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
+	// Only if there is a story that -run asks for.
+	var once sync.Once
+	s.start = func() { once.Do(func() { s.lab = begin(t, config) }) }
+	testscript.RunT(oneByOne{t}, testscript.Params{
+		Files: paths,
+		Setup: s.setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
+			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh,
+		},
+	})
 }
 
 // parseNeeds reads the first line of a story.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,20 +81,38 @@ func TestServicesUnderLoad(t *testing.T) {
 	if sent.Load() < 1000 || changes < 100 {
 		t.Errorf("there were only %d packets and %d changes", sent.Load(), changes)
 	}
-	if lost := sent.Load() - received.Load(); lost != 0 {
-		t.Errorf("%d of %d packets were lost in %d changes; the kernel counts\n%s", lost, sent.Load(), changes, whereLost())
+	if lost, others := sent.Load()-received.Load(), lostElsewhere(t); lost > others {
+		t.Errorf("%d of %d packets were lost in %d changes, %d of them before or after the rules", lost, sent.Load(), changes, others)
+	} else if lost != 0 {
+		t.Logf("%d packets were lost before or after the rules", lost)
 	}
 }
 
-// whereLost is what this network namespace has counted, of UDP and of connection
-// tracking.
-func whereLost() string {
-	var all strings.Builder
-	for _, path := range []string{"snmp", "netstat", "stat/nf_conntrack", "softnet_stat"} {
-		text, err := os.ReadFile("/proc/thread-self/net/" + path)
-		fmt.Fprintf(&all, "%s (%v):\n%s", path, err, text)
+// lostElsewhere is how many packets this network namespace has lost to what has
+// nothing to do with rules: a connection whose port is used anew in the moment in
+// which the kernel forgets the one before (insert_failed), and queues of the
+// loopback interface and of sockets that a busy machine lets overflow.
+func lostElsewhere(t *testing.T) int64 {
+	var lost int64
+	table, err := os.ReadFile("/proc/thread-self/net/stat/nf_conntrack") // a line for each CPU, in hexadecimal
+	must(t, err)
+	lines := strings.Split(strings.TrimSpace(string(table)), "\n")
+	column := slices.Index(strings.Fields(lines[0]), "insert_failed")
+	for _, line := range lines[1:] {
+		failed, err := strconv.ParseInt(strings.Fields(line)[column], 16, 64)
+		must(t, err)
+		lost += failed
 	}
-	return all.String()
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	lost += int64(lo.Attrs().Statistics.RxDropped)
+	snmp, err := os.ReadFile("/proc/thread-self/net/snmp")
+	must(t, err)
+	_, udp, _ := strings.Cut(string(snmp), "\nUdp: ") // a line of names, and one of values
+	names, values, _ := strings.Cut(udp, "\nUdp: ")
+	full, err := strconv.ParseInt(strings.Fields(values)[slices.Index(strings.Fields(names), "RcvbufErrors")], 10, 64)
+	must(t, err)
+	return lost + full
 }
 
 // addEndpoints gives the loopback interface the endpoints, and the Services a way.

@@ -59,6 +59,12 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 	return slices.Compact(ready)
 }
 
+// Has tells whether there is such a Service, with such a port.
+func (e *Endpoints) Has(b Backend) bool {
+	_, ok := e.portName(b)
+	return ok
+}
+
 // portName is what slices call the port of a backend.
 func (e *Endpoints) portName(b Backend) (string, bool) {
 	service, ok := e.services.Get(b.Service)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +29,6 @@ type Config struct {
 	Source  Source
 	// HTTP and HTTPS are where it listens; clients know the ports as 80 and 443.
 	HTTP, HTTPS []netip.AddrPort
-	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
-	// says.
-	NginxCompatible bool
 	// DefaultCertificate is the Secret of hosts that have no certificate of their own;
 	// empty: they have one that nobody trusts.
 	DefaultCertificate model.SecretKey
@@ -39,9 +37,12 @@ type Config struct {
 	Trusted, Introduced []netip.Prefix
 	Compress            bool          // answers, for clients that can read it
 	SlowStart           time.Duration // see gateway.Settings
-	HealthAddress       string        // see httpd.Server; empty: not at all
-	AccessLog           AccessLog
-	Log                 *slog.Logger
+	// Register is where the one gateway that leads writes status and Events of
+	// Ingresses; nil: nothing is written.
+	Register      Register
+	HealthAddress string // see httpd.Server; empty: not at all
+	AccessLog     AccessLog
+	Log           *slog.Logger
 }
 
 // AccessLog is where requests are written down.
@@ -56,6 +57,10 @@ type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{}
 	Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{})
+	// Problems are what was not understood, or cannot be watched; Changed is closed
+	// when they are others. Take it before.
+	Problems() []model.Problem
+	Changed() <-chan struct{}
 }
 
 // daemon is one that runs.
@@ -64,6 +69,8 @@ type daemon struct {
 	feed   *model.Feed
 	server *gateway.Server
 	serves atomic.Uint64 // the revision; 0: none yet
+
+	serving current[served]
 
 	certificates certificates
 	table        *plan.Table
@@ -100,7 +107,11 @@ func Run(ctx context.Context, config Config) error {
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
 	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
-	for _, run := range []func(context.Context) error{source, follow, d.run, d.health().Run} {
+	runs := []func(context.Context) error{source, follow, d.run, d.health().Run}
+	if config.Register != nil {
+		runs = append(runs, d.lead)
+	}
+	for _, run := range runs {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the gateway has ended", "error", err)
@@ -132,14 +143,21 @@ const lookAgain = time.Hour
 // follow serves what the snapshot and the Secrets say, and listens once it knows
 // all of it: before, it would answer that there is nothing.
 func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-d.Source.Synced():
+	for synced := false; !synced; {
+		changed := d.Source.Changed()
+		d.say(d.Source.Problems())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-d.Source.Synced():
+			synced = true
+		}
 	}
 	for {
 		snapshot, newer := d.feed.Latest()
 		secrets, others := d.Source.Secrets()
+		changed := d.Source.Changed()
 		d.serve(snapshot, secrets)
 		d.server.Listen(listeners)
 		select {
@@ -148,17 +166,12 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 		case <-time.After(lookAgain):
 		case <-newer:
 		case <-others:
+		case <-changed:
 		}
 	}
 }
 
 func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
-	if d.NginxCompatible && snapshot.Network != nil && !snapshot.Network.Ingress.NginxCompatible {
-		next, network := *snapshot, *snapshot.Network
-		network.Ingress.NginxCompatible = true
-		next.Network = &network
-		snapshot = &next
-	}
 	table, problems := plan.Compute(d.table, snapshot)
 	d.table = table
 	d.router = routing.New(d.router, table, routing.Sources{
@@ -170,7 +183,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 			return nil
 		},
 	})
-	problems = append(problems, d.certificates.follow(table, secrets)...)
+	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
 	d.routed.Store(d.router)
 	d.secured.Store(d.certificates.expiries(table))
 	serves := &gateway.Table{Router: d.router, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table)}
@@ -179,6 +192,7 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 	}
 	d.server.Serve(serves)
 	d.say(problems)
+	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
 	d.serves.Store(snapshot.Revision)
 }
 

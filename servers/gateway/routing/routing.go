@@ -22,6 +22,7 @@ type Router struct {
 	users    map[plan.BasicAuth]*users
 	external map[*plan.ExternalAuth]*external
 	meters   map[gateway.Names]*gateway.Meter
+	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
 }
 
 // Sources are what a plan names and does not have.
@@ -63,6 +64,7 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
 		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
 		meters: map[gateway.Names]*gateway.Meter{},
+		silent: map[plan.Backend]struct{}{},
 	}
 	at := func(b plan.Backend) *backend {
 		if made, ok := r.backends[b]; ok {
@@ -71,6 +73,9 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 		made := newBackend(from.Endpoints.At(b))
 		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
 			made = old
+		}
+		if len(made.Endpoints) == 0 && from.Endpoints.Has(b) {
+			r.silent[b] = struct{}{}
 		}
 		r.backends[b] = made
 		return made

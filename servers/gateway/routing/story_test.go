@@ -43,6 +43,8 @@ import (
 //	< 200              what is wanted: the status,
 //	< Name: value      headers, of which an empty value wants none,
 //	= text             and the first line of the body
+//	x 100 Name 10      asked again so often, it is the same status, and the header has
+//	                   so many values
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -143,8 +145,8 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// staff gives each Service that Ingresses name a server: many has three, and nobody
-// none.
+// staff gives each Service that Ingresses name a server: many has three, ten
+// has ten, and nobody none.
 func staff(t *testing.T, snapshot *model.Snapshot) {
 	names := map[model.ServiceKey]bool{}
 	for _, ingress := range snapshot.Ingresses.All() {
@@ -172,10 +174,7 @@ func staff(t *testing.T, snapshot *model.Snapshot) {
 		if key.Name == "nobody" {
 			continue
 		}
-		count := 1
-		if key.Name == "many" {
-			count = 3
-		}
+		count := max(1, map[string]int{"many": 3, "ten": 10}[key.Name])
 		for n := range count {
 			at := serve(t, key.Name)
 			slice := &model.EndpointSlice{
@@ -308,8 +307,37 @@ func (s *stage) ask(number int, block []string) {
 			wrong("header %s is %q, want %q", name, response.Header.Values(name), value)
 		case kind == "=" && strings.TrimSuffix(string(body), "\n") != want:
 			wrong("the body is %q, want %q", body, want)
+		case kind == "x":
+			if err := s.repeat(request, response.StatusCode, want); err != nil {
+				wrong("%v", err)
+			}
 		}
 	}
+}
+
+// repeat sends a request again so often, and wants a header to have so many values.
+func (s *stage) repeat(request *http.Request, status int, text string) error {
+	var times, want int
+	var name string
+	if _, err := fmt.Sscan(text, &times, &name, &want); err != nil {
+		return fmt.Errorf("%q: want TIMES HEADER VALUES: %w", text, err)
+	}
+	seen := map[string]bool{}
+	for range times {
+		response, err := s.send(request)
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != status {
+			return fmt.Errorf("once it is status %d, and once %d", status, response.StatusCode)
+		}
+		seen[response.Header.Get(name)] = true
+	}
+	if len(seen) != want {
+		return fmt.Errorf("header %s has %d values in %d answers, want %d", name, len(seen), times, want)
+	}
+	return nil
 }
 
 func has(header http.Header, name, value string) bool {
