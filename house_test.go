@@ -41,6 +41,7 @@ var rules = []rule{
 	{"servers/dns/forward", []string{"model", "plan/dns", "servers/dns", "github.com/miekg/dns"}, "asking others may cost what parsing any record costs; answering for the cluster may not"},
 	{"servers/gateway/daemon", []string{"*"}, "a place of wiring"},
 	{"servers/gateway/htpasswd", []string{"golang.org/x/crypto/bcrypt"}, "checking a password needs nothing else"},
+	{"servers/gateway/http2", []string{"servers/gateway/http1", "golang.org/x/net/http2/hpack"}, "HPACK is the library's; the rest is read here"},
 	{"servers/gateway/routing", []string{"model", "plan/gateway", "servers/gateway"}, "it leads the engine by the plan; the engine knows no plan"},
 	{"servers", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "servers never see Kubernetes"},
 	{"observe/probe", []string{"model", "golang.org/x/sys"}, "probes know addresses and names, and no cluster"},

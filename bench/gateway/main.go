@@ -3,10 +3,15 @@
 // CPU that each took for a request, for a gigabyte, and for a TLS handshake.
 //
 //	go run ./bench/gateway
+//	go run ./bench/gateway change
 //
 // It wants Debian's packages nginx-light, wrk and nghttp2-client, of which no service
 // need run: it starts its own. nginx has connections kept to its backend, no access log, and adds
 // the fields that Fairlead adds.
+//
+// With change, it measures fairlead gateway, the process, alone, while routes,
+// endpoints and certificates change under load: nothing may fail. That wants nothing,
+// and may run in a network namespace of its own (unshare -n).
 package main
 
 import (
@@ -37,7 +42,11 @@ func main() {
 		}
 		return
 	}
-	if err := run(); err != nil {
+	do := run
+	if len(os.Args) > 1 && os.Args[1] == changeVerb {
+		do = func() error { return change(os.Args[2:]) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

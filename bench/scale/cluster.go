@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/bench/apiserver"
 )
 
 // task is what one process measures, in namespaces of its own.
@@ -62,7 +63,7 @@ const (
 // cluster is one agent and the API server that it asks.
 type cluster struct {
 	task
-	server *server
+	server *apiserver.Server
 	kernel *kernel
 	agent  *process
 	dir    string
@@ -84,10 +85,10 @@ func measure(ctx context.Context, t task) (*figures, error) {
 	if c.kernel, err = watchKernel(done); err != nil {
 		return nil, err
 	}
-	if c.server, err = newServer(); err != nil {
+	if c.server, err = apiserver.New(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(writeCredentials(c.server.authority), c.populate()); err != nil {
+	if err := errors.Join(writeCredentials(c.server.Authority), c.populate()); err != nil {
 		return nil, err
 	}
 	defer func() { c.agent.stop() }()
@@ -103,29 +104,24 @@ func measure(ctx context.Context, t task) (*figures, error) {
 
 func (c *cluster) populate() error {
 	err := errors.Join(
-		c.server.put(slicesPath, serverSlice(c.server.address)),
-		c.server.put(networksPath, &v1alpha1.Network{TypeMeta: typeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
+		c.server.Put(apiserver.Slices, serverSlice(c.server.Address)),
+		c.server.Put(apiserver.Networks, &v1alpha1.Network{TypeMeta: apiserver.TypeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
 	for i := 0; i < c.Nodes && err == nil; i++ {
-		err = c.server.put(nodesPath, nodeObject(i))
+		err = c.server.Put(apiserver.Nodes, nodeObject(i))
 	}
 	for i := 0; i < namespaces && err == nil; i++ {
-		err = c.server.put(spacesPath, namespaceObject(i))
+		err = c.server.Put(apiserver.Namespaces, namespaceObject(i))
 	}
 	for i := 0; i < c.Pods && err == nil; i++ {
-		err = c.server.put(podsPath, c.podObject(i))
+		err = c.server.Put(apiserver.Pods, c.podObject(i))
 	}
 	for i := 0; i < c.Services && err == nil; i++ {
 		err = c.putService(i)
 	}
 	for i := 0; i < c.Policies && err == nil; i++ {
-		err = c.server.put(policiesPath, policyObject(i))
+		err = c.server.Put(apiserver.Policies, policyObject(i))
 	}
-	for _, collection := range c.server.collections {
-		collection.events = nil
-		for _, item := range collection.items {
-			c.result.List += int64(len(item.added))
-		}
-	}
+	c.result.List = c.server.Settle()
 	return err
 }
 
@@ -144,7 +140,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 
 // again starts an agent, and measures until it is ready.
 func (c *cluster) again(ctx context.Context, took *time.Duration) (err error) {
-	if c.agent, err = startAgent(c.Programs, c.dir, c.server.address); err != nil {
+	if c.agent, err = startAgent(c.Programs, c.dir, c.server.Address); err != nil {
 		return err
 	}
 	if err = c.agent.ready(ctx); err == nil {
@@ -181,7 +177,7 @@ func (c *cluster) beat(ctx context.Context, d time.Duration) (seen, error) {
 	next := 0
 	return c.during(ctx, d, heartbeat/time.Duration(c.Nodes), func() error {
 		next = (next + 1) % c.Nodes
-		return c.server.put(nodesPath, nodeObject(next))
+		return c.server.Put(apiserver.Nodes, nodeObject(next))
 	})
 }
 
@@ -192,9 +188,9 @@ func (c *cluster) churn(ctx context.Context) error {
 		i++
 		pod := c.podObject(c.Pods + i/2)
 		if i%2 == 0 {
-			return c.server.put(podsPath, pod)
+			return c.server.Put(apiserver.Pods, pod)
 		}
-		return c.server.remove(podsPath, pod)
+		return c.server.Remove(apiserver.Pods, pod)
 	})
 	c.result.ChurnCPU = seen.cpu
 	return err
@@ -241,9 +237,9 @@ func (c *cluster) change(context.Context) error {
 		node := c.newNode(i / 2)
 		present := i%2 == 0
 		began := time.Now()
-		err := c.server.remove(nodesPath, nodeObject(node))
+		err := c.server.Remove(apiserver.Nodes, nodeObject(node))
 		if present {
-			err = c.server.put(nodesPath, nodeObject(node))
+			err = c.server.Put(apiserver.Nodes, nodeObject(node))
 		}
 		if err != nil {
 			return err
@@ -266,7 +262,7 @@ func (c *cluster) join(context.Context) error {
 	began := time.Now()
 	first := c.newNode(0)
 	for i := range joining {
-		if err := c.server.put(nodesPath, nodeObject(first+i)); err != nil {
+		if err := c.server.Put(apiserver.Nodes, nodeObject(first+i)); err != nil {
 			return err
 		}
 	}
@@ -278,10 +274,10 @@ func (c *cluster) join(context.Context) error {
 // relist measures what a lost connection and a history that was forgotten cost.
 func (c *cluster) relist(ctx context.Context) error {
 	began := time.Now()
-	c.server.forget()
-	c.server.drop()
+	c.server.Forget()
+	c.server.Drop()
 	node := c.newNode(joining)
-	if err := c.server.put(nodesPath, nodeObject(node)); err != nil {
+	if err := c.server.Put(apiserver.Nodes, nodeObject(node)); err != nil {
 		return err
 	}
 	at, err := c.kernel.until(node, node, true)
@@ -303,7 +299,7 @@ func (c *cluster) settled(ctx context.Context) error {
 	defer cancel()
 	for {
 		wait := 100 * time.Millisecond
-		listed := c.server.requests.of("watch list pods").Total > 1
+		listed := c.server.Requests.Of("watch list pods").Total > 1
 		if listed {
 			wait = settling // a list that changes nothing says nothing
 		}
@@ -324,7 +320,7 @@ func (c *cluster) settled(ctx context.Context) error {
 func (c *cluster) restart(ctx context.Context) error {
 	first := c.newNode(0)
 	for i := range joining + 1 {
-		if err := c.server.remove(nodesPath, nodeObject(first+i)); err != nil {
+		if err := c.server.Remove(apiserver.Nodes, nodeObject(first+i)); err != nil {
 			return err
 		}
 	}

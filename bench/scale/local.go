@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/fairlead-net/fairlead/bench/apiserver"
 	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
 )
@@ -45,7 +46,7 @@ func (c *cluster) connect(ctx context.Context) error {
 		return nil
 	}
 	for n := range localPods {
-		if err := c.server.put(podsPath, c.localObject(n)); err != nil {
+		if err := c.server.Put(apiserver.Pods, c.localObject(n)); err != nil {
 			return err
 		}
 	}
@@ -56,7 +57,7 @@ func (c *cluster) connect(ctx context.Context) error {
 			return err
 		}
 		// As the kubelet does.
-		if err := c.server.put(podsPath, c.localObject(n)); err != nil {
+		if err := c.server.Put(apiserver.Pods, c.localObject(n)); err != nil {
 			return err
 		}
 	}
@@ -77,7 +78,7 @@ func (c *cluster) comeAndGo(context.Context) error {
 		for kind, app := range []string{appName(n), "free"} {
 			pod := c.localObject(localPods + 2*n + kind)
 			pod.Labels[appLabel] = app
-			if err := c.server.put(podsPath, pod); err != nil {
+			if err := c.server.Put(apiserver.Pods, pod); err != nil {
 				return err
 			}
 			time.Sleep(alone)
@@ -89,7 +90,7 @@ func (c *cluster) comeAndGo(context.Context) error {
 			if _, err := c.ask("DEL", pod, nil); err != nil {
 				return err
 			}
-			if err := c.server.remove(podsPath, pod); err != nil {
+			if err := c.server.Remove(apiserver.Pods, pod); err != nil {
 				return err
 			}
 			time.Sleep(alone)

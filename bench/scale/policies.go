@@ -12,6 +12,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/fairlead-net/fairlead/bench/apiserver"
 )
 
 // Policies are 20 of each namespace, two for each of its ten apps. Those of the
@@ -103,7 +105,7 @@ func (c *cluster) changeLabels(context.Context) error {
 			was := pod.Labels[appLabel]
 			pod.Labels[appLabel] = map[bool]string{true: appName(3), false: appName(4)}[was != appName(3)]
 			began := time.Now()
-			if err := c.server.put(podsPath, pod); err != nil {
+			if err := c.server.Put(apiserver.Pods, pod); err != nil {
 				return err
 			}
 			at, err := lastGeneration(conn)

@@ -13,6 +13,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/fairlead-net/fairlead/bench/apiserver"
 )
 
 func (t task) String() string {
@@ -31,9 +33,9 @@ const perSlice = 100
 
 // putService adds Service i and its endpoints.
 func (c *cluster) putService(i int) error {
-	err := c.server.put(servicesPath, serviceObject(i))
+	err := c.server.Put(apiserver.Services, serviceObject(i))
 	for slice := 0; slice*perSlice < c.Endpoints; slice++ {
-		err = errors.Join(err, c.server.put(slicesPath, c.sliceObject(i, slice)))
+		err = errors.Join(err, c.server.Put(apiserver.Slices, c.sliceObject(i, slice)))
 	}
 	return err
 }
@@ -111,7 +113,7 @@ func (c *cluster) changeEndpoints(context.Context) error {
 		slice := c.sliceObject(n*7%c.Services, 0)
 		slice.Endpoints[0].Addresses[0] = netip.AddrFrom4([4]byte{10, 250, byte(n), 1}).String()
 		began := time.Now()
-		if err := c.server.put(slicesPath, slice); err != nil {
+		if err := c.server.Put(apiserver.Slices, slice); err != nil {
 			return err
 		}
 		if err := nextGeneration(conn, time.Minute); err != nil {

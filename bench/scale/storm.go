@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/bench/apiserver"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -18,10 +19,10 @@ import (
 // storm is something that happens to all agents at once, and what they ask then.
 type storm struct {
 	Name     string
-	Connects rate
-	Resumes  rate          // watches that go on where they were
-	Lists    rate          // of all objects of a resource
-	Back     time.Duration // until all watches are there
+	Connects apiserver.Rate
+	Resumes  apiserver.Rate // watches that go on where they were
+	Lists    apiserver.Rate // of all objects of a resource
+	Back     time.Duration  // until all watches are there
 }
 
 // watchesOfAgent is how many an agent has.
@@ -31,11 +32,11 @@ const watchesOfAgent = 9
 // the code that the agent has, but no kernel. There are as many nodes as agents,
 // with little in them.
 func storms(ctx context.Context, agents int) ([]storm, error) {
-	s, err := newServer()
+	s, err := apiserver.New()
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(writeCredentials(s.authority), loopbackUp(), fill(s, agents)); err != nil {
+	if err := errors.Join(writeCredentials(s.Authority), loopbackUp(), fill(s, agents)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -44,7 +45,7 @@ func storms(ctx context.Context, agents int) ([]storm, error) {
 	defer cancel()
 	start := func() error {
 		for range agents {
-			client, err := kube.Connect(kube.Options{Servers: []string{s.address.String()}, KubeletConfigs: []string{"/none"}})
+			client, err := kube.Connect(kube.Options{Servers: []string{s.Address.String()}, KubeletConfigs: []string{"/none"}})
 			if err != nil {
 				return err
 			}
@@ -58,38 +59,38 @@ func storms(ctx context.Context, agents int) ([]storm, error) {
 		do   func() error
 	}{
 		{"all start at once", start},
-		{"all connections break", func() error { s.drop(); return nil }},
-		{"and watches are answered 410 Gone", func() error { s.forget(); s.drop(); return nil }},
+		{"all connections break", func() error { s.Drop(); return nil }},
+		{"and watches are answered 410 Gone", func() error { s.Forget(); s.Drop(); return nil }},
 		{"API server away for 10 s", func() error {
-			s.end()
+			s.End()
 			time.Sleep(10 * time.Second)
-			return s.listen()
+			return s.Listen()
 		}},
 	} {
-		s.requests.reset()
+		s.Requests.Reset()
 		began := time.Now()
 		if err := next.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", next.name, err)
 		}
-		if err := s.complete(ctx, agents*watchesOfAgent); err != nil {
+		if err := complete(ctx, s, agents*watchesOfAgent); err != nil {
 			return nil, fmt.Errorf("%s: %w", next.name, err)
 		}
 		all = append(all, storm{
 			Name: next.name, Back: time.Since(began),
-			Connects: s.requests.of("connect"), Lists: s.requests.of("watch list", "list"),
-			Resumes: s.requests.of("watch nodes", "watch pods", "watch networks", "watch endpointslices"),
+			Connects: s.Requests.Of("connect"), Lists: s.Requests.Of("watch list", "list"),
+			Resumes: s.Requests.Of("watch nodes", "watch pods", "watch networks", "watch endpointslices"),
 		})
 	}
 	return all, nil
 }
 
 // fill puts in what is small.
-func fill(s *server, nodes int) error {
+func fill(s *apiserver.Server, nodes int) error {
 	err := errors.Join(
-		s.put(slicesPath, serverSlice(s.address)),
-		s.put(networksPath, &v1alpha1.Network{TypeMeta: typeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
+		s.Put(apiserver.Slices, serverSlice(s.Address)),
+		s.Put(apiserver.Networks, &v1alpha1.Network{TypeMeta: apiserver.TypeOf("Network"), ObjectMeta: objectMeta(v1alpha1.NetworkName)}))
 	for i := 0; i < nodes && err == nil; i++ {
-		err = s.put(nodesPath, &corev1.Node{
+		err = s.Put(apiserver.Nodes, &corev1.Node{
 			TypeMeta: metav1.TypeMeta{Kind: "Node", APIVersion: "v1"}, ObjectMeta: objectMeta(nodeName(i)),
 			Spec: corev1.NodeSpec{PodCIDRs: []string{podRanges(i)[0].String()}},
 		})
@@ -98,12 +99,12 @@ func fill(s *server, nodes int) error {
 }
 
 // complete waits until so many watches are open, and stay so for a moment.
-func (s *server) complete(ctx context.Context, watches int) error {
+func complete(ctx context.Context, s *apiserver.Server, watches int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	since := time.Time{}
 	for {
-		switch open := s.watches.Load(); {
+		switch open := s.Watches.Load(); {
 		case open != int64(watches):
 			since = time.Time{}
 		case since.IsZero():
@@ -113,7 +114,7 @@ func (s *server) complete(ctx context.Context, watches int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d watches of %d are there after three minutes", s.watches.Load(), watches)
+			return fmt.Errorf("%d watches of %d are there after three minutes", s.Watches.Load(), watches)
 		case <-time.After(50 * time.Millisecond): // so that it costs nothing
 		}
 	}

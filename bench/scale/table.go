@@ -101,8 +101,6 @@ func printStorms(to io.Writer, agents int, all []storm) {
 	}
 }
 
-func (r rate) String() string { return fmt.Sprintf("%d, %d/s", r.Total, r.Peak) }
-
 func megabytes(bytes int64) string        { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
 func seconds(d time.Duration) string      { return fmt.Sprintf("%.2f s", d.Seconds()) }
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }

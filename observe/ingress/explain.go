@@ -56,7 +56,12 @@ func Explain(snapshot *model.Snapshot, text string) (*Explanation, error) {
 		e.count(snapshot, *host.Passthrough)
 		return e, nil
 	}
-	route, slash := table.Route(host, u.EscapedPath())
+	path, err := gateway.NormalPath(u.EscapedPath())
+	if err != nil {
+		e.Answer = "400: " + err.Error()
+		return e, nil
+	}
+	route, slash := table.Route(host, path)
 	e.pass(host, route)
 	if route == nil {
 		e.Answer = "404: no path of the host takes it, and there is no default backend"
@@ -135,7 +140,8 @@ func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, u *url.URL
 	step(p.Mirror != nil, "a copy goes elsewhere")
 	step(p.MaxBody > 0, "its body has %d bytes at most", p.MaxBody)
 	if p.Rewrite != "" {
-		step(true, "the path becomes %s", route.Rewrite(u.EscapedPath()))
+		path, _ := gateway.NormalPath(u.EscapedPath()) // or no route would have it
+		step(true, "the path becomes %s", route.Rewrite(path))
 	}
 	step(p.Host != nil, "the backend sees host %s", p.Host)
 	step(p.Protocol != gateway.HTTP, "the backend is called by %s", p.Protocol)

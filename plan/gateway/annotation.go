@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -91,6 +93,8 @@ func clip(text string) string {
 var needless = map[string]string{
 	"client-body-buffer-size":                  "bodies are passed on as they come, and buffers are chosen by the engine",
 	"proxy-buffer-size":                        "headers of up to 64 KiB are taken from backends",
+	"proxy-buffering":                          "responses are passed on as they come",
+	"proxy-request-buffering":                  "bodies are passed on as they come; one that has come with its head can be sent to another endpoint",
 	"proxy-buffers-number":                     "responses are passed on as they come",
 	"proxy-busy-buffers-size":                  "responses are passed on as they come",
 	"proxy-max-temp-file-size":                 "nothing is ever written to a file",
@@ -178,3 +182,7 @@ func Verdicts(ingress *model.HTTPIngress) (all []Verdict) {
 
 // Name is the key of an annotation without what all of ingress-nginx begin with.
 func (v *Verdict) Name() string { return strings.TrimPrefix(v.Annotation.Key, prefix) }
+
+// Names are the keys that are honoured, without what all of ingress-nginx begin with,
+// sorted.
+func Names() []string { return slices.Sorted(maps.Keys(rules)) }

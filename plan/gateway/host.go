@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -45,9 +46,8 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 		}
 		match, err := matchOf(c.path, regex)
 		if err != nil {
-			h.wrong(d, c.field+".path", "NoExpression", fmt.Sprintf("%q: %v", clip(c.path.Path), err),
-				"write the expression in RE2 (https://github.com/google/re2/wiki/Syntax); requests to it go where they would without it, or are answered with 503 if the Ingress protects it")
-			if d.policy.guards() {
+			h.misread(d, c, err)
+			if d.policy.guards() && !errors.Is(err, errAboveRoot) {
 				h.Routes = append(h.Routes, shut(h.Name, d, c, err))
 			}
 			continue
@@ -68,7 +68,26 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 			Backend: d.backend(*b), Policy: d.policy,
 		}
 	}
+	if cert := d.policy.ClientCert; cert != nil && h.ClientCert == nil {
+		h.ClientCert = cert
+	} else if cert != nil && !cert.equal(h.ClientCert) {
+		h.wrong(d, "metadata.annotations["+prefix+"auth-tls-secret]", "OtherProof", fmt.Sprintf("an older Ingress asks the clients of host %q for another certificate, and it is for all of the host", h.Name),
+			"say the same in all Ingresses of the host, or in one of them only")
+	}
+	if h.AppRoot == "" {
+		h.AppRoot = d.policy.AppRoot
+	}
 	h.secure(d)
+}
+
+// misread says that a path is none.
+func (h *Host) misread(d *draft, c *claim, err error) {
+	if errors.Is(err, errAboveRoot) {
+		h.wrong(d, c.field+".path", "NoPath", fmt.Sprintf("%q: %v, and no request has such a one", clip(c.path.Path), err), "write it without ..")
+		return
+	}
+	h.wrong(d, c.field+".path", "NoExpression", fmt.Sprintf("%q: %v", clip(c.path.Path), err),
+		"write the expression in RE2 (https://github.com/google/re2/wiki/Syntax); requests to it go where they would without it, or are answered with 503 if the Ingress protects it")
 }
 
 // shut is the route of a path that is protected, and whose expression is none: what
@@ -159,7 +178,8 @@ func matchOf(path model.IngressPath, regex bool) (Match, error) {
 	if regex {
 		return regexMatch(path.Path)
 	}
-	match := Match{Path: path.Path}
+	normal, err := NormalPath(path.Path)
+	match := Match{Path: normal}
 	switch path.Type {
 	case model.PathExact:
 		match.Type = MatchExact
@@ -168,7 +188,7 @@ func matchOf(path model.IngressPath, regex bool) (Match, error) {
 	default:
 		match.Type = MatchText
 	}
-	return match, nil
+	return match, err
 }
 
 func (h *Host) wrong(d *draft, field, reason, message, remedy string) {

@@ -99,9 +99,10 @@ func (m *Match) matches(path string) bool {
 }
 
 // regexMatch makes the match of a path that is an expression: from the beginning,
-// and without regard to case.
+// and without regard to case. A dot means any character: a line break that was
+// escaped leads nowhere else than what is before it.
 func regexMatch(path string) (Match, error) {
-	expression, err := readRegex("(?i)^" + path)
+	expression, err := readRegex("(?is)^" + path)
 	return Match{Type: MatchRegex, Path: path, Expression: expression, literal: literalOf(path)}, err
 }
 

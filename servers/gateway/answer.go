@@ -18,6 +18,9 @@ func (c *client) answer(a *Answer, keep bool) bool {
 		b = f.append(b, &c.ask)
 		typed = typed || len(f.Name) == len("content-type") && (f.Name[0] == 'C' || f.Name[0] == 'c')
 	}
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
 	if a.Location != nil {
 		b = append(b, "Location: "...)
 		at := len(b)

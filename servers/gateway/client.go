@@ -20,10 +20,12 @@ type client struct {
 	wire    wire
 	sock    *sock   // nil: it is one of the streams of a connection
 	stream  *stream // nil: it is a connection
+	of      *client // whose stream it is
 	one     [1]byte // of a request of TLS, the first
 	remote  netip.Addr
 	at      Listener
 	name    string // of TLS
+	peer    *Peer  // likewise
 	in      *buffer
 	request http1.Request
 	ask     Request
@@ -155,10 +157,18 @@ func (c *client) stopReading() {
 	_ = c.sock.SetReadDeadline(past())
 }
 
+// cutOff ends whatever waits for the client.
+func (c *client) cutOff() {
+	if c.stream != nil {
+		c.stream.Abort()
+		return
+	}
+	_ = c.sock.SetDeadline(past())
+}
+
 // abort lets the client know that the answer is not all of it.
 func (c *client) abort() {
-	if c.stream != nil {
-		c.stream.broken = true
+	if c.stream != nil { // its end tells
 		return
 	}
 	_ = c.sock.SetLinger(0)

@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
+	"crypto/tls"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,8 +20,8 @@ const (
 // endpoint is an address that requests are sent to. All backends that have it share
 // it, and all tables.
 type endpoint struct {
-	at       netip.AddrPort
-	address  string // the same
+	where
+	address  string // in words
 	active   atomic.Int64
 	failures atomic.Int32
 	born     atomic.Int64 // when it came, or came back after it had failed
@@ -27,7 +30,26 @@ type endpoint struct {
 	// forgotten: nobody has used it for long, and there may be another one of the
 	// address by now. A backend that has it binds anew.
 	forgotten atomic.Bool
-	pools     []pool // one for each core
+	pools     []pool  // one for each core
+	bridge    *bridge // of HTTP/2; else nil
+	refuses   func(ctx context.Context, network, address string, conn syscall.RawConn) error
+}
+
+// where is an endpoint, and how it is spoken to: connections to it are for whoever
+// wants the same.
+type where struct {
+	at    netip.AddrPort
+	name  string // and port, instead of at
+	tls   *tls.Config
+	http2 bool
+}
+
+// authority is whom connections are made to.
+func (w *where) authority() string {
+	if w.name != "" {
+		return w.name
+	}
+	return w.at.String()
 }
 
 // pool are the connections of an endpoint that wait for a request.
@@ -40,9 +62,11 @@ type pool struct {
 // endpoints are all that there are.
 type endpoints struct {
 	mu    sync.Mutex
-	known map[netip.AddrPort]*endpoint
-	cores int
-	slow  time.Duration // see Settings.SlowStart
+	known map[where]*endpoint
+	// refuses looks at an address that a name leads to.
+	refuses func(ctx context.Context, network, address string, conn syscall.RawConn) error
+	cores   int
+	slow    time.Duration // see Settings.SlowStart
 }
 
 // bind returns the endpoints of a backend.
@@ -52,18 +76,29 @@ func (e *endpoints) bind(b *Backend, now int64) []*endpoint {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make([]*endpoint, 0, len(b.Endpoints))
+	all := make([]*endpoint, 0, len(b.Endpoints)+1)
 	for _, at := range b.Endpoints {
-		p := e.known[at]
-		if p == nil {
-			p = &endpoint{at: at, address: at.String(), pools: make([]pool, e.cores)}
-			p.born.Store(now)
-			e.known[at] = p
-		}
-		all = append(all, p)
+		all = append(all, e.find(where{at: at, tls: b.TLS, http2: b.HTTP2}, now))
+	}
+	if b.Name != "" {
+		all = append(all, e.find(where{name: b.Name, tls: b.TLS, http2: b.HTTP2}, now))
 	}
 	b.bound.Store(&all)
 	return all
+}
+
+// find returns the endpoint, and makes it if need be.
+func (e *endpoints) find(at where, now int64) *endpoint {
+	p := e.known[at]
+	if p == nil {
+		p = &endpoint{where: at, address: at.authority(), refuses: e.refuses, pools: make([]pool, e.cores)}
+		if at.http2 {
+			p.bridge = newBridge(p)
+		}
+		p.born.Store(now)
+		e.known[at] = p
+	}
+	return p
 }
 
 // pick binds a backend, and chooses one of its endpoints, or nil: see

@@ -113,7 +113,7 @@ func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []b
 		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
 	b = c.appendForwarded(b)
-	b = edits.append(b, &c.ask)
+	b = edits.append(b, &c.ask, 0)
 	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...), nil
 }
 
@@ -227,6 +227,9 @@ func (e *Edits) replaces(name []byte) bool {
 		if len(remove) == len(name) && strings.EqualFold(remove, string(name)) {
 			return true
 		}
+		if all := len(remove) - 1; all > 0 && remove[all] == '*' && len(name) >= all && strings.EqualFold(remove[:all], string(name[:all])) {
+			return true
+		}
 	}
 	for i := range e.Set {
 		if set := e.Set[i].Name; len(set) == len(name) && strings.EqualFold(set, string(name)) {
@@ -249,14 +252,30 @@ func (e *Edits) value(b, name, value []byte, r *Request) []byte {
 	return append(b, value...)
 }
 
-func (e *Edits) append(b []byte, r *Request) []byte {
+// append writes what comes, of an answer with a status, or of a request.
+func (e *Edits) append(b []byte, r *Request, status int) []byte {
 	for i := range e.Set {
-		b = e.Set[i].append(b, r)
+		if e.Set[i].with(status) {
+			b = e.Set[i].append(b, r)
+		}
 	}
 	for i := range e.Add {
-		b = e.Add[i].append(b, r)
+		if e.Add[i].with(status) {
+			b = e.Add[i].append(b, r)
+		}
 	}
 	return b
+}
+
+// also tells whether the fields of a name go, since others of it are for whatever is
+// answered.
+func also(fields []Field, name []byte) bool {
+	for i := range fields {
+		if len(fields[i].Name) == len(name) && strings.EqualFold(fields[i].Name, string(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // append writes a field, unless it has no value of this request.

@@ -20,6 +20,9 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []
 			continue
 		}
 		name := r.Name(f)
+		if len(c.ask.Also) > 0 && also(c.ask.Also, name) {
+			continue
+		}
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
@@ -34,7 +37,10 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []
 		b = append(edits.value(b, name, value, &c.ask), "\r\n"...)
 	}
 	b = appendSqueezed(b, z)
-	return edits.append(b, &c.ask)
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
+	return edits.append(b, &c.ask, r.Status)
 }
 
 func isETag(name []byte) bool { return len(name) == 4 && strings.EqualFold(text(name), "etag") }
@@ -63,6 +69,11 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	b = append(c.appendConnection(b, keep), "\r\n"...)
 	c.answered(r.Status, len(b))
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
+	if a.route.Rate.PerSecond > 0 {
+		was := c.wire
+		c.wire = &throttled{wire: was, client: c, rate: a.route.Rate}
+		defer func() { c.wire = was }()
+	}
 	var failed *side
 	switch {
 	case z == squeezed:
@@ -107,7 +118,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	}
 	u.in.take(n)
 	left := length - int64(n)
-	if left > spliceFrom && c.plain() {
+	if left > spliceFrom && c.plain() && u.plain() {
 		moved, failed := splice(c.sock, u.sock, left)
 		c.record.sent += moved
 		return failed

@@ -86,6 +86,7 @@ type Server struct {
 	tls       *tls.Config
 	tickets   *tickets
 	streams   *streams
+	mirrors   mirrors
 	measures  bool
 	others    Meter // see Others
 
@@ -119,7 +120,8 @@ func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
 	s.measures = settings.Measure || settings.Log != nil
-	s.endpoints = endpoints{known: map[netip.AddrPort]*endpoint{}, cores: cores, slow: settings.SlowStart}
+	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: elsewhere, cores: cores, slow: settings.SlowStart}
+	s.mirrors = newMirrors()
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
@@ -175,11 +177,13 @@ func (s *Server) Run(ctx context.Context) error {
 	watching.Go(func() { s.watch.run(s.context) })
 	watching.Go(func() { s.sweep(s.context) })
 	watching.Go(func() { s.tickets.run(s.context) })
-	s.running.Go(func() { s.streams.run(ctx) })
+	watching.Go(func() { s.streams.run(ctx) })
 	s.listen(ctx)
 	s.drain()
+	s.streams.end()
 	cancel()
 	watching.Wait()
+	s.mirrors.client.CloseIdleConnections()
 	s.sweepOnce(0)
 	s.watch.pipes.close()
 	return nil

@@ -3,290 +3,266 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"io"
-	"log"
-	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+	"github.com/fairlead-net/fairlead/servers/gateway/http2"
 )
 
-// streams serve the connections of HTTP/2, by the standard library. Each request is
-// written down as one of HTTP/1.1 and read by http1 again: what is refused there is
-// refused here, and all that follows is the same.
+// streams serve the connections of HTTP/2. Each request comes as one of HTTP/1.1
+// (http2) and is read by http1: what is refused there is refused here, and all that
+// follows is the same.
 type streams struct {
 	server *Server
-	http   *http.Server
-	conns  chan net.Conn
-	ended  chan struct{}
-	end    func() // closes ended
+	crews  []crew // one for each core
+
+	mu    sync.Mutex
+	conns map[*http2.Conn]bool
+	tell  func(*http2.Conn) // what a connection is told when it begins; nil: nothing
 }
 
-// Bounds of a connection of HTTP/2.
-const (
-	maxStreams  = 250 // at once; the standard library bounds those that were reset
-	pingTimeout = 15 * time.Second
-)
+// maxStreams bounds those of a connection at once.
+const maxStreams = 128
+
+// leavePause is how long a client has to hear that it shall ask elsewhere.
+const leavePause = time.Second
 
 func newStreams(s *Server) *streams {
-	h := &streams{server: s, conns: make(chan net.Conn), ended: make(chan struct{})}
-	h.end = sync.OnceFunc(func() { close(h.ended) })
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	h.http = &http.Server{
-		Handler: h, Protocols: protocols, TLSConfig: s.tls.Clone(),
-		MaxHeaderBytes: s.settings.Limits.Head, IdleTimeout: s.settings.Idle,
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, whose{}, conn.(*tls.Conn).NetConn().(*sock).client)
-		},
-		ErrorLog: log.New(io.Discard, "", 0),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: s.settings.Idle, PingTimeout: pingTimeout, WriteByteTimeout: s.settings.Body},
-	}
-	return h
+	return &streams{server: s, crews: make([]crew, len(s.counts)), conns: map[*http2.Conn]bool{}}
 }
 
-// run serves until the context ends, and what is under way for some time more.
+// run waits for the context's end, and then tells all connections: first that they
+// shall ask elsewhere, and once they know, that what they ask here is not answered.
 func (h *streams) run(ctx context.Context) {
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = h.http.Serve(h) })
 	<-ctx.Done()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.server.settings.Drain)
-	defer cancel()
-	_ = h.http.Shutdown(last)
-	_ = h.http.Close()
-	serving.Wait()
-}
-
-// Accept, Close and Addr make it the listener of its server.
-func (h *streams) Accept() (net.Conn, error) {
+	h.each((*http2.Conn).Drain)
+	pause := time.NewTimer(leavePause)
+	defer pause.Stop()
 	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.ended:
-		return nil, net.ErrClosed
+	case <-pause.C:
+		h.each((*http2.Conn).Leave)
+	case <-h.server.context.Done():
 	}
 }
 
-// Close ends accepting.
-func (h *streams) Close() error {
-	h.end()
-	return nil
+// sweep sends those away that had nothing to do since the last time.
+func (h *streams) sweep() {
+	for i := range h.crews {
+		h.crews[i].rest(false)
+	}
 }
 
-// Addr is of nowhere.
-func (h *streams) Addr() net.Addr { return &net.TCPAddr{} }
+// end ends those that served.
+func (h *streams) end() {
+	for i := range h.crews {
+		h.crews[i].rest(true)
+		h.crews[i].working.Wait()
+	}
+}
 
-// whose is the key of the client in the context of a request.
-type whose struct{}
+// each tells all connections something, and those that come.
+func (h *streams) each(tell func(*http2.Conn)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell = tell
+	for conn := range h.conns {
+		tell(conn)
+	}
+}
 
 // serve serves a connection until it has ended.
-func (h *streams) serve(conn *tls.Conn, c *client) {
-	closed := make(chan struct{})
-	c.sock.closed, c.sock.client = sync.OnceFunc(func() { close(closed) }), c
-	c.sock.out.bear(0) // the library has its own timeouts
-	c.sock.in.bear(0)
-	select {
-	case h.conns <- conn:
-		<-closed
-	case <-h.ended:
+func (h *streams) serve(tls *tls.Conn, c *client) {
+	settings := &h.server.settings
+	in := &c.sock.in
+	conn := http2.New(tls, http2.Config{
+		Limits: settings.Limits, Streams: maxStreams, Patience: settings.Body, Now: c.clock.now,
+		Start: func(s *http2.Stream) { h.crews[c.core].serve(s, c) },
+		Wait: func(what http2.Waiting) {
+			switch what {
+			case http2.ForRest:
+				if in.by == 0 {
+					in.by = c.clock.now() + int64(settings.Header)
+				}
+				return
+			case http2.ForFrame:
+				in.bear(0)
+			case http2.ForRequest:
+				in.bear(settings.Idle)
+			}
+			in.by = 0
+		},
+		Idle: func() {
+			in.bear(settings.Idle)
+			in.until.CompareAndSwap(0, c.clock.now()+int64(settings.Idle))
+		},
+		Stop: func() { _ = c.sock.SetReadDeadline(past()) },
+	})
+	h.mu.Lock()
+	h.conns[conn] = true
+	if h.tell != nil {
+		h.tell(conn)
+	}
+	h.mu.Unlock()
+	_ = conn.Serve() // why it ended, the client was told
+	h.mu.Lock()
+	delete(h.conns, conn)
+	h.mu.Unlock()
+	_ = c.sock.SetReadDeadline(time.Time{})
+	c.linger = true
+}
+
+// crew are those that serve streams: they are there for the next one, with the
+// memory that the last one took.
+type crew struct {
+	working sync.WaitGroup
+
+	mu    sync.Mutex
+	idle  []*worker
+	least int  // of them, since they were counted
+	ended bool // nobody is needed any more
+	_     [64]byte
+}
+
+// worker serves one stream after another.
+type worker struct {
+	client client
+	stream stream
+	jobs   chan job
+}
+
+// job is a stream, and whose it is.
+type job struct {
+	stream *http2.Stream
+	of     *client
+}
+
+// serve has somebody serve a stream.
+func (w *crew) serve(s *http2.Stream, of *client) {
+	w.mu.Lock()
+	n := len(w.idle)
+	if n == 0 {
+		w.mu.Unlock()
+		one := &worker{jobs: make(chan job, 1)}
+		one.jobs <- job{s, of}
+		w.working.Go(func() { one.run(w) })
+		return
+	}
+	one := w.idle[n-1]
+	w.idle = w.idle[:n-1]
+	w.least = min(w.least, n-1)
+	w.mu.Unlock()
+	one.jobs <- job{s, of}
+}
+
+// run works until there is nothing to do for some time.
+func (one *worker) run(w *crew) {
+	for j := range one.jobs {
+		one.serve(j)
+		w.mu.Lock()
+		ended := w.ended
+		if !ended {
+			w.idle = append(w.idle, one)
+		}
+		w.mu.Unlock()
+		if ended {
+			return
+		}
 	}
 }
 
-// ServeHTTP answers a request.
-func (h *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	of := r.Context().Value(whose{}).(*client)
-	stream := &stream{w: w, r: r, control: http.NewResponseController(w), patience: h.server.settings.Body, toHEAD: r.Method == http.MethodHead}
-	c := &client{server: of.server, core: of.core, counts: of.counts, wire: stream, stream: stream, remote: of.remote, at: of.at, name: of.name, clock: of.clock, forwarded: of.forwarded}
+// rest sends those away that had nothing to do since the last time, or all.
+func (w *crew) rest(all bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.least
+	if all {
+		n, w.ended = len(w.idle), true
+	}
+	for _, one := range w.idle[:n] { // those that were used last are at the end
+		close(one.jobs)
+	}
+	w.idle = append(w.idle[:0], w.idle[n:]...)
+	w.least = len(w.idle)
+}
+
+// serve answers a request.
+func (one *worker) serve(j job) {
+	c, of := &one.client, j.of
+	one.stream.begin(j.stream)
+	if c.of != of { // the last one was another connection's
+		c.server, c.core, c.counts, c.clock = of.server, of.core, of.counts, of.clock
+		c.remote, c.at, c.name, c.peer, c.forwarded, c.table = of.remote, of.at, of.name, of.peer, of.forwarded, nil
+		c.of, c.wire, c.stream = of, &one.stream, &one.stream
+	}
+	c.began, c.linger = false, false
 	c.begins()
+	c.request.Reset()
 	c.in = newBuffer()
-	defer func() { c.in.free() }()
-	head, ok := appendHead(c.in.b[:0], r)
-	if !ok {
-		c.refuse(http.StatusBadRequest, "the request has a line break where none belongs")
-		return
-	}
-	if len(head) > len(c.in.b) {
+	text, tooLong := j.stream.AppendRequest(c.in.b[:0])
+	if len(text) > len(c.in.b) {
 		c.in.free()
-		c.in = &buffer{b: head}
+		c.in = &buffer{b: text}
 	}
-	c.in.to = len(head)
-	limits := h.server.settings.Limits
-	limits.Head += limits.Line // HTTP/2 has counted otherwise
-	switch done, refused := c.request.Parse(c.in.bytes(), &limits); {
+	c.in.to = len(text)
+	limits := &c.server.settings.Limits
+	done, refused := c.request.Parse(c.in.bytes(), limits)
+	j.stream.Asks(string(c.request.Method) == http.MethodHead)
+	switch {
+	case one.stream.cut.Load(): // before anybody was asked
+		c.counts.requests[0].Add(1)
+	case tooLong:
+		c.refuse(http.StatusRequestHeaderFieldsTooLarge, "the header fields are too long")
 	case refused != nil:
 		c.refuse(refused.Status, refused.Reason)
 	case !done:
 		c.refuse(http.StatusBadRequest, "the request is no whole one")
 	default:
+		c.upload.ended = nil
 		c.exchange()
+		c.upload.abandon()
 	}
-	if stream.broken {
-		panic(http.ErrAbortHandler) // which resets the stream
-	}
+	c.in.free()
+	c.in = nil
+	one.stream.end()
 }
 
-// appendHead writes a request down as one of HTTP/1.1. It returns false if
-// something has a line break, which the library should have refused.
-func appendHead(b []byte, r *http.Request) (head []byte, ok bool) {
-	ok = true
-	line := func(parts ...string) {
-		for _, part := range parts {
-			ok = ok && !strings.ContainsAny(part, "\r\n\x00")
-			b = append(b, part...)
-		}
-		b = append(b, "\r\n"...)
-	}
-	line(r.Method, " ", r.RequestURI, " HTTP/1.1")
-	line("Host: ", r.Host)
-	for name, values := range r.Header {
-		if name == "Content-Length" { // the library holds the client to it
-			continue
-		}
-		for _, value := range values {
-			line(name, ": ", value)
-		}
-	}
-	switch {
-	case r.ContentLength > 0:
-		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
-	case r.ContentLength < 0:
-		line("Transfer-Encoding: chunked")
-	}
-	line()
-	return b, ok
-}
-
-// stream is the wire of one request of HTTP/2: what is read from it is the body as
-// HTTP/1.1 has it, and what is written to it is an answer of HTTP/1.1.
+// stream is the wire of one request of HTTP/2.
 type stream struct {
-	w        http.ResponseWriter
-	r        *http.Request
-	control  *http.ResponseController
-	patience time.Duration
-	toHEAD   bool
-	broken   bool // the answer cannot be finished
-
-	coded    []byte // of the body, in chunks, and not read yet
-	whole    bool   // the last chunk is among them
-	answered bool   // the head was
-	left     int64  // of the answer's body, or Chunked
-	chunks   http1.Chunks
+	*http2.Stream
+	awaits atomic.Pointer[sock] // as a sock has it
+	cut    atomic.Bool          // by the client
+	left   func()               // gone, as a value: it costs memory
 }
 
-// Read reads the body.
-func (s *stream) Read(into []byte) (int, error) {
-	if s.r.ContentLength >= 0 {
-		_ = s.control.SetReadDeadline(time.Now().Add(s.patience))
-		n, err := s.r.Body.Read(into)
-		if n > 0 {
-			err = nil // it comes again
-		}
-		return n, err
+func (s *stream) begin(of *http2.Stream) {
+	s.Stream = of
+	s.cut.Store(false)
+	if s.left == nil {
+		s.left = s.gone
 	}
-	for len(s.coded) == 0 {
-		if s.whole {
-			return 0, io.EOF
-		}
-		_ = s.control.SetReadDeadline(time.Now().Add(s.patience))
-		piece := into[:max(len(into)-http1.ChunkRoom, 1)]
-		n, err := s.r.Body.Read(piece)
-		s.coded = http1.AppendChunk(s.coded[:0], piece[:n])
-		switch {
-		case errors.Is(err, io.EOF):
-			s.whole = true
-			s.coded = append(s.coded, "0\r\n"...)
-			for name, values := range s.r.Trailer {
-				for _, value := range values {
-					if !strings.ContainsAny(value, "\r\n\x00") {
-						s.coded = append(append(append(append(s.coded, name...), ": "...), value...), "\r\n"...)
-					}
-				}
-			}
-			s.coded = append(s.coded, "\r\n"...)
-		case err != nil:
-			return 0, err
-		}
-	}
-	n := copy(into, s.coded)
-	s.coded = s.coded[n:]
-	return n, nil
+	of.OnGone(s.left)
 }
 
-// Write takes an answer. Its head comes in one piece.
-func (s *stream) Write(b []byte) (int, error) {
-	all := len(b)
-	if !s.answered {
-		n, err := s.head(b)
-		if err != nil || !s.answered {
-			return all, err
-		}
-		b = b[n:]
-	}
-	ended := false
-	if s.left == http1.Chunked {
-		data, _, refused := s.chunks.Decode(b)
-		if refused != nil {
-			return 0, refused
-		}
-		b, ended = b[:data], s.chunks.Done()
-	} else {
-		b = b[:min(int64(len(b)), s.left)]
-		s.left -= int64(len(b))
-		ended = s.left == 0
-	}
-	if len(b) > 0 {
-		if _, err := s.w.Write(b); err != nil {
-			return 0, err
-		}
-	}
-	if ended {
-		return all, s.trailers()
-	}
-	return all, s.control.Flush() // nobody knows when more comes
+func (s *stream) end() {
+	s.awaits.Store(nil)
+	s.Stream.End()
+	s.Stream = nil
 }
 
-// head takes that of the answer, or one that comes before.
-func (s *stream) head(b []byte) (int, error) {
-	var r http1.Response
-	done, refused := r.Parse(b, s.toHEAD, &http1.Limits{Line: 1 << 20, Head: 1 << 20, Fields: 1 << 10})
-	switch {
-	case refused != nil:
-		return 0, refused
-	case !done:
-		return 0, io.ErrShortWrite
-	case r.Status < 200: // the library sends 100 itself
-		return len(b), nil
+// await has a wait for an endpoint end once the client is gone.
+func (s *stream) await(up *sock) {
+	s.awaits.Store(up)
+	if s.cut.Load() {
+		s.gone()
 	}
-	for i := range r.Fields() {
-		if f := &r.Fields()[i]; !f.Hop {
-			s.w.Header().Add(string(r.Name(f)), string(r.Value(f)))
-		}
-	}
-	s.w.WriteHeader(r.Status)
-	s.answered, s.left = true, r.Length
-	return r.Size(), nil
 }
 
-func (s *stream) trailers() error {
-	if !s.chunks.HasTrailers() {
-		return nil
+// gone ends waiting for the answer of who is gone.
+func (s *stream) gone() {
+	s.cut.Store(true)
+	if up := s.awaits.Swap(nil); up != nil {
+		_ = up.SetDeadline(past())
 	}
-	var h http1.Head
-	if refused := s.chunks.Trailers(&h); refused != nil {
-		return refused
-	}
-	for i := range h.Fields() {
-		if f := &h.Fields()[i]; !f.Hop {
-			s.w.Header().Add(http.TrailerPrefix+string(h.Name(f)), string(h.Value(f)))
-		}
-	}
-	return nil
 }
-
-// Close ends reading.
-func (s *stream) Close() error { return s.r.Body.Close() }

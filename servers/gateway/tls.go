@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/tls"
 	"errors"
+	"strings"
 )
 
 var errNoCertificate = errors.New("no certificate is for this name")
@@ -20,6 +21,21 @@ func (s *Server) newTLS() *tls.Config {
 			}
 			return find(hello)
 		},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			asks := s.table.Load().Asks
+			if asks == nil {
+				return nil, nil
+			}
+			authorities := asks(strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")))
+			if authorities == nil {
+				return nil, nil
+			}
+			config := s.tls.Clone()
+			config.GetConfigForClient = nil
+			config.ClientAuth, config.ClientCAs = tls.RequestClientCert, authorities
+			config.SessionTicketsDisabled = true // what was shown to another name, or not, is not resumed
+			return config, nil
+		},
 	}
 }
 
@@ -28,14 +44,19 @@ func (s *Server) newTLS() *tls.Config {
 func (c *client) handshake() bool {
 	conn := tls.Server(c.sock, c.server.tls)
 	c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
+	if c.through() {
+		return false
+	}
 	if err := conn.Handshake(); err != nil {
 		return false
 	}
 	c.sock.in.by = 0
 	state := conn.ConnectionState()
-	c.wire, c.name = conn, state.ServerName
+	c.wire, c.name, c.peer = conn, strings.ToLower(state.ServerName), &Peer{Certificates: state.PeerCertificates}
 	if state.NegotiatedProtocol == "h2" {
 		c.server.streams.serve(conn, c)
+		c.goodbye()
+		c.lingers()
 		return false
 	}
 	return true

@@ -248,18 +248,3 @@ func TestHTTP2Drain(t *testing.T) {
 	}
 	<-ended
 }
-
-// TestLineBreaks: what no library lets through is not written down either.
-func TestLineBreaks(t *testing.T) {
-	for _, r := range []*http.Request{
-		{Method: "GET", RequestURI: "/ HTTP/1.1\r\nHost: b\r\n\r\n", Host: "a"},
-		{Method: "GET", RequestURI: "/", Host: "a\r\nB: c"},
-		{Method: "GET\n", RequestURI: "/", Host: "a"},
-		{Method: "GET", RequestURI: "/", Host: "a", Header: http.Header{"A": {"b\r\nC: d"}}},
-		{Method: "GET", RequestURI: "/", Host: "a", Header: http.Header{"A\nB": {"c"}}},
-	} {
-		if head, ok := appendHead(nil, r); ok {
-			t.Errorf("%q", head)
-		}
-	}
-}

@@ -33,21 +33,30 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	}
 	c.counts.upgrades.Add(1)
 	c.counts.requests[1].Add(1)
-	t := &tunnel{client: c, u: u, patience: a.timeouts.Response}
-	t.last.Store(c.clock.now())
-	u.sock.moved, c.sock.moved = &t.last, &t.last
-	up := make(chan struct{})
-	c.server.running.Go(func() {
-		defer close(up)
-		t.copy(u.sock, u.sock, c.wire, c.sock)
-	})
-	t.copy(c.wire, c.sock, u.sock, u.sock)
-	<-up
+	c.tunnel(u, a.timeouts.Response)
 	c.server.end(u)
 	if c.server.measures {
 		c.measure(http.StatusSwitchingProtocols)
 	}
 	return false
+}
+
+// tunnel passes bytes on until both sides have ended, or neither has said anything for
+// as long as is borne; 0: for ever.
+func (c *client) tunnel(u *upstream, patience time.Duration) {
+	t := &tunnel{client: c, u: u, patience: patience}
+	t.last.Store(c.clock.now())
+	u.sock.moved = &t.last
+	if c.sock != nil {
+		c.sock.moved = &t.last
+	}
+	up := make(chan struct{})
+	c.server.running.Go(func() {
+		defer close(up)
+		t.copy(u.wire(), u.sock, c.wire, c.sock)
+	})
+	t.copy(c.wire, c.sock, u.wire(), u.sock)
+	<-up
 }
 
 // tunnel is a connection that is HTTP no more.
@@ -60,7 +69,11 @@ type tunnel struct {
 
 // copy passes on what comes from one side, and its end.
 func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
-	fromSock.in.bear(t.patience)
+	if fromSock != nil {
+		fromSock.in.bear(t.patience)
+	} else {
+		t.client.stream.Bear(t.patience)
+	}
 	for {
 		var failed *side
 		if to == wire(toSock) && from == wire(fromSock) {
@@ -72,7 +85,7 @@ func (t *tunnel) copy(to wire, toSock *sock, from wire, fromSock *sock) {
 			continue
 		}
 		if failed != nil {
-			_ = t.client.sock.SetDeadline(past())
+			t.client.cutOff()
 			_ = t.u.SetDeadline(past())
 			return
 		}
@@ -89,7 +102,9 @@ func (t *tunnel) goesOn(from *sock) bool {
 	if t.client.server.cutting.Load() || t.client.clock.now()-t.last.Load() >= int64(t.patience) {
 		return false
 	}
-	_ = from.SetReadDeadline(time.Time{})
+	if from != nil {
+		_ = from.SetReadDeadline(time.Time{})
+	}
 	return true
 }
 

@@ -32,6 +32,7 @@ type upload struct {
 	gone    bool         // the client is
 	failed  bool         // the endpoint takes no more
 	in      *buffer      // what was read beyond the body
+	copied  *copied      // of the body, for a mirror; nil: none
 }
 
 var (
@@ -42,7 +43,7 @@ var (
 // begin looks at what has come.
 func (l *upload) begin(c *client) *http1.Error {
 	l.client, l.length, l.have, l.used, l.left, l.whole = c, c.request.Length, nil, c.request.Size(), 0, false
-	l.refused, l.gone, l.failed, l.in = nil, false, false, nil
+	l.refused, l.gone, l.failed, l.in, l.copied = nil, false, false, nil, nil
 	l.last.Store(false)
 	l.sent.Store(0)
 	rest := c.in.bytes()[l.used:]
@@ -124,7 +125,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
-	if c.plain() && l.left > spliceFrom {
+	if c.plain() && u.plain() && l.copied == nil && l.left > spliceFrom {
 		n, side := splice(u.sock, c.sock, l.left-bufferSize) // the last piece is written below
 		l.left -= n
 		l.judge(side)
@@ -156,12 +157,14 @@ func (l *upload) run(u *upstream) {
 				return
 			}
 			l.in.from, l.in.to = used, n
+			l.copied.add(piece[:data])
 			piece = http1.AppendChunk(out.b[:0], piece[:data])
 			if l.chunks.Done() {
 				piece = l.chunks.AppendEnd(piece)
 			}
 		} else {
 			l.left -= int64(n)
+			l.copied.add(piece)
 		}
 		l.last.Store(l.left == 0 && (l.length != http1.Chunked || l.chunks.Done()))
 		if _, err := u.Write(piece); err != nil {
@@ -169,6 +172,7 @@ func (l *upload) run(u *upstream) {
 			return
 		}
 	}
+	l.copied.send(c.server)
 }
 
 // judge takes note of why copying ended.
@@ -220,6 +224,14 @@ func (l *upload) stop(u *upstream) (refused *http1.Error, gone bool) {
 		_ = l.client.sock.SetReadDeadline(time.Time{})
 	}
 	return nil, false
+}
+
+// abandon waits for the goroutine, if there is one, and whatever became of it.
+func (l *upload) abandon() {
+	if !l.whole && l.ended != nil {
+		l.client.stopReading()
+		<-l.ended
+	}
 }
 
 // finish gives the client's buffer what follows the body. It returns false if some

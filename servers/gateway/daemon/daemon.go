@@ -29,6 +29,9 @@ type Config struct {
 	Source  Source
 	// HTTP and HTTPS are where it listens; clients know the ports as 80 and 443.
 	HTTP, HTTPS []netip.AddrPort
+	// Register is where the one gateway that leads writes status and Events of
+	// Ingresses; nil: nothing is written.
+	Register Register
 	// DefaultCertificate is the Secret of hosts that have no certificate of their own;
 	// empty: they have one that nobody trusts.
 	DefaultCertificate model.SecretKey
@@ -37,12 +40,9 @@ type Config struct {
 	Trusted, Introduced []netip.Prefix
 	Compress            bool          // answers, for clients that can read it
 	SlowStart           time.Duration // see gateway.Settings
-	// Register is where the one gateway that leads writes status and Events of
-	// Ingresses; nil: nothing is written.
-	Register      Register
-	HealthAddress string // see httpd.Server; empty: not at all
-	AccessLog     AccessLog
-	Log           *slog.Logger
+	HealthAddress       string        // see httpd.Server; empty: not at all
+	AccessLog           AccessLog
+	Log                 *slog.Logger
 }
 
 // AccessLog is where requests are written down.
@@ -74,22 +74,20 @@ type daemon struct {
 
 	certificates certificates
 	table        *plan.Table
+	endpoints    *plan.Endpoints
 	router       *routing.Router
 	routed       atomic.Pointer[routing.Router] // the same, for others to read
 	secured      atomic.Pointer[[]expiry]
 	access       *gateway.AccessLog // nil: none
 	said         map[model.Problem]bool
+	garbage      collector
 }
-
-// collectAt is the garbage, in percent of what is in use, at which it is collected:
-// more than Go's default, since a request makes none, and a table a little.
-const collectAt = 400
 
 // Run serves until the context ends, lets what is under way be finished, and then
 // returns nil.
 func Run(ctx context.Context, config Config) error {
-	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}}
+	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}}
+	d.garbage.set(leastPercent) // what is listed at first is mostly garbage
 	if config.AccessLog.To != nil {
 		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
 	}
@@ -154,12 +152,16 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 			synced = true
 		}
 	}
+	first := true
 	for {
 		snapshot, newer := d.feed.Latest()
 		secrets, others := d.Source.Secrets()
 		changed := d.Source.Changed()
 		d.serve(snapshot, secrets)
-		d.server.Listen(listeners)
+		if d.server.Listen(listeners); first {
+			first = false
+			debug.FreeOSMemory() // which the lists took
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -174,8 +176,9 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
 	table, problems := plan.Compute(d.table, snapshot)
 	d.table = table
+	d.endpoints = d.endpoints.Next(snapshot)
 	d.router = routing.New(d.router, table, routing.Sources{
-		Endpoints: plan.EndpointsOf(snapshot),
+		Endpoints: d.endpoints,
 		Secret: func(key plan.SecretKey) map[string][]byte {
 			if secret, ok := secrets.Get(key); ok {
 				return secret.Content
@@ -186,13 +189,16 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
 	d.routed.Store(d.router)
 	d.secured.Store(d.certificates.expiries(table))
-	serves := &gateway.Table{Router: d.router, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table)}
+	serves := &gateway.Table{
+		Router: d.router, Asks: d.router.Asks, Passes: d.router.Passes(), Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
+	}
 	if d.Compress {
 		serves.Compress = gateway.UsualCompression()
 	}
 	d.server.Serve(serves)
 	d.say(problems)
 	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
+	d.garbage.follow()
 	d.serves.Store(snapshot.Revision)
 }
 

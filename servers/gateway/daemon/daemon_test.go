@@ -139,17 +139,13 @@ func TestRun(t *testing.T) {
 	feed.Edit(func(s *model.Snapshot) { addShop(s, netip.MustParseAddrPort(backend.Listener.Addr().String())) })
 	close(c.synced)
 	eventually(t, "200 backend fairlead.invalid", func() string { return ask(at) })
-	if !strings.Contains(log.String(), "the Secret does not exist") {
-		t.Errorf("of the Secret it says nothing:\n%s", log.String())
-	}
+	log.says(t, "the Secret does not exist")
 	pair := model.SecretKey{Namespace: "shop", Name: "pair"}
 	c.put(&model.Secret{SecretKey: pair, Content: pemPair(t, "shop.example.org", time.Now().Add(time.Hour))})
 	eventually(t, "200 backend shop.example.org", func() string { return ask(at) })
 	c.put(&model.Secret{SecretKey: pair, Content: pemPair(t, "shop.example.org", time.Now().Add(-time.Hour))})
 	eventually(t, "200 backend fairlead.invalid", func() string { return ask(at) })
-	if !strings.Contains(log.String(), "has expired") {
-		t.Errorf("of the Secret that has expired it says nothing:\n%s", log.String())
-	}
+	log.says(t, "has expired")
 	feed.Edit(func(s *model.Snapshot) { s.Ingresses = model.Map[model.IngressKey, *model.HTTPIngress]{} })
 	eventually(t, "404", func() string { return strings.Fields(ask(at))[0] })
 }
@@ -181,6 +177,17 @@ func eventually(t *testing.T, want string, is func() string) {
 		}
 	}
 	t.Fatalf("%s, want %s", got, want)
+}
+
+// says waits until the log does: what is said comes after what is served.
+func (l *lockedBuffer) says(t *testing.T, what string) {
+	t.Helper()
+	eventually(t, what, func() string {
+		if text := l.String(); !strings.Contains(text, what) {
+			return text
+		}
+		return what
+	})
 }
 
 // lockedBuffer is a log that is read while it is written.

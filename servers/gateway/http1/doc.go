@@ -32,12 +32,18 @@
 //     in upper case. One that is broken, or is of NUL, is refused.
 //   - Then "." and ".." are resolved. A path that leaves the root is refused.
 //   - Several slashes are one.
-//   - %2F and %5C are no separators: they stay as they are, and Request.Encoded
-//     tells of them. A path in which they, or a ";", hide a dot segment from this
-//     reader but not from every other (/a%2f..%2fb, /a/..;/b) is refused.
+//   - %2F and %5C stay as they are, and Request.Encoded tells of them. A path in
+//     which they, or a ";", hide a dot segment from this reader but not from every
+//     other (/a%2f..%2fb, /a/..;/b) is refused.
 //   - A backslash, a control character, a space and "#" are refused.
 //   - Characters that no URI has (RFC 3986), and bytes that are not ASCII, are
 //     escaped.
+//
+// That is what is passed on. Rules are compared with Request.Decoded, which is the
+// same without any escape, as nginx compares them: /a%3Ab and /a:b, /admin%2Fx and
+// /admin/x are one path to them, whatever a backend makes of the difference. It is a
+// function of Path, and Path of itself is Path again: who reads what is passed on
+// judges as it was judged here.
 //
 // The query is passed on as it came, if no byte of it is refused above.
 //

@@ -222,6 +222,8 @@ func (h *Head) connection(value []byte) {
 			h.Options |= Keep
 		case isName(option, "upgrade"):
 			h.Options |= Upgrading
+		case !all(option, token): // others may read a "close" in it
+			h.Options |= Close | naming
 		default:
 			h.Options |= naming
 		}

@@ -84,6 +84,24 @@ func normal(into, path []byte) (made []byte, encoded bool, err *Error) {
 	return into, encoded, err
 }
 
+// appendDecoded appends a path of the normal form without its escapes, and without a slash
+// after a slash. There are no dot segments in it: normal refuses those that are
+// hidden.
+func appendDecoded(into, path []byte) []byte {
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' {
+			c = unhex(path[i+1])<<4 | unhex(path[i+2])
+			i += 2
+		}
+		if c == '/' && len(into) > 0 && into[len(into)-1] == '/' {
+			continue
+		}
+		into = append(into, c)
+	}
+	return into
+}
+
 func escape(into []byte, c byte) []byte {
 	const digits = "0123456789ABCDEF"
 	return append(into, '%', digits[c>>4], digits[c&15])
@@ -103,7 +121,11 @@ func endSegment(path []byte, last bool) ([]byte, *Error) {
 		if slash == 0 {
 			return path, errAboveRoot
 		}
-		return path[:bytes.LastIndexByte(path[:slash], '/')+1], nil
+		before := bytes.LastIndexByte(path[:slash], '/') + 1
+		if hasSeparator(path[before:slash]) { // of which others leave a part
+			return path, errHiddenDots
+		}
+		return path[:before], nil
 	}
 	if hidesDots(segment) {
 		return path, errHiddenDots
@@ -135,6 +157,10 @@ func hidesDots(segment []byte) bool {
 		segment = rest[3:]
 	}
 	return false
+}
+
+func hasSeparator(segment []byte) bool {
+	return bytes.Contains(segment, []byte("%2F")) || bytes.Contains(segment, []byte("%5C"))
 }
 
 func isSeparator(text []byte) bool { return isEscape(text, "2F") || isEscape(text, "5C") }

@@ -24,10 +24,13 @@ type Request struct {
 	Target []byte // as it was written
 	Form   Form
 	Path   []byte // in its one normal form: see the package
-	Query  []byte // without its question mark, which is there if Asked
-	Asked  bool
-	Host   []byte // in lower case, without a port; empty: HTTP/1.0 may be without
-	Port   []byte // of the host, as the client wrote it; may be empty
+	// Decoded is Path as rules are compared with it: without escapes, and without a
+	// slash after a slash. It may have any byte but NUL.
+	Decoded []byte
+	Query   []byte // without its question mark, which is there if Asked
+	Asked   bool
+	Host    []byte // in lower case, without a port; empty: HTTP/1.0 may be without
+	Port    []byte // of the host, as the client wrote it; may be empty
 	// Encoded tells that the path has an escaped slash or backslash, which some
 	// applications take for a separator.
 	Encoded bool
@@ -37,12 +40,13 @@ type Request struct {
 	host           span // the value of the field
 	begun          bool
 	path, lowered  []byte // what was not in its normal form
+	decoded        []byte // what is not as it was passed on
 }
 
 // Reset makes it ready for the next.
 func (r *Request) Reset() {
 	r.Head.reset()
-	*r = Request{Head: r.Head, path: r.path[:0], lowered: r.lowered[:0]}
+	*r = Request{Head: r.Head, path: r.path[:0], lowered: r.lowered[:0], decoded: r.decoded[:0]}
 }
 
 // Parse goes on reading a head of which these are the bytes so far, those of
@@ -81,7 +85,7 @@ func (r *Request) Parse(text []byte, limits *Limits) (bool, *Error) {
 func (r *Request) first(s span) *Error {
 	text := s.of(r.text)
 	m := bytes.IndexByte(text, ' ')
-	if m <= 0 || !all(text[:m], token) {
+	if m <= 0 || !isMethod(text[:m]) {
 		return errRequest
 	}
 	t := bytes.IndexByte(text[m+1:], ' ')
@@ -102,6 +106,17 @@ func (r *Request) first(s span) *Error {
 		return errPath
 	}
 	return nil
+}
+
+// isMethod tells whether a text is a method as all are that anybody has registered,
+// and as nginx takes them: of capital letters, dashes and underscores.
+func isMethod(text []byte) bool {
+	for _, c := range text {
+		if c-'A' >= 26 && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // finish decides on what all of the head says.
@@ -127,19 +142,23 @@ func (r *Request) finish() *Error {
 		}
 	}
 	if r.Form == Asterisk || r.Form == Authority {
-		r.Path = r.Target
+		r.Path, r.Decoded = r.Target, r.Target
 		return nil
 	}
 	path, query, asked := bytes.Cut(rest, []byte{'?'})
 	r.Query, r.Asked = query, asked
 	if plain(path) {
-		r.Path = path
+		r.Path, r.Decoded = path, path
 		return nil
 	}
 	if r.path, r.Encoded, err = normal(r.path, path); err != nil {
 		return err
 	}
-	r.Path = r.path
+	r.Path, r.Decoded = r.path, r.path
+	if bytes.IndexByte(r.path, '%') >= 0 {
+		r.decoded = appendDecoded(r.decoded[:0], r.path)
+		r.Decoded = r.decoded
+	}
 	return nil
 }
 

@@ -38,11 +38,7 @@ const (
 	askTime      = 30 * time.Second
 )
 
-// askers are kept from table to table, with their connections.
-func newExternal(of *plan.ExternalAuth, old *external) *external {
-	if old != nil && old.ExternalAuth == of {
-		return old
-	}
+func newExternal(of *plan.ExternalAuth) *external {
 	return &external{ExternalAuth: of, known: map[[sha256.Size]byte]*opinion{}, client: &http.Client{
 		Timeout:       askTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -196,26 +192,27 @@ func (e *external) appendSignIn(into []byte, r *route, ask *gateway.Request) []b
 	return append(into, url.QueryEscape(string(appendTarget(appendOrigin(nil, ask), ask)))...)
 }
 
-// fields are what the answer adds to the request, in the place of what the client
-// may have sent of these names, and to the response.
-func (e *external) fields() (request, response []gateway.Field) {
-	of := func(name string) func(into []byte, ask *gateway.Request) []byte {
-		return func(into []byte, ask *gateway.Request) []byte {
+// requestFields are what the answer adds to the request, in the place of what the
+// client may have sent of these names.
+func (e *external) requestFields() (all []gateway.Field) {
+	for _, name := range e.ResponseHeaders {
+		all = append(all, gateway.Field{Name: name, Expand: func(into []byte, ask *gateway.Request) []byte {
 			said, _ := ask.State.(*opinion)
 			if said == nil {
 				return into
 			}
 			return append(into, strings.Join(said.header.Values(name), ", ")...)
-		}
+		}})
 	}
-	for _, name := range e.ResponseHeaders {
-		request = append(request, gateway.Field{Name: name, Expand: of(name)})
-	}
-	cookie := gateway.Field{Name: "Set-Cookie", Expand: func(into []byte, ask *gateway.Request) []byte {
+	return all
+}
+
+// cookie is what the answer adds to the response: if it is a good one, or always.
+func (e *external) cookie() gateway.Field {
+	return gateway.Field{Name: "Set-Cookie", Fine: !e.AlwaysSetCookie, Expand: func(into []byte, ask *gateway.Request) []byte {
 		if said, _ := ask.State.(*opinion); said != nil {
 			return append(into, said.header.Get("Set-Cookie")...)
 		}
 		return into
 	}}
-	return request, []gateway.Field{cookie}
 }

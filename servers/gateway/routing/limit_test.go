@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 func TestLimit(t *testing.T) {
@@ -66,14 +67,20 @@ func TestLimitStays(t *testing.T) {
 	client, old := netip.MustParseAddr("192.0.2.1"), route("/")
 	first := router(nil, old)
 	for range 3 {
-		first.routes[old].within(client)
+		first.taker(old).within(&gateway.Request{Client: client})
 	}
 	changed := route("/new")
 	second := router(first, changed)
-	if second.routes[changed].within(client) {
+	if second.taker(changed).within(&gateway.Request{Client: client}) {
 		t.Error("a client that has used up its share has a new one")
 	}
-	if first.routes[old].backend != second.routes[changed].backend {
+	if first.taker(old).backend != second.taker(changed).backend {
 		t.Error("the backend is another one")
 	}
+}
+
+// taker is a route of host a.
+func (r *Router) taker(of *plan.Route) *route {
+	h, _ := r.hosts.Get("a")
+	return h.routes[of]
 }

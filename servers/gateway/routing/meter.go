@@ -12,20 +12,24 @@ import (
 // meter returns what counts the requests of these names: what the last table had
 // goes on. Two routes that only differ in how the path is compared are counted as
 // one.
-func (r *Router) meter(prev *Router, names gateway.Names) *gateway.Meter {
-	if m := r.meters[names]; m != nil {
-		return m
-	}
-	m := prev.meters[names]
-	if m == nil {
-		m = &gateway.Meter{Names: names}
-	}
-	r.meters[names] = m
-	return m
+func (p *parts) meter(names gateway.Names, h *host) *gateway.Meter {
+	return p.meters.hold(names, &h.meters, func() *gateway.Meter { return &gateway.Meter{Names: names} })
 }
 
-// Meters are those of all hosts, routes and canaries.
-func (r *Router) Meters() iter.Seq[*gateway.Meter] { return maps.Values(r.meters) }
+// Meters are those of all hosts, routes and canaries, each once.
+func (r *Router) Meters() iter.Seq[*gateway.Meter] {
+	all := map[*gateway.Meter]struct{}{}
+	for _, h := range r.hosts.All() {
+		all[h.meter] = struct{}{}
+		for _, to := range h.routes {
+			all[to.meter] = struct{}{}
+			for _, c := range to.canaries {
+				all[c.meter] = struct{}{}
+			}
+		}
+	}
+	return maps.Keys(all)
+}
 
 // anyHost is how ingress-nginx writes the host of a rule that names none.
 const anyHost = "_"

@@ -14,13 +14,20 @@ const mostWrong = 3
 // Problems says what is wrong with what the plan names and does not have: users of
 // Secrets, and Services of which no endpoint is ready. In no order.
 func (r *Router) Problems() (all []model.Problem) {
-	for auth, u := range r.users {
-		all = append(all, u.problems(auth.Secret)...)
+	for auth, u := range r.parts.users {
+		all = append(all, u.value.problems(auth.Secret)...)
 	}
-	for of := range r.routes {
-		if _, silent := r.silent[of.Backend]; !silent {
-			continue
+	for key, t := range r.parts.trusts {
+		if t.value.closed != "" {
+			all = append(all, lacking(key.Secret, t.value.closed, "put what it lacks into the Secret: ca.crt, or tls.crt with tls.key"))
 		}
+	}
+	for of, p := range r.parts.proofs {
+		if p.value.closed != nil {
+			all = append(all, lacking(of.CA, strings.TrimSpace(string(p.value.closed.Answer.Body)), "put the authority of the clients into the Secret, as ca.crt"))
+		}
+	}
+	for of := range r.silent() {
 		field := of.Field
 		if !strings.HasSuffix(field, "ackend") {
 			field += ".backend"
@@ -30,6 +37,34 @@ func (r *Router) Problems() (all []model.Problem) {
 			Message: fmt.Sprintf("Service %s has no endpoint that is ready, so requests are answered with 503", of.Backend.Service),
 			Remedy:  "see why its pods are not ready: kubectl get endpointslices -n " + of.Backend.Service.Namespace + " -l kubernetes.io/service-name=" + of.Backend.Service.Name,
 		})
+	}
+	return all
+}
+
+// lacking says what a Secret of TLS has not.
+func lacking(secret plan.SecretKey, message, remedy string) model.Problem {
+	return model.Problem{
+		Kind: "Secret", Namespace: secret.Namespace, Name: secret.Name, Reason: "NoAuthority",
+		Message: message + ", so requests are answered with 503", Remedy: remedy,
+	}
+}
+
+// silent are the routes to backends that are there, without an endpoint.
+func (r *Router) silent() map[*plan.Route]bool {
+	all := map[*plan.Route]bool{}
+	some := false
+	for _, b := range r.parts.backends {
+		some = some || b.value.silent
+	}
+	if !some { // as is usual: no route need be looked at
+		return all
+	}
+	for _, h := range r.hosts.All() {
+		for of, to := range h.routes {
+			if to.backend.silent {
+				all[of] = true
+			}
+		}
 	}
 	return all
 }

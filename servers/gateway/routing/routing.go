@@ -2,27 +2,23 @@ package routing
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"unsafe"
 
+	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // Router leads requests by a plan.
 type Router struct {
-	table    *plan.Table
-	hosts    map[*plan.Host]*host
-	routes   map[*plan.Route]*route
-	backends map[plan.Backend]*backend
-	limits   map[limitKey]*limit
-	users    map[plan.BasicAuth]*users
-	external map[*plan.ExternalAuth]*external
-	meters   map[gateway.Names]*gateway.Meter
-	silent   map[plan.Backend]struct{} // backends that there are, without an endpoint
+	table     *plan.Table
+	hosts     model.Map[string, *host]
+	endpoints *plan.Endpoints
+	parts     *parts
 }
 
 // Sources are what a plan names and does not have.
@@ -32,10 +28,17 @@ type Sources struct {
 	Secret func(plan.SecretKey) map[string][]byte
 }
 
-// host has the answers of one.
+// host is one of the plan, ready to be asked for.
 type host struct {
-	other, https *gateway.Route
-	meter        *gateway.Meter // of what no route takes
+	other   *gateway.Route  // what answers instead; nil: nothing
+	root    *gateway.Route  // of requests to /; nil: as all
+	also    []gateway.Field // of all that is answered by TLS
+	proof   *proof          // nil: clients show no certificate
+	through *backend        // who speaks TLS itself; nil: nobody
+	routes  map[*plan.Route]*route
+	of      *plan.Host
+	meter   *gateway.Meter // of what no route takes
+	holds
 }
 
 // route is one of the plan, ready to be taken.
@@ -44,96 +47,131 @@ type route struct {
 	taken    *gateway.Route // as the plan says
 	closed   *gateway.Route // of all requests; nil: it is open
 	redirect *gateway.Route // instead of a backend; nil: none
-	root     *gateway.Route // of requests to /; nil: as all
 	backend  *backend
 	meter    *gateway.Meter
 	canaries []*canary
 	limits   []*limit
+	crowd    *crowd // nil: a client may have any number of requests under way
 	users    *users // nil: all may
 	external *external
 	cors     *cors // nil: browsers are told nothing of other origins
 }
 
 // New makes the Router of a table. prev is the last or nil: what is the same in both
-// is shared.
+// is shared, and what it costs follows the hosts whose plan, endpoints or Secrets
+// have changed. No Router is made of the same prev twice.
 func New(prev *Router, table *plan.Table, from Sources) *Router {
 	if prev == nil {
-		prev = &Router{}
+		prev = &Router{table: &plan.Table{}, endpoints: &plan.Endpoints{}, parts: newParts()}
 	}
-	r := &Router{
-		table: table, hosts: map[*plan.Host]*host{}, routes: map[*plan.Route]*route{},
-		backends: map[plan.Backend]*backend{}, limits: map[limitKey]*limit{}, users: map[plan.BasicAuth]*users{}, external: map[*plan.ExternalAuth]*external{},
-		meters: map[gateway.Names]*gateway.Meter{},
-		silent: map[plan.Backend]struct{}{},
+	r := &Router{table: table, hosts: prev.hosts, endpoints: from.Endpoints, parts: prev.parts}
+	stale := r.parts.refresh(prev.endpoints, &from)
+	var left []*host // whose parts are given up last, so that others may take them over
+	replace := func(name string, of *plan.Host) {
+		if old, ok := r.hosts.Get(name); ok {
+			left = append(left, old)
+		}
+		if of == nil {
+			r.hosts = r.hosts.Without(name)
+			return
+		}
+		r.hosts = r.hosts.With(name, r.newHost(of, &from))
 	}
-	at := func(b plan.Backend) *backend {
-		if made, ok := r.backends[b]; ok {
-			return made
-		}
-		made := newBackend(from.Endpoints.At(b))
-		if old, ok := prev.backends[b]; ok && slices.Equal(old.Endpoints, made.Endpoints) {
-			made = old
-		}
-		if len(made.Endpoints) == 0 && from.Endpoints.Has(b) {
-			r.silent[b] = struct{}{}
-		}
-		r.backends[b] = made
-		return made
+	for change := range model.Diff(prev.table.Hosts, table.Hosts) {
+		replace(change.Key, change.New)
 	}
-	for _, h := range table.Hosts.All() {
-		r.hosts[h] = newHost(h)
-		r.hosts[h].meter = r.meter(prev, hostNames(h))
-		for _, of := range h.Routes {
-			r.add(of, at, prev, &from)
+	if stale.any() {
+		for name, h := range prev.hosts.All() {
+			if of, _ := table.Hosts.Get(name); of == h.of && stale.touches(&h.holds) {
+				replace(name, of)
+			}
 		}
-		if h.Default != nil {
-			r.add(h.Default, at, prev, &from)
-		}
+	}
+	for _, h := range left {
+		r.parts.release(&h.holds)
 	}
 	return r
 }
 
-func (r *Router) add(of *plan.Route, backend func(plan.Backend) *backend, prev *Router, from *Sources) {
-	var asks *external
-	if auth := of.Policy.ExternalAuth; auth != nil {
-		if r.external[auth] == nil {
-			r.external[auth] = newExternal(auth, prev.external[auth])
-		}
-		asks = r.external[auth]
+// newHost makes what is asked for of one host.
+func (r *Router) newHost(of *plan.Host, from *Sources) *host {
+	h := &host{of: of, other: otherOf(of), routes: make(map[*plan.Route]*route, len(of.Routes)+1)}
+	recorded := *from
+	recorded.Secret = func(key plan.SecretKey) map[string][]byte {
+		return r.parts.secrets.hold(key, &h.secrets, func() map[string][]byte { return from.Secret(key) })
 	}
-	made := newRoute(of, asks, backend)
-	if auth := of.Policy.BasicAuth; auth != nil {
-		if r.users[*auth] == nil {
-			r.users[*auth] = newUsers(auth, from.Secret(auth.Secret), prev.users[*auth])
-		}
-		made.users = r.users[*auth]
+	h.meter = r.parts.meter(hostNames(of), h)
+	if of.TLS {
+		h.also = strictTransport
 	}
-	for _, key := range limitsOf(of.From, of.Policy.Limits) {
-		if r.limits[key] == nil {
-			if r.limits[key] = prev.limits[key]; r.limits[key] == nil {
-				r.limits[key] = newLimit(key)
-			}
-		}
-		made.limits = append(made.limits, r.limits[key])
-	}
-	made.meter = r.meter(prev, routeNames(of))
-	for i, c := range of.Canaries {
-		made.canaries[i].meter = r.meter(prev, canaryNames(of, c))
-	}
-	r.routes[of] = made
-}
-
-func newHost(of *plan.Host) *host {
-	h := &host{https: moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-		return appendTarget(append(append(into, "https://"...), r.Host...), r)
-	})}
-	if of.Redirect != "" {
-		h.other = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
-			return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
+	if of.AppRoot != "" {
+		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
+			return append(appendOrigin(into, ask), of.AppRoot...)
 		})
+	}
+	if cert := of.ClientCert; cert != nil {
+		secret := recorded.Secret(cert.CA)
+		h.proof = r.parts.proofs.hold(cert, &h.proofs, func() *proof { return newProof(cert, secret, nil) })
+	}
+	at := func(w way) *backend { return r.parts.backend(w, h, &recorded) }
+	if of.Passthrough != nil {
+		h.through, h.passes = at(way{Backend: *of.Passthrough}), 1
+		r.parts.passing++
+	}
+	for _, route := range of.Routes {
+		r.add(h, route, at, &recorded)
+	}
+	if of.Default != nil {
+		r.add(h, of.Default, at, &recorded)
 	}
 	return h
 }
+
+func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, from *Sources) {
+	var asks *external
+	if auth := of.Policy.ExternalAuth; auth != nil {
+		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
+	}
+	made := newRoute(of, h, asks, backend)
+	if auth := of.Policy.BasicAuth; auth != nil {
+		secret := from.Secret(auth.Secret)
+		made.users = r.parts.users.hold(*auth, &h.users, func() *users { return newUsers(auth, secret, nil) })
+	}
+	for _, key := range limitsOf(of.From, of.Policy.Limits) {
+		made.limits = append(made.limits, r.parts.limits.hold(key, &h.limits, func() *limit { return newLimit(key) }))
+	}
+	if of.Policy.Limits.Connections > 0 {
+		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
+	}
+	made.meter = r.parts.meter(routeNames(of), h)
+	for i, c := range of.Canaries {
+		made.canaries[i].meter = r.parts.meter(canaryNames(of, c), h)
+	}
+	h.routes[of] = made
+}
+
+// routeOf finds a route of the plan: it may be the one that takes what no host does.
+func (r *Router) routeOf(h *host, of *plan.Route) *route {
+	if to := h.routes[of]; to != nil {
+		return to
+	}
+	all, _ := r.hosts.Get("")
+	return all.routes[of]
+}
+
+// otherOf is what answers for a host that has another name; nil: it answers itself.
+func otherOf(of *plan.Host) *gateway.Route {
+	if of.Redirect == "" {
+		return nil
+	}
+	return moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
+	})
+}
+
+// strictTransport has browsers come by TLS from now on (RFC 6797), as ingress-nginx
+// does for hosts with a certificate. Of one that they do not trust they ignore it.
+var strictTransport = []gateway.Field{{Name: "Strict-Transport-Security", Value: "max-age=31536000; includeSubDomains"}}
 
 // moved is a redirect.
 func moved(status int, to func(into []byte, r *gateway.Request) []byte) *gateway.Route {
@@ -146,6 +184,9 @@ func refused(status int, why string) *gateway.Route {
 }
 
 var (
+	toHTTPS = moved(http.StatusPermanentRedirect, func(into []byte, r *gateway.Request) []byte {
+		return appendTarget(append(append(into, "https://"...), r.Host...), r)
+	})
 	slashMissing = moved(http.StatusMovedPermanently, func(into []byte, r *gateway.Request) []byte {
 		into = append(appendOrigin(into, r), r.Path...)
 		return appendQuery(append(into, '/'), r)
@@ -154,80 +195,85 @@ var (
 	forbidden = refused(http.StatusForbidden, "who asks from your address may not")
 )
 
-func newRoute(of *plan.Route, asks *external, backend func(plan.Backend) *backend) *route {
+func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backend) *route {
 	p := of.Policy
-	r := &route{Route: of, external: asks, backend: backend(of.Backend)}
+	r := &route{Route: of, external: asks, backend: backend(wayTo(of.Backend, p))}
 	for _, c := range of.Canaries {
-		r.canaries = append(r.canaries, newCanary(c, backend(c.Backend)))
+		r.canaries = append(r.canaries, newCanary(c, backend(wayTo(c.Backend, p))))
 	}
 	r.taken = &gateway.Route{
-		MaxBody: p.MaxBody, Tries: p.Retry.Tries, Host: r.expanding(p.Host),
+		MaxBody: p.MaxBody, Retry: newRetry(&p.Retry), Host: r.expanding(p.Host),
 		Timeouts: gateway.Timeouts{Connect: p.Connect, Response: p.Read, Send: p.Send},
+		Rate:     gateway.Rate{PerSecond: p.Limits.ResponseRate, After: p.Limits.ResponseRateAfter},
 		Request:  r.edits(p.RequestHeaders), Response: r.edits(p.ResponseHeaders),
 	}
-	if p.Prefix != "" {
-		r.taken.Request.Set = append(r.taken.Request.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
-	}
 	if p.Rewrite != "" {
-		r.taken.Rewrite = func(into []byte, ask *gateway.Request) []byte {
-			at := len(into)
-			into = append(into, of.Rewrite(text(ask.Path))...)
-			if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
-				return append(append(into, '&'), ask.Query...)
-			}
-			return appendQuery(into, ask)
-		}
+		r.taken.Rewrite = r.rewritten
 	}
-	if p.BasicAuth != nil { // the password is no business of the backend
-		r.taken.Request.Remove = append(r.taken.Request.Remove, "Authorization")
+	if p.Mirror != nil {
+		r.taken.Mirror = &gateway.Mirror{To: r.expanding(p.Mirror.To), Host: p.Mirror.Host, NoBody: p.Mirror.NoBody}
 	}
 	if p.ErrorBackend != nil {
-		r.taken.Instead = r.instead(backend(*p.ErrorBackend))
+		r.taken.Instead = r.instead(backend(way{Backend: *p.ErrorBackend}))
 	}
-	r.taken.Response.Change = renames(p)
-	if asks != nil {
-		request, response := asks.fields()
-		r.taken.Request.Set = append(r.taken.Request.Set, request...)
-		r.taken.Response.Add = append(r.taken.Response.Add, response...)
-	}
-	if p.Affinity != nil {
-		path := of.Match.Path
-		if of.Match.Type == plan.MatchRegex {
-			path = "/"
-		}
-		r.taken.Response.Add = append(r.taken.Response.Add, setCookie(p.Affinity, path))
-	}
+	r.editRequest(on)
+	r.editResponse()
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}
-	if why := closed(p); why != "" {
+	if why := cmp.Or(p.Closed, r.backend.closed); why != "" {
 		r.closed = refused(http.StatusServiceUnavailable, fmt.Sprintf("Ingress %s answers nobody: %s", of.From, why))
 	}
 	switch {
 	case p.Redirect != nil:
 		r.redirect = moved(p.Redirect.Code, r.expanding(p.Redirect.To))
-	case p.AppRoot != "":
-		r.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
-			return append(appendOrigin(into, ask), p.AppRoot...)
-		})
+	case p.Away():
+		r.redirect = moved(http.StatusFound, r.rewritten)
 	}
 	return r
 }
 
-// closed is why nobody is let in: what a policy wants, and the engine has not yet,
-// closes it as well.
-func closed(p *plan.Policy) string {
-	switch {
-	case p.Closed != "":
-		return p.Closed
-	case p.ClientCert != nil:
-		return "certificates of clients (auth-tls-secret) cannot be asked for yet"
-	case p.Limits.Connections > 0:
-		return "connections (limit-connections) cannot be limited yet"
-	case p.Protocol != plan.HTTP:
-		return fmt.Sprintf("backends of protocol %s (backend-protocol) cannot be called yet", p.Protocol)
+// editRequest says what changes of the heads that backends see.
+func (r *route) editRequest(on *host) {
+	p, edits := r.Policy, &r.taken.Request
+	if p.Prefix != "" {
+		edits.Set = append(edits.Set, gateway.Field{Name: "X-Forwarded-Prefix", Value: p.Prefix})
 	}
-	return ""
+	if p.BasicAuth != nil { // the password is no business of the backend
+		edits.Remove = append(edits.Remove, "Authorization")
+	}
+	if on.proof != nil {
+		edits.Set = append(edits.Set, on.proof.fields()...)
+	}
+	if r.external != nil {
+		edits.Set = append(edits.Set, r.external.requestFields()...)
+	}
+}
+
+// editResponse says what changes of the heads that clients see.
+func (r *route) editResponse() {
+	p, edits := r.Policy, &r.taken.Response
+	edits.Change = r.renames()
+	if r.external != nil {
+		edits.Add = append(edits.Add, r.external.cookie())
+	}
+	if p.Affinity != nil {
+		path := plan.EscapePath(r.Match.Path)
+		if r.Match.Type == plan.MatchRegex {
+			path = "/"
+		}
+		edits.Add = append(edits.Add, setCookie(p.Affinity, path))
+	}
+}
+
+// rewritten appends what rewrite-target makes of a request, with its query.
+func (r *route) rewritten(into []byte, ask *gateway.Request) []byte {
+	at := len(into)
+	into = append(into, r.Rewrite(text(ask.Decoded))...)
+	if ask.Asked && bytes.IndexByte(into[at:], '?') >= 0 {
+		return append(append(into, '&'), ask.Query...)
+	}
+	return appendQuery(into, ask)
 }
 
 // expanding is what appends a template; nil: there is none.
@@ -249,6 +295,7 @@ func (r *route) edits(all []plan.HeaderEdit) (e gateway.Edits) {
 		case edit.Value == nil:
 			e.Remove = append(e.Remove, edit.Name)
 		case edit.Add:
+			field.Fine = !edit.Always
 			e.Add = append(e.Add, field)
 		default:
 			e.Set = append(e.Set, field)
@@ -264,29 +311,42 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	if found == nil {
 		return nil, nil
 	}
-	h := r.hosts[found]
+	h, _ := r.hosts.Get(found.Name)
+	if ask.Secure {
+		ask.Also = h.also
+	}
 	ask.Meter = h.meter
 	if h.other != nil {
 		return h.other, nil
 	}
-	of, slash := r.table.Route(found, text(ask.Path))
+	if h.proof != nil && ask.Peer != nil {
+		if no := h.proof.admit(ask); no != nil {
+			return no, nil
+		}
+	}
+	of, slash := r.table.Route(found, text(ask.Decoded))
 	if of == nil {
+		if h.root != nil && len(ask.Decoded) == 1 {
+			return h.root, nil
+		}
 		return nil, nil
 	}
-	to := r.routes[of]
+	to := r.routeOf(h, of)
 	p := of.Policy
 	ask.Meter, ask.Quiet = to.meter, p.NoLog
 	switch {
 	case to.closed != nil:
 		return to.closed, nil
-	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Path):
-		return h.https, nil
+	case !ask.Secure && (p.ForceHTTPS || p.RedirectHTTPS && found.TLS) && !challenged(ask.Decoded):
+		return toHTTPS, nil
+	case h.proof != nil && ask.Peer == nil && (p.ClientCert != nil || !challenged(ask.Decoded)) && h.proof.admit(ask) != nil:
+		return h.proof.admit(ask), nil
+	case h.root != nil && len(ask.Decoded) == 1:
+		return h.root, nil
 	case slash:
 		return slashMissing, nil
 	case to.redirect != nil:
 		return to.redirect, nil
-	case to.root != nil && len(ask.Path) == 1:
-		return to.root, nil
 	}
 	taken := to.taken
 	if to.cors != nil {
@@ -297,7 +357,7 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 			taken = to.cors.taken
 		}
 	}
-	if !to.within(ask.Client) {
+	if !to.within(ask) {
 		return tooMany, nil
 	}
 	if no := to.admit(ask); no != nil {

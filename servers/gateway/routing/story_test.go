@@ -4,18 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -36,15 +30,25 @@ import (
 // TestStories sends the requests of testdata/*.txtar to a server that has the
 // manifests of the file, and compares the answers. Backends answer with the name of
 // their Service, the method and the URL, send back headers of the request that X-Show
-// names, send those that X-Send has, and have the status of X-Status. JUDGE is the address of somebody who decides. A dialogue is
+// names, send those that X-Send has, have the status of X-Status, and do what X-Try
+// says (see acts). JUDGE is the address of somebody who decides, and MIRROR of one who
+// is sent copies. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
-//	< 200              what is wanted: the status,
-//	< Name: value      headers, of which an empty value wants none,
-//	= text             and the first line of the body
+//	+ text             its body
+//	@ ann              the certificate that the client shows: see newPKI
+//	~ a.example.org    the name of TLS, if it is not that of the URL
+//	< 200              what is wanted: the status (cut: there is no answer),
+//	< Name: value      headers, of which an empty value wants none; of Cookie-NAME
+//	                   what is behind the value of that cookie,
+//	= text             and the first line of the body,
+//	* text             and what somebody is sent a copy of,
 //	x 100 Name 10      asked again so often, it is the same status, and the header has
 //	                   so many values
+//
+// A request behind & is not waited for: its answer's body is left where it is, for as
+// long as the backend holds it (X-Hold), until a line with a dot.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -66,30 +70,39 @@ func TestStories(t *testing.T) {
 type stage struct {
 	t              *testing.T
 	plain, secured string // where the server listens
+	pki            *pki
+	held           []*http.Response
+	copies         chan string
+	first          string // the name of the endpoint of half that does not answer
 }
 
 func start(t *testing.T, manifests []txtar.File) *stage {
 	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
 	snapshot.Network.Ingress.NginxCompatible = true
 	judge := judge(t)
+	copies, watcher := mirror(t)
 	for i := range manifests {
 		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("JUDGE"), []byte(judge))
+		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("MIRROR"), []byte(watcher))
 	}
 	for _, file := range manifests {
 		if _, err := kube.ReadIngresses(bytes.NewReader(file.Data), "default", snapshot); err != nil {
 			t.Fatalf("%s: %v", file.Name, err)
 		}
 	}
-	staff(t, snapshot)
+	certificates := newPKI(t)
+	staff(t, snapshot, certificates.backend)
 	table, _ := plan.Compute(nil, snapshot)
 	certificate := selfSigned(t)
 	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
+	router := New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
 	server.Serve(&gateway.Table{
-		Router:      New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests)}),
+		Router: router, Asks: router.Asks, Passes: router.Passes(),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
-	s := &stage{t: t, plain: freePort(t), secured: freePort(t)}
+	half := plan.EndpointsOf(snapshot).At(plan.Backend{Service: model.ServiceKey{Namespace: "default", Name: "half"}})
+	s := &stage{t: t, first: firstOf(half), copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
 	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -109,7 +122,7 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 }
 
 // secretsOf are the Secrets of the manifests, which plans do not have.
-func secretsOf(t *testing.T, manifests []txtar.File) func(plan.SecretKey) map[string][]byte {
+func secretsOf(t *testing.T, manifests []txtar.File, texts map[string]string) func(plan.SecretKey) map[string][]byte {
 	all := map[plan.SecretKey]map[string][]byte{}
 	for _, file := range manifests {
 		for document := range bytes.SplitSeq(file.Data, []byte("\n---\n")) {
@@ -126,6 +139,9 @@ func secretsOf(t *testing.T, manifests []txtar.File) func(plan.SecretKey) map[st
 			}
 			content := map[string][]byte{}
 			for key, text := range secret.StringData {
+				if other, ok := texts[text]; ok {
+					text = other
+				}
 				content[key] = []byte(text)
 			}
 			all[plan.SecretKey{Namespace: "default", Name: secret.Metadata.Name}] = content
@@ -143,109 +159,6 @@ func freePort(t *testing.T) string {
 	}
 	defer listener.Close()
 	return listener.Addr().String()
-}
-
-// staff gives each Service that Ingresses name a server: many has three, ten
-// has ten, and nobody none.
-func staff(t *testing.T, snapshot *model.Snapshot) {
-	names := map[model.ServiceKey]bool{}
-	for _, ingress := range snapshot.Ingresses.All() {
-		add := func(b model.IngressBackend) {
-			names[model.ServiceKey{Namespace: ingress.Namespace, Name: b.Service}] = true
-		}
-		for _, rule := range ingress.Rules {
-			for _, path := range rule.Paths {
-				add(path.Backend)
-			}
-		}
-		if ingress.Default != nil {
-			add(*ingress.Default)
-		}
-		for _, a := range ingress.Annotations {
-			if strings.HasSuffix(a.Key, "/default-backend") {
-				add(model.IngressBackend{Service: a.Value})
-			}
-		}
-	}
-	for key := range names {
-		snapshot.Services = snapshot.Services.With(key, &model.Service{ServiceKey: key, Ports: []model.ServicePort{
-			{Name: "http", Protocol: model.TCP, Port: 80},
-		}})
-		if key.Name == "nobody" {
-			continue
-		}
-		count := max(1, map[string]int{"many": 3, "ten": 10}[key.Name])
-		for n := range count {
-			at := serve(t, key.Name)
-			slice := &model.EndpointSlice{
-				SliceKey: model.SliceKey{Namespace: key.Namespace, Name: fmt.Sprint(key.Name, n)}, Service: key.Name,
-				Ports:     []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
-				Endpoints: []model.Endpoint{{Address: at.Addr(), Ready: true, Serving: true}},
-			}
-			snapshot.Slices = snapshot.Slices.With(slice.SliceKey, slice)
-		}
-	}
-}
-
-// judge is where somebody decides about requests: who has a cookie user is that user,
-// unless he is evil.
-func judge(t *testing.T) string {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Set-Cookie", "judged=1")
-		user, err := r.Cookie("user")
-		switch {
-		case err != nil:
-			w.Header().Set("WWW-Authenticate", "Judge")
-			w.WriteHeader(http.StatusUnauthorized)
-		case user.Value == "evil":
-			w.WriteHeader(http.StatusForbidden)
-		case user.Value == "broken":
-			w.WriteHeader(http.StatusBadGateway)
-		default:
-			w.Header().Set("X-User", user.Value)
-			w.Header().Set("X-Asked", r.Method+" "+r.Header.Get("X-Original-Method")+" "+r.Header.Get("X-Original-URL")+" "+r.Header.Get("X-Real-IP"))
-		}
-	}))
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
-}
-
-// serve is one endpoint of a Service.
-func serve(t *testing.T, service string) netip.AddrPort {
-	server := httptest.NewUnstartedServer(nil)
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range strings.Fields(r.Header.Get("X-Show")) {
-			w.Header()["Seen-"+name] = r.Header.Values(name)
-		}
-		w.Header().Set("Seen-Host", r.Host)
-		w.Header().Set("Seen-At", server.Listener.Addr().String())
-		w.Header().Set("Server", "backend")
-		for _, field := range r.Header.Values("X-Send") { // NAME: VALUE, which the backend sends
-			name, value, _ := strings.Cut(field, ": ")
-			w.Header().Add(name, value)
-		}
-		_, _ = io.Copy(io.Discard, r.Body)
-		if status, err := strconv.Atoi(r.Header.Get("X-Status")); err == nil && service != "errors" {
-			w.WriteHeader(status)
-		}
-		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
-	})
-	server.Start()
-	t.Cleanup(server.Close)
-	return netip.MustParseAddrPort(server.Listener.Addr().String())
-}
-
-func selfSigned(t *testing.T) *tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"*.example.org"}}
-	made, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{made}, PrivateKey: key}
 }
 
 // play sends the requests of a story.
@@ -278,8 +191,13 @@ func (s *stage) ask(number int, block []string) {
 	wrong := func(format string, args ...any) {
 		s.t.Errorf("line %d: %s: "+format, append([]any{number, block[0]}, args...)...)
 	}
-	method, url, _ := strings.Cut(block[0], " ")
-	request, err := http.NewRequestWithContext(s.t.Context(), method, url, http.NoBody)
+	if block[0] == "." {
+		s.release()
+		return
+	}
+	first, hold := strings.CutPrefix(block[0], "& ")
+	method, url, _ := strings.Cut(first, " ")
+	request, err := http.NewRequestWithContext(s.t.Context(), method, url, bodyOf(block))
 	if err != nil {
 		wrong("%v", err)
 		return
@@ -287,16 +205,27 @@ func (s *stage) ask(number int, block []string) {
 	for _, line := range block[1:] {
 		if header, ok := strings.CutPrefix(line, "> "); ok {
 			name, value, _ := strings.Cut(header, ": ")
-			request.Header.Add(name, value)
+			request.Header.Add(name, strings.ReplaceAll(value, "FIRST", s.first))
 		}
 	}
-	response, err := s.send(request)
+	response, err := s.sendAs(request, s.clientOf(block))
+	if slices.Contains(block, "< cut") {
+		if err == nil {
+			wrong("status %d, and not the end of the connection", response.StatusCode)
+		}
+		return
+	}
 	if err != nil {
 		wrong("%v", err)
 		return
 	}
-	defer response.Body.Close()
-	body, _ := io.ReadAll(response.Body)
+	var body []byte
+	if hold {
+		s.held = append(s.held, response)
+	} else {
+		body, _ = io.ReadAll(response.Body)
+		_ = response.Body.Close()
+	}
 	for _, line := range block[1:] {
 		kind, want, _ := strings.Cut(line, " ")
 		name, value, isHeader := strings.Cut(want, ":")
@@ -305,6 +234,15 @@ func (s *stage) ask(number int, block []string) {
 			wrong("status %d, want %s, with %s", response.StatusCode, want, body)
 		case kind == "<" && isHeader && !has(response.Header, name, value):
 			wrong("header %s is %q, want %q", name, response.Header.Values(name), value)
+		case kind == "*":
+			select {
+			case got := <-s.copies:
+				if got != want {
+					wrong("the copy is %q, want %q", got, want)
+				}
+			case <-time.After(5 * time.Second):
+				wrong("there is no copy")
+			}
 		case kind == "=" && strings.TrimSuffix(string(body), "\n") != want:
 			wrong("the body is %q, want %q", body, want)
 		case kind == "x":
@@ -313,6 +251,28 @@ func (s *stage) ask(number int, block []string) {
 			}
 		}
 	}
+}
+
+// firstOf is the name of the endpoint that nobody listens at.
+func firstOf(all []netip.AddrPort) string {
+	for _, at := range all {
+		conn, err := net.Dial("tcp", at.String())
+		if err != nil {
+			return strconv.FormatUint(nameOf(at), 16)
+		}
+		_ = conn.Close()
+	}
+	return ""
+}
+
+// bodyOf is that of a request.
+func bodyOf(block []string) io.Reader {
+	for _, line := range block {
+		if text, ok := strings.CutPrefix(line, "+ "); ok {
+			return strings.NewReader(text)
+		}
+	}
+	return http.NoBody
 }
 
 // repeat sends a request again so often, and wants a header to have so many values.
@@ -341,6 +301,13 @@ func (s *stage) repeat(request *http.Request, status int, text string) error {
 }
 
 func has(header http.Header, name, value string) bool {
+	if cookie, ok := strings.CutPrefix(name, "Cookie-"); ok {
+		return slices.ContainsFunc(header.Values("Set-Cookie"), func(set string) bool {
+			key, rest, _ := strings.Cut(set, "=")
+			_, attributes, _ := strings.Cut(rest, "; ")
+			return key == cookie && attributes == value
+		})
+	}
 	all := header.Values(name)
 	if value == "" {
 		return len(all) == 0
@@ -348,10 +315,36 @@ func has(header http.Header, name, value string) bool {
 	return slices.Contains(all, value)
 }
 
-// send sends a request to where the server listens.
+// release ends the requests that are held, and waits until their backends know.
+func (s *stage) release() {
+	for _, response := range s.held {
+		_ = response.Body.Close()
+	}
+	s.held = nil
+}
+
+// clientOf is how the client of a request begins TLS.
+func (s *stage) clientOf(block []string) *tls.Config {
+	config := &tls.Config{InsecureSkipVerify: true} // it is our own, and nobody else listens
+	for _, line := range block {
+		if name, ok := strings.CutPrefix(line, "@ "); ok {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.pki.clients[name], nil }
+		}
+		if name, ok := strings.CutPrefix(line, "~ "); ok {
+			config.ServerName = name
+		}
+	}
+	return config
+}
+
 func (s *stage) send(request *http.Request) (*http.Response, error) {
+	return s.sendAs(request, s.clientOf(nil))
+}
+
+// sendAs sends a request to where the server listens.
+func (s *stage) sendAs(request *http.Request, as *tls.Config) (*http.Response, error) {
 	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own, and nobody else listens
+		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: as,
 		DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
 			to := s.plain
 			if strings.HasSuffix(at, ":443") {

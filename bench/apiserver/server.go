@@ -1,4 +1,8 @@
-package main
+// Package apiserver simulates an API server for benchmarks, on loopback: what agents
+// and gateways ask of it, with objects that whoever measures puts in. It is no API
+// server for tests of what is right: it validates nothing. A Server may be used
+// concurrently.
+package apiserver
 
 import (
 	"crypto/ecdsa"
@@ -32,17 +36,17 @@ import (
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 )
 
-// server is an API server as far as agents ask: get, list, create, update and
+// Server is an API server as far as agents and gateways ask: get, list, create, update and
 // watch, initial events and bookmarks included, over TLS and HTTP/2. It validates
 // nothing and forgets nothing until it is told to.
-type server struct {
-	authority []byte // PEM
-	config    *tls.Config
-	http      *http.Server
-	address   netip.AddrPort // where it listens
+type Server struct {
+	Authority []byte         // of its certificate, PEM
+	Address   netip.AddrPort // where it listens
+	Requests  Tally          // by verb and resource; connections are "connect"
+	Watches   atomic.Int64   // that are open and have all that there is
 
-	requests tally
-	watches  atomic.Int64 // that are open and have all that there is
+	config *tls.Config
+	http   *http.Server
 
 	mu          sync.Mutex
 	revision    int
@@ -75,54 +79,66 @@ type event struct {
 	frame    []byte
 }
 
+// Paths of what there is.
 const (
-	nodesPath    = "/api/v1/nodes"
-	podsPath     = "/api/v1/pods"
-	servicesPath = "/api/v1/services"
-	slicesPath   = "/apis/discovery.k8s.io/v1/endpointslices"
-	cidrsPath    = "/apis/networking.k8s.io/v1/servicecidrs"
-	spacesPath   = "/api/v1/namespaces"
-	policiesPath = "/apis/networking.k8s.io/v1/networkpolicies"
-	kindsPath    = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-	networksPath = "/apis/fairlead.io/v1alpha1/networks"
-	reportsPath  = "/apis/fairlead.io/v1alpha1/nodenetworks"
+	Nodes        = "/api/v1/nodes"
+	Pods         = "/api/v1/pods"
+	Services     = "/api/v1/services"
+	Slices       = "/apis/discovery.k8s.io/v1/endpointslices"
+	ServiceCIDRs = "/apis/networking.k8s.io/v1/servicecidrs"
+	Namespaces   = "/api/v1/namespaces"
+	Policies     = "/apis/networking.k8s.io/v1/networkpolicies"
+	Kinds        = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+	Networks     = "/apis/fairlead.io/v1alpha1/networks"
+	Reports      = "/apis/fairlead.io/v1alpha1/nodenetworks"
+	Ingresses    = "/apis/networking.k8s.io/v1/ingresses"
+	Classes      = "/apis/networking.k8s.io/v1/ingressclasses"
+	Secrets      = "/api/v1/secrets"
 )
 
-func newServer() (*server, error) {
-	s := &server{changed: make(chan struct{}), open: map[net.Conn]struct{}{}, collections: map[string]*collection{}}
+// Name is whom its certificate is for.
+const Name = "kubernetes.default.svc"
+
+// New returns one that listens.
+func New() (*Server, error) {
+	s := &Server{changed: make(chan struct{}), open: map[net.Conn]struct{}{}, collections: map[string]*collection{}}
 	fairlead := v1alpha1.GroupVersion()
 	for path, c := range map[string]*collection{
-		nodesPath:    {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
-		podsPath:     {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
-		servicesPath: {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
-		slicesPath:   {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
-		cidrsPath:    {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
-		spacesPath:   {resource: "namespaces", version: corev1.SchemeGroupVersion, empty: &corev1.Namespace{}, list: &corev1.NamespaceList{}},
-		policiesPath: {resource: "networkpolicies", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.NetworkPolicy{}, list: &networkingv1.NetworkPolicyList{}},
+		Nodes:        {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
+		Pods:         {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
+		Services:     {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
+		Slices:       {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
+		ServiceCIDRs: {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
+		Namespaces:   {resource: "namespaces", version: corev1.SchemeGroupVersion, empty: &corev1.Namespace{}, list: &corev1.NamespaceList{}},
+		Policies:     {resource: "networkpolicies", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.NetworkPolicy{}, list: &networkingv1.NetworkPolicyList{}},
+		Ingresses:    {resource: "ingresses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.Ingress{}, list: &networkingv1.IngressList{}},
+		Classes:      {resource: "ingressclasses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.IngressClass{}, list: &networkingv1.IngressClassList{}},
+		Secrets:      {resource: "secrets", version: corev1.SchemeGroupVersion, empty: &corev1.Secret{}, list: &corev1.SecretList{}},
 		// That of ClusterNetworkPolicies is not there.
-		kindsPath: {resource: "customresourcedefinitions", version: schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}, empty: &metav1.PartialObjectMetadata{
+		Kinds: {resource: "customresourcedefinitions", version: schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}, empty: &metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{Kind: "CustomResourceDefinition", APIVersion: "apiextensions.k8s.io/v1"},
 		}},
-		networksPath: {resource: "networks", version: fairlead, empty: &v1alpha1.Network{TypeMeta: typeOf("Network")}},
-		reportsPath:  {resource: "nodenetworks", version: fairlead, empty: &v1alpha1.NodeNetwork{TypeMeta: typeOf("NodeNetwork")}},
+		Networks: {resource: "networks", version: fairlead, empty: &v1alpha1.Network{TypeMeta: TypeOf("Network")}},
+		Reports:  {resource: "nodenetworks", version: fairlead, empty: &v1alpha1.NodeNetwork{TypeMeta: TypeOf("NodeNetwork")}},
 	} {
 		var err error
-		if c.wire, err = newWire(c.version == fairlead || path == kindsPath); err != nil {
+		if c.wire, err = newWire(c.version == fairlead || path == Kinds); err != nil {
 			return nil, err
 		}
 		c.items = map[string]*item{}
 		s.collections[path] = c
 	}
-	certificate, authority, err := certify("kubernetes.default.svc")
+	certificate, authority, err := certify(Name)
 	if err != nil {
 		return nil, err
 	}
-	s.authority = authority
+	s.Authority = authority
 	s.config = &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
-	return s, s.listen()
+	return s, s.Listen()
 }
 
-func typeOf(kind string) metav1.TypeMeta {
+// TypeOf is the type of a kind of Fairlead's own.
+func TypeOf(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{Kind: kind, APIVersion: v1alpha1.GroupVersion().String()}
 }
 
@@ -141,13 +157,13 @@ func certify(name string) (certificate tls.Certificate, authority []byte, err er
 	return certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
 }
 
-// listen serves on loopback, at the same address each time.
-func (s *server) listen() error {
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.address.Port()).String())
+// Listen serves on loopback, at the same address each time.
+func (s *Server) Listen() error {
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.Address.Port()).String())
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	s.address = listener.Addr().(*net.TCPAddr).AddrPort()
+	s.Address = listener.Addr().(*net.TCPAddr).AddrPort()
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), TLSConfig: s.config,
 		ErrorLog: log.New(io.Discard, "", 0), // connections that break, which is what is measured
@@ -156,7 +172,7 @@ func (s *server) listen() error {
 			defer s.mu.Unlock()
 			switch state {
 			case http.StateNew:
-				s.requests.count("connect")
+				s.Requests.count("connect")
 				s.open[conn] = struct{}{}
 			case http.StateClosed, http.StateHijacked:
 				delete(s.open, conn)
@@ -167,11 +183,11 @@ func (s *server) listen() error {
 	return nil
 }
 
-// end is what a server does that goes away: nobody is told.
-func (s *server) end() { _ = s.http.Close() }
+// End is what a server does that goes away: nobody is told.
+func (s *Server) End() { _ = s.http.Close() }
 
-// drop breaks all connections.
-func (s *server) drop() {
+// Drop breaks all connections.
+func (s *Server) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for conn := range s.open {
@@ -179,8 +195,8 @@ func (s *server) drop() {
 	}
 }
 
-// forget makes every watch that resumes be answered 410 Gone.
-func (s *server) forget() {
+// Forget makes every watch that resumes be answered 410 Gone.
+func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.revision++
@@ -189,14 +205,14 @@ func (s *server) forget() {
 	}
 }
 
-// object is what is kept of a Kubernetes object.
-type object interface {
+// Object is what is kept of a Kubernetes object.
+type Object interface {
 	runtime.Object
 	metav1.Object
 }
 
-// put creates or replaces an object and tells the watches.
-func (s *server) put(path string, o object) error {
+// Put creates or replaces an object and tells the watches.
+func (s *Server) Put(path string, o Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.collections[path]
@@ -224,8 +240,8 @@ func (s *server) put(path string, o object) error {
 	return nil
 }
 
-// remove deletes an object and tells the watches.
-func (s *server) remove(path string, o object) error {
+// Remove deletes an object and tells the watches.
+func (s *Server) Remove(path string, o Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.collections[path]
@@ -241,7 +257,7 @@ func (s *server) remove(path string, o object) error {
 	return err
 }
 
-func (s *server) tell(c *collection, frame []byte) {
+func (s *Server) tell(c *collection, frame []byte) {
 	c.events = append(c.events, event{s.revision, frame})
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -267,3 +283,17 @@ func (c *collection) bookmark(revision int, initial bool) ([]byte, error) {
 
 // errGone is the answer to a watch whose beginning is forgotten.
 var errGone = errors.New("too old resource version")
+
+// Settle forgets the events so far, which is for what was put in before anybody
+// watched, and returns how many bytes all objects have on the wire.
+func (s *Server) Settle() (bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.collections {
+		c.events = nil
+		for _, item := range c.items {
+			bytes += int64(len(item.added))
+		}
+	}
+	return bytes
+}

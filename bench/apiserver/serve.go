@@ -1,4 +1,4 @@
-package main
+package apiserver
 
 import (
 	"encoding/json"
@@ -21,41 +21,47 @@ import (
 // bookmarks is how often a quiet watch gets one, as API servers do.
 const bookmarks = time.Minute
 
-func (s *server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	at := strings.TrimSuffix(r.URL.Path, "/status")
 	if c := s.collections[at]; c != nil && r.Method == http.MethodGet {
 		query := r.URL.Query()
 		switch {
 		case query.Get("sendInitialEvents") == "true":
-			s.requests.count("watch list " + c.resource)
+			s.Requests.count("watch list " + c.resource)
 			s.watch(w, r, c)
 		case query.Get("watch") != "":
-			s.requests.count("watch " + c.resource)
+			s.Requests.count("watch " + c.resource)
 			s.watch(w, r, c)
 		default:
-			s.requests.count("list " + c.resource)
+			s.Requests.count("list " + c.resource)
 			s.list(w, c)
 		}
 		return
 	}
 	collection, name := path.Split(at)
+	before, in, ok := strings.Cut(collection, "/namespaces/")
+	namespace := ""
+	if ok {
+		namespace, in, _ = strings.Cut(in, "/")
+		collection = before + "/" + in
+	}
 	c := s.collections[strings.TrimSuffix(collection, "/")]
 	switch {
 	case c != nil && r.Method == http.MethodGet:
-		s.requests.count("get " + c.resource)
-		s.get(w, c, name)
+		s.Requests.count("get " + c.resource)
+		s.get(w, c, namespace+"/"+name)
 	case r.Method == http.MethodPost && strings.HasSuffix(at, "/nodenetworks"), c != nil && r.Method == http.MethodPut:
-		s.requests.count(map[string]string{http.MethodPost: "create", http.MethodPut: "update"}[r.Method] + " nodenetworks")
+		s.Requests.count(map[string]string{http.MethodPost: "create", http.MethodPut: "update"}[r.Method] + " nodenetworks")
 		s.write(w, r)
 	default:
-		s.requests.count(strings.ToLower(r.Method) + " other")
+		s.Requests.count(strings.ToLower(r.Method) + " other")
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 	}
 }
 
-func (s *server) get(w http.ResponseWriter, c *collection, name string) {
+func (s *Server) get(w http.ResponseWriter, c *collection, key string) {
 	s.mu.Lock()
-	found := c.items["/"+name]
+	found := c.items[key]
 	s.mu.Unlock()
 	if found == nil {
 		refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound)
@@ -66,14 +72,14 @@ func (s *server) get(w http.ResponseWriter, c *collection, name string) {
 }
 
 // write takes a NodeNetwork, the only thing that agents write.
-func (s *server) write(w http.ResponseWriter, r *http.Request) {
+func (s *Server) write(w http.ResponseWriter, r *http.Request) {
 	report := &v1alpha1.NodeNetwork{}
 	if err := json.NewDecoder(r.Body).Decode(report); err != nil {
 		refuse(w, http.StatusBadRequest, metav1.StatusReasonBadRequest)
 		return
 	}
-	report.TypeMeta = typeOf("NodeNetwork")
-	if err := s.put(reportsPath, report); err != nil {
+	report.TypeMeta = TypeOf("NodeNetwork")
+	if err := s.Put(Reports, report); err != nil {
 		refuse(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
 		return
 	}
@@ -82,7 +88,7 @@ func (s *server) write(w http.ResponseWriter, r *http.Request) {
 }
 
 // list is for clients that do not ask for initial events.
-func (s *server) list(w http.ResponseWriter, c *collection) {
+func (s *Server) list(w http.ResponseWriter, c *collection) {
 	s.mu.Lock()
 	revision := s.revision
 	var objects []runtime.Object
@@ -115,7 +121,7 @@ func (s *server) list(w http.ResponseWriter, c *collection) {
 }
 
 // watch sends what comes, and what is there before it if that is asked for.
-func (s *server) watch(w http.ResponseWriter, r *http.Request, c *collection) {
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, c *collection) {
 	query := r.URL.Query()
 	from, _ := strconv.Atoi(query.Get("resourceVersion"))
 	frames, from, err := s.begin(c, from, query.Get("sendInitialEvents") == "true")
@@ -133,8 +139,8 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, c *collection) {
 	defer mark.Stop()
 	w.Header().Set("Content-Type", c.wire.contentType(true))
 	flush := http.NewResponseController(w).Flush
-	s.watches.Add(1)
-	defer s.watches.Add(-1)
+	s.Watches.Add(1)
+	defer s.Watches.Add(-1)
 	for {
 		for _, frame := range frames {
 			if _, err := w.Write(frame); err != nil {
@@ -170,7 +176,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, c *collection) {
 }
 
 // begin returns what a watch gets first, and from where it goes on.
-func (s *server) begin(c *collection, from int, initial bool) (frames [][]byte, _ int, err error) {
+func (s *Server) begin(c *collection, from int, initial bool) (frames [][]byte, _ int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if from > 0 && from < c.oldest && !initial {

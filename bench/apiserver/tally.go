@@ -1,19 +1,20 @@
-package main
+package apiserver
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// tally counts by kind and second. The zero value is ready.
-type tally struct {
+// Tally counts by kind and second. The zero value is ready.
+type Tally struct {
 	mu     sync.Mutex
 	counts map[string]map[int64]int // by Unix second
 }
 
-func (t *tally) count(kind string) {
+func (t *Tally) count(kind string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.counts == nil {
@@ -25,21 +26,23 @@ func (t *tally) count(kind string) {
 	t.counts[kind][time.Now().Unix()]++
 }
 
-// rate is how often something happened.
-type rate struct {
+// Rate is how often something happened.
+type Rate struct {
 	Total int
 	Peak  int // the most in one second
 }
 
-// reset forgets what was counted.
-func (t *tally) reset() {
+func (r Rate) String() string { return fmt.Sprintf("%d, %d/s", r.Total, r.Peak) }
+
+// Reset forgets what was counted.
+func (t *Tally) Reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counts = nil
 }
 
-// of is the rate of all kinds together that begin so.
-func (t *tally) of(prefixes ...string) (r rate) {
+// Of is the rate of all kinds together that begin so.
+func (t *Tally) Of(prefixes ...string) (r Rate) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sums := map[int64]int{}

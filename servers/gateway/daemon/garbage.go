@@ -1,0 +1,40 @@
+package daemon
+
+import (
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// What is collected at which garbage, in percent of what lives. A request makes none,
+// a change of routes some: little that lives may have much beside it, which costs less
+// to collect; much may not, or memory would be a multiple of the routes.
+const (
+	usualGarbage = 8 << 20 // bytes
+	mostPercent  = 200
+	leastPercent = 25
+)
+
+// collector sets when garbage is collected.
+type collector struct{ percent int }
+
+func (c *collector) set(percent int) {
+	c.percent = percent
+	debug.SetGCPercent(percent)
+}
+
+// follow goes by what lives now.
+func (c *collector) follow() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	if live[0].Value.Kind() != metrics.KindUint64 {
+		return
+	}
+	percent := percentOf(live[0].Value.Uint64())
+	if percent*4 < c.percent*3 || percent*3 > c.percent*4 { // to set it stops the world
+		c.set(percent)
+	}
+}
+
+func percentOf(live uint64) int {
+	return int(min(max(usualGarbage*100/max(live, 1), leastPercent), mostPercent))
+}
