@@ -48,6 +48,7 @@ var rules = []rule{
 	{"observe/metric", []string{"kube", "github.com/prometheus/client_golang"}, "what the agent and the controller measure alike"},
 	{"observe/service", []string{"model", "plan"}, "saying what a plan makes of a Service is pure: the nodes are asked by others"},
 	{"observe/ingress", []string{"model", "plan/gateway"}, "saying what becomes of a request is pure: the cluster is read by others"},
+	{"observe/traffic", nil, "it adds up what gateways have counted"},
 	{"observe/asker", nil, "it adds up what servers have counted"},
 	{"observe/policy", []string{"model", "plan"}, "saying what policies mean is pure: the cluster is read by others"},
 	{"observe/trace", []string{"model", "plan", "observe/service"}, "following a packet is pure: the nodes are asked by others"},

@@ -32,7 +32,7 @@ func ingressCommand() *cobra.Command {
 		Short: "Explain Ingresses: which rule takes a URL, and what manifests will do here",
 		Args:  cobra.NoArgs,
 	}
-	command.AddCommand(ingressLintCommand(), ingressListCommand(), ingressExplainCommand())
+	command.AddCommand(ingressLintCommand(), ingressListCommand(), ingressExplainCommand(), ingressTopCommand())
 	return command
 }
 
@@ -42,6 +42,7 @@ type ingressOptions struct {
 	namespace string
 	files     []string
 	nginx     bool
+	network   bool // of the cluster, which says what is served, if nginx does not
 	output    format
 }
 
@@ -50,7 +51,7 @@ func (o *ingressOptions) flags(command *cobra.Command, formats ...string) {
 	flags.StringVar(&o.kube.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
 	flags.StringVarP(&o.namespace, "namespace", "n", "", "of objects in files that name none; that of the kubeconfig if empty")
 	flags.StringArrayVarP(&o.files, "filename", "f", nil, "file of manifests, or a directory of them, instead of the cluster; - reads standard input; may be given several times")
-	flags.BoolVar(&o.nginx, "nginx-compatible", true, "Ingresses of ingress-nginx are served, as with fairlead gateway --nginx-compatible")
+	flags.BoolVar(&o.nginx, "nginx-compatible", true, "Ingresses of ingress-nginx are served, as spec.ingress.nginxCompatible of the Network has it")
 	formatFlag(command, &o.output, formats...)
 }
 
@@ -67,9 +68,11 @@ func (o *ingressOptions) read(ctx context.Context) (*model.Snapshot, []model.Pro
 	if err != nil {
 		return nil, nil, err
 	}
-	network := *snapshot.Network
-	network.Ingress.NginxCompatible = o.nginx
-	snapshot.Network = &network
+	if !o.network {
+		network := *snapshot.Network
+		network.Ingress.NginxCompatible = o.nginx
+		snapshot.Network = &network
+	}
 	return snapshot, problems, nil
 }
 
@@ -200,6 +203,7 @@ func ingressListCommand() *cobra.Command {
 		Short: "List hosts and paths, in the order in which they are tried, and where they lead",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			options.network = len(options.files) == 0 && !command.Flags().Changed("nginx-compatible")
 			snapshot, _, err := options.read(command.Context())
 			if err != nil {
 				return ingressUntold(command, err)
@@ -224,6 +228,7 @@ func ingressExplainCommand() *cobra.Command {
   fairlead ingress explain shop.example.org/app -f manifests/`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			options.network = len(options.files) == 0 && !command.Flags().Changed("nginx-compatible")
 			snapshot, _, err := options.read(command.Context())
 			if err != nil {
 				return ingressUntold(command, err)

@@ -101,7 +101,7 @@ func askNaming(ctx context.Context, to io.Writer, address, path string) error {
 		said, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
 		return &refusedQuestion{strings.TrimSpace(string(said))}
 	}
-	return fmt.Errorf("ask the DNS server for %s: %s; it may be of another version", path, answer.Status)
+	return fmt.Errorf("ask the server for %s: %s; it may be of another version", path, answer.Status)
 }
 
 // dnsLabel selects the pods of the DNS servers.

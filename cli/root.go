@@ -103,6 +103,7 @@ func root() *cobra.Command {
 		ingressCommand(),
 		labCommand(),
 		namingCommand(),
+		passingCommand(),
 		planCommand(),
 		policyCommand(),
 		preflightCommand(),

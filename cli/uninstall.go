@@ -84,6 +84,9 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	if err != nil {
 		return err
 	}
+	if err := uninstallGateway(ctx, client, say); err != nil {
+		return err
+	}
 	agents, err := client.Agents(ctx)
 	if kube.IsNotFound(err) {
 		say("There is no DaemonSet of the agents, so no node is touched; on a node, run: fairlead uninstall --node")
@@ -104,6 +107,20 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 		return err
 	}
 	return client.DeleteManifest(ctx, deploy.Manifest, nil, say)
+}
+
+// uninstallGateway ends what serves Ingresses, and takes from their status what it
+// has written: its addresses lead nowhere any more.
+func uninstallGateway(ctx context.Context, client *kube.Client, say func(string)) error {
+	had := false
+	if err := client.DeleteManifest(ctx, deploy.Gateway, nil, func(step string) { had = true; say(step) }); err != nil {
+		return err
+	}
+	if err := client.WithdrawIngresses(ctx); err != nil || !had {
+		return err
+	}
+	say("took the gateway's addresses from the status of Ingresses")
+	return nil
 }
 
 // nodesAtOnce is how many nodes are uninstalled at the same time.

@@ -12,6 +12,8 @@ import (
 //go:generate sh -c "sed -f helm/dns.sed dns.yaml >helm/fairlead/templates/dns.yaml"
 //go:generate sh -c "sed -f helm/dns-service.sed dns-service.yaml >helm/fairlead/templates/dns-service.yaml"
 
+//go:generate sh -c "sed -f helm/gateway.sed gateway.yaml >helm/fairlead/templates/gateway.yaml"
+
 // The kind ClusterNetworkPolicy is Kubernetes', and optional. It is made of its Go
 // types.
 //
@@ -33,3 +35,8 @@ var DNS []byte
 
 //go:embed dns-service.yaml
 var DNSService []byte
+
+// Gateway is gateway.yaml: what serves Ingresses, on each node.
+//
+//go:embed gateway.yaml
+var Gateway []byte

@@ -60,7 +60,12 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 		to.problems = append(to.problems, notUnderstood("Node", &object.ObjectMeta, field, err))
 	}
 	for _, address := range object.Status.Addresses {
-		if address.Type != corev1.NodeInternalIP {
+		all := &node.Addresses
+		switch address.Type {
+		case corev1.NodeInternalIP:
+		case corev1.NodeExternalIP:
+			all = &node.External
+		default:
 			continue
 		}
 		addr, err := netip.ParseAddr(address.Address)
@@ -68,7 +73,7 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 			wrong("status.addresses", err)
 			continue
 		}
-		node.Addresses = append(node.Addresses, addr.Unmap())
+		*all = append(*all, addr.Unmap())
 	}
 	cidrs := object.Spec.PodCIDRs
 	if len(cidrs) == 0 && object.Spec.PodCIDR != "" {

@@ -46,9 +46,20 @@ func (c *Client) ExecAgent(ctx context.Context, pod string, input io.Reader, com
 // ExecAgentTo is ExecAgent for a command whose output is needed as it comes. A
 // command that writes nothing may go on when the context has ended.
 func (c *Client) ExecAgentTo(ctx context.Context, output io.Writer, pod string, input io.Reader, command ...string) error {
+	return c.execTo(ctx, output, pod, "agent", input, command...)
+}
+
+// ExecGateway is ExecAgent in the pod of a gateway.
+func (c *Client) ExecGateway(ctx context.Context, pod string, command ...string) ([]byte, error) {
+	var output bytes.Buffer
+	err := c.execTo(ctx, &output, pod, "gateway", nil, command...)
+	return output.Bytes(), err
+}
+
+func (c *Client) execTo(ctx context.Context, output io.Writer, pod, container string, input io.Reader, command ...string) error {
 	request := c.core.RESTClient().Post().Resource("pods").Namespace(SystemNamespace).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{
-			Container: "agent", Command: command,
+			Container: container, Command: command,
 			Stdin: input != nil, Stdout: true, Stderr: true,
 		}, scheme.ParameterCodec)
 	executor, err := c.executor(request.URL())

@@ -14,16 +14,17 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/model"
 )
 
 // Ingresses reads what becomes of requests from outside at one moment: Ingresses,
-// their classes, Services and endpoints. The Problems are of what was not
+// their classes, Services, endpoints, and the Network. The Problems are of what was not
 // understood wholly, sorted.
 func (c *Client) Ingresses(ctx context.Context) (*model.Snapshot, []model.Problem, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	to := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
+	to := &model.Snapshot{Revision: 1, Network: c.networkOr(ctx, model.DefaultNetwork())}
 	var found, ignored []model.Problem
 	var services model.Map[model.ServiceKey, named]
 	err := errors.Join(
@@ -44,6 +45,16 @@ func (c *Client) Ingresses(ctx context.Context) (*model.Snapshot, []model.Proble
 	}
 	slices.SortFunc(found, model.Problem.Compare)
 	return to, found, nil
+}
+
+// networkOr is the Network of the cluster, or, if it has none or the user must not
+// know, another.
+func (c *Client) networkOr(ctx context.Context, other *model.Network) *model.Network {
+	object := &v1alpha1.Network{}
+	if err := c.fairlead.Get().Resource("networks").Name(v1alpha1.NetworkName).Do(ctx).Into(object); err != nil {
+		return other
+	}
+	return convertNetwork(object).value
 }
 
 // ReadIngresses adds the Ingresses, IngressClasses and Services of documents of

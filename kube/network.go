@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/model"
@@ -23,6 +25,7 @@ func convertNetwork(object *v1alpha1.Network) converted[string, *model.Network] 
 	to.services(&spec.Services)
 	to.policy(&spec.Policy)
 	to.dns(&spec.DNS)
+	to.ingress(&spec.Ingress)
 	to.foreignFirewall(spec.ForeignFirewall)
 	for i, plugin := range spec.CNI.Plugins {
 		to.plugin(fmt.Sprintf("spec.cni.plugins[%d]", i), plugin)
@@ -128,6 +131,26 @@ func (r *networkReader) policy(spec *v1alpha1.Policy) {
 	}
 }
 
+func (r *networkReader) ingress(spec *v1alpha1.Ingress) {
+	r.network.Ingress.NginxCompatible = spec.NginxCompatible
+	for _, text := range spec.PublishAddresses {
+		published := strings.ToLower(string(text))
+		if addr, err := netip.ParseAddr(published); err == nil && addr.Zone() == "" {
+			published = addr.Unmap().String()
+		} else if labels := strings.Split(published, "."); len(validation.IsDNS1123Subdomain(published)) > 0 || isNumber(labels[len(labels)-1]) {
+			r.wrong("spec.ingress.publishAddresses", fmt.Sprintf("%q is neither an address such as 192.0.2.1 nor the name of a host", text))
+			continue
+		}
+		if !slices.Contains(r.network.Ingress.PublishAddresses, published) {
+			r.network.Ingress.PublishAddresses = append(r.network.Ingress.PublishAddresses, published)
+		}
+	}
+}
+
+// isNumber tells whether a text has nothing but digits: no name ends in such a label
+// (RFC 3696, section 2), and an address that is none does.
+func isNumber(text string) bool { return strings.Trim(text, "0123456789") == "" }
+
 func (r *networkReader) prefixes(field string, texts []v1alpha1.CIDR) (prefixes []netip.Prefix) {
 	for _, text := range texts {
 		prefix, err := netip.ParsePrefix(string(text))
@@ -172,6 +195,9 @@ func networkObjectOf(n *model.Network) object {
 	}
 	if dns := dnsObjectOf(&n.DNS); dns != nil {
 		spec["dns"] = dns
+	}
+	if !n.Ingress.Equal(&model.IngressOptions{}) {
+		spec["ingress"] = object{"nginxCompatible": n.Ingress.NginxCompatible, "publishAddresses": n.Ingress.PublishAddresses}
 	}
 	if n.ForeignFirewall != "" {
 		spec["foreignFirewall"] = n.ForeignFirewall

@@ -327,6 +327,9 @@ func nodeObjectOf(n *model.Node) object {
 	for _, addr := range n.Addresses {
 		addresses = append(addresses, object{"type": corev1.NodeInternalIP, "address": addr})
 	}
+	for _, addr := range n.External {
+		addresses = append(addresses, object{"type": corev1.NodeExternalIP, "address": addr})
+	}
 	spec := object{"podCIDRs": n.PodCIDRs}
 	if n.Leaving {
 		spec["taints"] = []object{{"key": toBeDeleted, "effect": corev1.TaintEffectNoSchedule}}

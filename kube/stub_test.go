@@ -45,6 +45,7 @@ type stub struct {
 	protobuf  bool // is what Kubernetes' own kinds are sent in, not JSON
 	noStreams bool // sendInitialEvents is refused, as before Kubernetes 1.32
 	requests  []string
+	patches   []string // QUERY BODY of each; they change nothing
 }
 
 type stubEvent struct {
@@ -115,6 +116,7 @@ const (
 
 	namespacesPath      = "/api/v1/namespaces"
 	policiesPath        = "/apis/networking.k8s.io/v1/networkpolicies"
+	ingressesPath       = "/apis/networking.k8s.io/v1/ingresses"
 	kindsPath           = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 	clusterPoliciesPath = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 )
@@ -191,6 +193,8 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "NotFound")
 	case r.Method == http.MethodPost || r.Method == http.MethodPut:
 		s.write(w, r)
+	case r.Method == http.MethodPatch:
+		s.patch(w, r)
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r)
 	case isObject:
@@ -213,7 +217,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 func isCollection(path string) bool {
 	switch path[strings.LastIndex(path, "/")+1:] {
 	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs",
-		"namespaces", "networkpolicies", "clusternetworkpolicies", "customresourcedefinitions":
+		"namespaces", "networkpolicies", "clusternetworkpolicies", "customresourcedefinitions", "ingresses":
 		return true
 	}
 	return false
@@ -252,6 +256,20 @@ func (s *stub) write(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.store(collection, object)
+	reply(w, object)
+}
+
+// patch notes what is asked, and answers with what there is.
+func (s *stub) patch(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	object := s.objects[strings.TrimSuffix(r.URL.Path, "/status")]
+	if err != nil || object == nil {
+		refuse(w, http.StatusNotFound, "NotFound")
+		return
+	}
+	s.patches = append(s.patches, r.URL.RawQuery+" "+string(content))
 	reply(w, object)
 }
 
@@ -330,8 +348,10 @@ func kindOf(collection string) (kind, version string) {
 		return "Network", "fairlead.io/v1alpha1"
 	case nodeNetworksPath:
 		return "NodeNetwork", "fairlead.io/v1alpha1"
-	case servicesPath:
+	case servicesPath, "/api/v1/namespaces/kube-system/services":
 		return "Service", "v1"
+	case ingressesPath:
+		return "Ingress", "networking.k8s.io/v1"
 	case cidrsPath:
 		return "ServiceCIDR", "networking.k8s.io/v1"
 	case namespacesPath:

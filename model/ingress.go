@@ -91,4 +91,12 @@ type IngressClass struct {
 type IngressOptions struct {
 	// NginxCompatible serves those of the controller of ingress-nginx, too.
 	NginxCompatible bool
+	// PublishAddresses are what their status tells, in the place of what is found:
+	// addresses, and names of hosts in lower case. None: what is found.
+	PublishAddresses []string
+}
+
+// Equal tells whether nothing differs.
+func (o *IngressOptions) Equal(other *IngressOptions) bool {
+	return o.NginxCompatible == other.NginxCompatible && slices.Equal(o.PublishAddresses, other.PublishAddresses)
 }

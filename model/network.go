@@ -25,7 +25,7 @@ type Network struct {
 // Equal tells whether nothing differs.
 func (n *Network) Equal(other *Network) bool {
 	return n.Routing == other.Routing && n.Masquerade.Equal(&other.Masquerade) && n.Services.Equal(&other.Services) && n.Policy == other.Policy && n.DNS.Equal(&other.DNS) &&
-		n.Ingress == other.Ingress &&
+		n.Ingress.Equal(&other.Ingress) &&
 		slices.Equal(n.Plugins, other.Plugins) && n.ForeignFirewall == other.ForeignFirewall
 }
 

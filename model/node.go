@@ -10,6 +10,7 @@ type Node struct {
 	Name      string
 	UID       string
 	Addresses []netip.Addr   // its InternalIPs; the first of a family is the one that peers send to
+	External  []netip.Addr   // its ExternalIPs; no plan of a node sees them
 	PodCIDRs  []netip.Prefix // masked; the first of a family is the range of its pods
 	Zone      string         // topology.kubernetes.io/zone, may be empty
 	Leaving   bool           // it is being deleted, or its autoscaler is about to: load balancers are to leave it out
@@ -37,8 +38,8 @@ func (n *Node) PodCIDR(family Family) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// Equal tells whether nothing that a plan could see differs.
+// Equal tells whether nothing differs.
 func (n *Node) Equal(other *Node) bool {
 	return n.Name == other.Name && n.UID == other.UID && n.Zone == other.Zone && n.Leaving == other.Leaving && n.Flannel == other.Flannel &&
-		slices.Equal(n.Addresses, other.Addresses) && slices.Equal(n.PodCIDRs, other.PodCIDRs)
+		slices.Equal(n.Addresses, other.Addresses) && slices.Equal(n.External, other.External) && slices.Equal(n.PodCIDRs, other.PodCIDRs)
 }

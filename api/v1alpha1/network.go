@@ -88,6 +88,11 @@ type NetworkSpec struct {
 	// +optional
 	DNS DNS `json:"dns,omitempty"`
 
+	// Ingress configures requests from outside of the cluster, where fairlead-gateway
+	// runs.
+	// +optional
+	Ingress Ingress `json:"ingress,omitempty"`
+
 	// ForeignFirewall is what is done where another program's firewall on a node,
 	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
 	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD

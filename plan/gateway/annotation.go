@@ -91,6 +91,8 @@ func clip(text string) string {
 var needless = map[string]string{
 	"client-body-buffer-size":                  "bodies are passed on as they come, and buffers are chosen by the engine",
 	"proxy-buffer-size":                        "headers of up to 64 KiB are taken from backends",
+	"proxy-buffering":                          "responses are passed on as they come",
+	"proxy-request-buffering":                  "bodies are passed on as they come; one that has come with its head can be sent to another endpoint",
 	"proxy-buffers-number":                     "responses are passed on as they come",
 	"proxy-busy-buffers-size":                  "responses are passed on as they come",
 	"proxy-max-temp-file-size":                 "nothing is ever written to a file",

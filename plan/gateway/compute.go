@@ -48,7 +48,7 @@ func Compute(prev *Table, snapshot *model.Snapshot) (*Table, []model.Problem) {
 	if snapshot.Network != nil {
 		options = snapshot.Network.Ingress
 	}
-	if prev.options == options && prev.ingresses == snapshot.Ingresses && prev.classes == snapshot.IngressClasses &&
+	if prev.options.Equal(&options) && prev.ingresses == snapshot.Ingresses && prev.classes == snapshot.IngressClasses &&
 		prev.services == snapshot.Services && prev.names == snapshot.Names {
 		return prev, prev.problems
 	}
@@ -70,7 +70,7 @@ func Compute(prev *Table, snapshot *model.Snapshot) (*Table, []model.Problem) {
 
 // findIngresses understands those that are new.
 func (c *computation) findIngresses(prev *Table) {
-	if prev.options != c.options || prev.classes != c.snapshot.IngressClasses {
+	if !prev.options.Equal(&c.options) || prev.classes != c.snapshot.IngressClasses {
 		for _, ingress := range c.snapshot.Ingresses.All() {
 			_, had := c.drafts.Get(ingress.IngressKey)
 			if is := c.serves(ingress); is != had {

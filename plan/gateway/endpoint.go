@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -59,6 +61,12 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 	return slices.Compact(ready)
 }
 
+// Has tells whether there is such a Service, with such a port.
+func (e *Endpoints) Has(b Backend) bool {
+	_, ok := e.portName(b)
+	return ok
+}
+
 // portName is what slices call the port of a backend.
 func (e *Endpoints) portName(b Backend) (string, bool) {
 	service, ok := e.services.Get(b.Service)
@@ -66,10 +74,45 @@ func (e *Endpoints) portName(b Backend) (string, bool) {
 		_, ok = e.names.Get(b.Service)
 		return b.Name, ok
 	}
-	for _, port := range service.Ports {
-		if port.Protocol == model.TCP && (b.Name != "" && port.Name == b.Name || b.Name == "" && (port.Port == b.Port || b.Port == 0)) {
-			return port.Name, true
-		}
+	at := slices.IndexFunc(service.Ports, b.isPort)
+	if at < 0 {
+		return "", false
 	}
-	return "", false
+	return service.Ports[at].Name, true
+}
+
+// Own is the address of a Service itself, in the place of its endpoints. None: it has
+// none, as a headless one, or no such port.
+func (e *Endpoints) Own(b Backend) []netip.AddrPort {
+	service, ok := e.services.Get(b.Service)
+	if !ok {
+		return nil
+	}
+	at := slices.IndexFunc(service.Ports, b.isPort)
+	if at < 0 || len(service.ClusterIPs) == 0 {
+		return nil
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(service.ClusterIPs[0], service.Ports[at].Port)}
+}
+
+// Name is the name of DNS, with a port, that a backend is at: of a Service of type
+// ExternalName. Empty: it is of another.
+func (e *Endpoints) Name(b Backend) string {
+	name, ok := e.names.Get(b.Service)
+	if !ok || name.External == "" {
+		return ""
+	}
+	port := b.Port
+	if at := slices.IndexFunc(name.Ports, b.isPort); at >= 0 {
+		port = name.Ports[at].Port
+	}
+	if port == 0 {
+		return ""
+	}
+	return net.JoinHostPort(name.External, strconv.Itoa(int(port)))
+}
+
+// isPort tells whether a port of its Service is meant.
+func (b *Backend) isPort(p model.ServicePort) bool {
+	return p.Protocol == model.TCP && (b.Name != "" && p.Name == b.Name || b.Name == "" && (p.Port == b.Port || b.Port == 0))
 }

@@ -23,8 +23,8 @@ func (s *settings) finish(d *draft) {
 	if s.mirror.To != nil {
 		s.Mirror = &s.mirror
 	}
-	if s.redirectFrom != "" && s.redirectFrom != "off" && s.redirectFrom != "default" {
-		s.RedirectFrom = &Rename{s.redirectFrom, s.redirectTo}
+	if s.RedirectTo == nil {
+		s.RedirectFrom = nil
 	}
 	if s.errorService != "" {
 		s.ErrorBackend = &Backend{Service: serviceKey(d.ingress.Namespace, s.errorService)}

@@ -68,6 +68,15 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 			Backend: d.backend(*b), Policy: d.policy,
 		}
 	}
+	if cert := d.policy.ClientCert; cert != nil && h.ClientCert == nil {
+		h.ClientCert = cert
+	} else if cert != nil && !cert.equal(h.ClientCert) {
+		h.wrong(d, "metadata.annotations["+prefix+"auth-tls-secret]", "OtherProof", fmt.Sprintf("an older Ingress asks the clients of host %q for another certificate, and it is for all of the host", h.Name),
+			"say the same in all Ingresses of the host, or in one of them only")
+	}
+	if h.AppRoot == "" {
+		h.AppRoot = d.policy.AppRoot
+	}
 	h.secure(d)
 }
 

@@ -36,7 +36,6 @@ type settings struct {
 	corsOn                                              bool
 	cors                                                CORS
 	mirror                                              Mirror
-	redirectFrom, redirectTo                            string
 	oldAllow, oldExempt                                 []netip.Prefix // by their former names
 }
 
@@ -50,7 +49,7 @@ type canarySettings struct {
 // defaults are those of ingress-nginx.
 func defaults() *settings {
 	s := &settings{permanentCode: 301, temporalCode: 302, basicSecretType: "auth-file"}
-	s.MaxBody, s.BufferRequest = 1<<20, true
+	s.MaxBody = 1 << 20
 	s.Connect, s.Send, s.Read = 5*time.Second, 60*time.Second, 60*time.Second
 	s.Retry = Retry{On: []string{"error", "timeout"}, Tries: 3}
 	s.Limits.Burst = 5
@@ -99,8 +98,6 @@ var rules = map[string]rule{
 	"proxy-connect-timeout":       set(readSeconds, func(s *settings) timeOf { return &s.Connect }),
 	"proxy-send-timeout":          set(readSeconds, func(s *settings) timeOf { return &s.Send }),
 	"proxy-read-timeout":          set(readSeconds, func(s *settings) timeOf { return &s.Read }),
-	"proxy-request-buffering":     set(readBool, func(s *settings) boolOf { return &s.BufferRequest }),
-	"proxy-buffering":             set(readBool, func(s *settings) boolOf { return &s.BufferResponse }),
 	"proxy-next-upstream":         set(readNextUpstream, func(s *settings) listOf { return &s.Retry.On }),
 	"proxy-next-upstream-tries":   set(readNumber(0, 1000), func(s *settings) intOf { return &s.Retry.Tries }),
 	"proxy-next-upstream-timeout": set(readSeconds, func(s *settings) timeOf { return &s.Retry.Time }),
@@ -111,8 +108,8 @@ var rules = map[string]rule{
 	"service-upstream":            set(readBool, func(s *settings) boolOf { return &s.OneAddress }),
 	"proxy-cookie-domain":         set(readRenames, func(s *settings) *[]Rename { return &s.CookieDomain }),
 	"proxy-cookie-path":           set(readRenames, func(s *settings) *[]Rename { return &s.CookiePath }),
-	"proxy-redirect-from":         set(readText, func(s *settings) textOf { return &s.redirectFrom }),
-	"proxy-redirect-to":           set(readText, func(s *settings) textOf { return &s.redirectTo }),
+	"proxy-redirect-from":         set(readRedirect, func(s *settings) templateOf { return &s.RedirectFrom }),
+	"proxy-redirect-to":           set(readRedirect, func(s *settings) templateOf { return &s.RedirectTo }),
 	"custom-http-errors":          set(readCodes, func(s *settings) *[]int { return &s.ErrorCodes }),
 	"default-backend":             set(readService, func(s *settings) textOf { return &s.errorService }),
 	"enable-access-log":           {read: readAccessLog},
@@ -261,6 +258,14 @@ func readTarget(text string) (*Template, error) {
 	return readURL(text)
 }
 
+// readRedirect reads the beginning of a Location; off and default are none.
+func readRedirect(text string) (*Template, error) {
+	if text == "off" || text == "default" {
+		return nil, nil
+	}
+	return ParseTemplate(text)
+}
+
 func readProtocol(text string) (Protocol, error) {
 	switch strings.ToUpper(text) {
 	case "HTTP", "AUTO_HTTP":
@@ -324,7 +329,7 @@ func readSubject(text string) (*regexp.Regexp, error) {
 	if !ok {
 		return nil, errors.New("want CN= and an expression for the common name")
 	}
-	return readRegex("^(?:.*,)?CN=" + expression)
+	return readRegex("^CN=(?:" + expression + ")")
 }
 
 // readOrigins reads origins of browsers: *, or scheme and host, of which the first

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -43,6 +44,11 @@ type Host struct {
 	// Passthrough is who ends TLS itself, and sees all connections to the host; nil:
 	// Fairlead ends it.
 	Passthrough *Backend
+	// ClientCert is what clients show, whatever they ask the host for: that of the oldest
+	// Ingress which wants one. nil: nothing.
+	ClientCert *ClientCert
+	// AppRoot is where requests to / are sent, whoever's they are; empty: nowhere.
+	AppRoot string
 	// Redirect is another name of the host that requests are sent to (from-to-www);
 	// empty: they are served.
 	Redirect string
@@ -119,24 +125,22 @@ type Policy struct {
 	Closed string
 
 	// Before anything else, in this order.
-	Mirror         *Mirror
-	ForceHTTPS     bool // requests of HTTP are sent to HTTPS, whether the host has a certificate or not
-	RedirectHTTPS  bool // those to hosts with one
-	Redirect       *Redirect
-	AppRoot        string // where requests to / are sent
-	Allow, Deny    []netip.Prefix
-	Limits         Limits
-	CORS           *CORS
-	BasicAuth      *BasicAuth
-	ExternalAuth   *ExternalAuth
-	AnyAuth        bool // one of Allow and the two suffices
-	ClientCert     *ClientCert
-	MaxBody        int64 // bytes; 0: any
-	BufferRequest  bool  // the body is read before the backend is called
-	BufferResponse bool
+	ForceHTTPS    bool // requests of HTTP are sent to HTTPS, whether the host has a certificate or not
+	RedirectHTTPS bool // those to hosts with one
+	Redirect      *Redirect
+	AppRoot       string // where requests to / of its hosts are sent
+	Allow, Deny   []netip.Prefix
+	Limits        Limits
+	CORS          *CORS
+	BasicAuth     *BasicAuth
+	ExternalAuth  *ExternalAuth
+	AnyAuth       bool // one of Allow and the two suffices
+	ClientCert    *ClientCert
+	MaxBody       int64 // bytes; 0: any
 
 	// On the way to the backend.
-	Rewrite         string // a path, with $1 for what Regex found; empty: as it is
+	Mirror          *Mirror
+	Rewrite         string // a path, with $1 for what Regex found, or a URL, which clients are sent to; empty: as it is
 	Host            *Template
 	Prefix          string // X-Forwarded-Prefix
 	RequestHeaders  []HeaderEdit
@@ -155,7 +159,8 @@ type Policy struct {
 	ErrorBackend *Backend // nil: nobody
 	CookieDomain []Rename
 	CookiePath   []Rename
-	RedirectFrom *Rename // of Location
+	RedirectFrom *Template // of Location the beginning, which RedirectTo replaces; nil: none
+	RedirectTo   *Template
 	NoLog        bool
 }
 
@@ -234,6 +239,12 @@ type ClientCert struct {
 	Pass      bool      // to the backend, as header ssl-client-cert
 	ErrorPage *Template // where who has none is sent; nil: nowhere
 	Subject   *regexp.Regexp
+}
+
+func (c *ClientCert) equal(other *ClientCert) bool {
+	a, b := *c, *other
+	a.Subject, b.Subject, a.ErrorPage, b.ErrorPage = nil, nil, nil, nil
+	return a == b && c.ErrorPage.String() == other.ErrorPage.String() && fmt.Sprint(c.Subject) == fmt.Sprint(other.Subject)
 }
 
 // BackendTLS is how a backend of HTTPS or GRPCS is trusted.

@@ -152,12 +152,23 @@ func readURL(text string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain := t.Expand(nil, func(_ string, into []byte) []byte { return append(into, 'x') })
+	plain := t.Expand(nil, example)
 	parsed, err := url.Parse(string(plain))
 	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" && !strings.HasPrefix(text, "$scheme:") || parsed.Host == "" {
 		return nil, errors.New("want a URL of http or https, such as https://auth.example.org/check")
 	}
 	return t, nil
+}
+
+// example appends what a variable may be.
+func example(variable string, into []byte) []byte {
+	switch variable {
+	case "uri", "request_uri":
+		return append(into, '/')
+	case "server_port":
+		return append(into, "80"...)
+	}
+	return append(into, 'x')
 }
 
 // readRegex reads an expression of RE2, which takes time in proportion to what it

@@ -18,6 +18,9 @@ func (c *client) answer(a *Answer, keep bool) bool {
 		b = f.append(b, &c.ask)
 		typed = typed || len(f.Name) == len("content-type") && (f.Name[0] == 'C' || f.Name[0] == 'c')
 	}
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
 	if a.Location != nil {
 		b = append(b, "Location: "...)
 		at := len(b)
@@ -34,12 +37,12 @@ func (c *client) answer(a *Answer, keep bool) bool {
 	}
 	b = c.appendConnection(b, keep)
 	b = append(b, "\r\n"...)
+	c.answered(a.Status, len(b))
 	if string(c.request.Method) != http.MethodHead {
 		b = append(b, a.Body...)
 	}
-	_, err := c.wire.Write(b)
-	c.began = true
-	c.counts.requests[a.Status/100%6].Add(1)
+	err := c.write(b)
+	c.ended(a.Status)
 	return keep && err == nil
 }
 

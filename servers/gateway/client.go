@@ -24,11 +24,13 @@ type client struct {
 	remote  netip.Addr
 	at      Listener
 	name    string // of TLS
+	peer    *Peer  // likewise
 	in      *buffer
 	request http1.Request
 	ask     Request
 	clock   *clock
 
+	held      int    // bytes of a head that is not whole, as Server.heads has them
 	forwarded []byte // the fields that tell endpoints of the client
 	table     *Table // that was used last
 	trusted   bool   // by that table
@@ -39,6 +41,7 @@ type client struct {
 	tried   []*endpoint
 	upload  upload
 	attempt attempt
+	record  record
 }
 
 func newClient(s *Server, sock *sock, core int, at Listener) *client {
@@ -56,7 +59,7 @@ var errDeadline = os.ErrDeadlineExceeded
 
 // run serves until the client, or the server, has had enough.
 func (c *client) run() {
-	if c.at.Secure && !c.handshake() {
+	if !c.introduced() || c.at.Secure && !c.handshake() {
 		return
 	}
 	for c.next() && c.exchange() {
@@ -79,7 +82,9 @@ func (c *client) next() bool {
 	if c.in == nil && !c.first() {
 		return false
 	}
+	c.begins()
 	defer func() {
+		c.holds(0)
 		c.sock.in.by = 0
 		c.sock.in.bear(c.server.settings.Body)
 	}()
@@ -95,7 +100,13 @@ func (c *client) next() bool {
 		if c.sock.in.by == 0 {
 			c.sock.in.by = c.clock.now() + int64(c.server.settings.Header)
 		}
-		n, err := c.wire.Read(c.in.room())
+		room := c.waits()
+		if room == nil {
+			c.refuse(http.StatusServiceUnavailable, "too many clients have sent parts of a head, and no end of it")
+			c.linger = false // which would need the memory that there is not
+			return false
+		}
+		n, err := c.wire.Read(room)
 		c.in.to += n
 		if err != nil {
 			if errors.Is(err, errDeadline) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -45,12 +46,22 @@ func plainBackend(t testing.TB) *Table {
 }
 
 // TestRequestsCostNoMemory: once its connections are there, a usual request and its
-// answer allocate nothing.
+// answer allocate nothing, also if they are counted and logged.
 func TestRequestsCostNoMemory(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector costs memory of its own, and makes pools forget")
 	}
-	_, at := start(t, Settings{}, plainBackend(t))
+	log := NewAccessLog(JSON, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { _ = log.Run(ctx, io.Discard) }()
+	for name, settings := range map[string]Settings{"alone": {}, "counted": {Measure: true}, "logged": {Measure: true, Log: log}} {
+		t.Run(name, func(t *testing.T) { costsNothing(t, settings) })
+	}
+}
+
+func costsNothing(t *testing.T, settings Settings) {
+	_, at := start(t, settings, plainBackend(t))
 	p := dial(t, at)
 	request, answer := []byte(usual), make([]byte, len(ok))
 	round := func() {

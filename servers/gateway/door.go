@@ -102,6 +102,7 @@ func (s *Server) accept(listener *net.TCPListener, core int, at Listener) {
 			continue
 		}
 		s.watch.add(sock)
+		s.counts[core].accepted.Add(1)
 		c := newClient(s, sock, core, at)
 		s.running.Go(func() {
 			defer s.clients.Add(-1)

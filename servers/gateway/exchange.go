@@ -15,8 +15,8 @@ func (c *client) exchange() bool {
 	if table != c.table {
 		c.learn(table)
 	}
-	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name}
-	if c.trusted {
+	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name, Peer: c.peer}
+	if c.ask.Trusted = c.trusted; c.trusted {
 		c.ask.Client = c.client()
 		if proto, ok := c.request.Get("x-forwarded-proto"); ok {
 			c.ask.Secure = string(proto) == "https"
@@ -35,6 +35,9 @@ func (c *client) exchange() bool {
 		return c.fail(http.StatusNotFound, "there is no route yet")
 	}
 	route, backend := table.Router.Route(&c.ask)
+	if c.ask.Ended != nil {
+		defer c.ask.Ended()
+	}
 	switch {
 	case route == nil:
 		return c.fail(http.StatusNotFound, "no route is for this host and path")
@@ -42,7 +45,7 @@ func (c *client) exchange() bool {
 		return c.fail(http.StatusMisdirectedRequest, "the connection was made for another name")
 	case route.Answer != nil:
 		return c.fixed(route.Answer)
-	case backend == nil || len(backend.Endpoints) == 0:
+	case backend == nil || backend.size() == 0:
 		return c.fail(http.StatusServiceUnavailable, "the backend has no endpoint that is ready")
 	case route.MaxBody > 0 && c.upload.exceeds(route.MaxBody):
 		return c.fail(http.StatusRequestEntityTooLarge, "the body is longer than this route takes")
@@ -63,7 +66,22 @@ func (c *client) fixed(a *Answer) bool {
 }
 
 func (c *client) fail(status int, reason string) bool {
-	return c.fixed(&Answer{Status: status, Body: page(status, reason)})
+	a := &Answer{Status: status, Body: page(status, reason)}
+	if kind, _ := c.request.Get("content-type"); bytes.HasPrefix(kind, []byte("application/grpc")) {
+		a.Fields = []Field{{Name: "Grpc-Status", Value: grpcStatus(status)}, {Name: "Grpc-Message", Value: reason}}
+	}
+	return c.fixed(a)
+}
+
+// grpcStatus is what clients of gRPC take a status of HTTP for.
+func grpcStatus(status int) string {
+	switch status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return "14" // unavailable
+	case http.StatusNotFound:
+		return "12" // unimplemented
+	}
+	return "2" // unknown
 }
 
 // attempt is a request on its way to endpoints.
@@ -71,6 +89,9 @@ type attempt struct {
 	route    *Route
 	backend  *Backend
 	timeouts Timeouts
+	retry    *Retry
+	tries    int    // endpoints that may be asked
+	began    int64  // when, by the clock
 	message  []byte // what is written: the head, and what fits of the body
 	rest     []byte // what is written then, of the body
 	upgrade  []byte
@@ -83,12 +104,18 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	out := newBuffer()
 	defer out.free()
 	a := &c.attempt // which is used again: it costs no memory
-	*a = attempt{route: route, backend: backend, timeouts: route.Timeouts.or(DefaultTimeouts())}
+	*a = attempt{route: route, backend: backend, timeouts: route.Timeouts.or(DefaultTimeouts()), retry: route.Retry, began: c.clock.now()}
+	if a.retry == nil {
+		a.retry = defaultRetry
+	}
+	if a.tries = backend.size(); a.retry.Tries > 0 {
+		a.tries = min(a.tries, a.retry.Tries)
+	}
 	bare := route.Method != "" // it has no body, and asks for no other protocol
-	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !bytes.EqualFold(to, []byte("h2c")) {
+	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !backend.HTTP2 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}
-	a.safe = c.upload.whole && c.request.Idempotent()
+	a.safe = c.upload.whole && (a.retry.Unsafe || c.request.Idempotent())
 	length := c.upload.length
 	if bare {
 		length = 0
@@ -96,6 +123,9 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	message, refused := c.appendRequest(out.b[:0], route, length, a.upgrade)
 	if refused != nil {
 		return c.fail(refused.Status, refused.Reason)
+	}
+	if route.Mirror != nil {
+		c.mirror(route.Mirror)
 	}
 	if a.message = message; !bare {
 		a.message, a.rest = c.upload.append(message)
@@ -116,12 +146,8 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 
 // connect finds an endpoint that can be reached.
 func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
-	tries := a.route.Tries
-	if tries == 0 {
-		tries = 3
-	}
 	status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
-	for len(c.tried) < tries {
+	for len(c.tried) == 0 || c.more(a) {
 		now := c.clock.now()
 		p := c.server.endpoints.pick(a.backend, c.ask.Prefer, c.tried, now)
 		if p == nil {
@@ -133,20 +159,32 @@ func (c *client) connect(a *attempt) (u *upstream, status int, reason string) {
 			}
 		}
 		c.counts.dials.Add(1)
+		began := c.dials()
 		u, err := c.server.dial(p, c.core, a.timeouts.Connect)
 		if err == nil {
+			c.dialled(began)
 			return u, 0, ""
 		}
 		c.counts.unreached.Add(1)
 		p.failed(now)
 		c.tried = append(c.tried, p)
+		again := a.retry.Error
 		status, reason = http.StatusBadGateway, "no endpoint of the backend can be reached"
 		var timeout interface{ Timeout() bool }
 		if errors.As(err, &timeout) && timeout.Timeout() {
+			again = a.retry.Timeout
 			status, reason = http.StatusGatewayTimeout, "no endpoint of the backend took a connection in time"
+		}
+		if !again {
+			break
 		}
 	}
 	return nil, status, reason
+}
+
+// more tells whether another endpoint may be asked.
+func (c *client) more(a *attempt) bool {
+	return len(c.tried) < a.tries && (a.retry.Time == 0 || c.clock.now()-a.began < int64(a.retry.Time))
 }
 
 // over sends the request over a connection, and the answer to the client. again
@@ -156,12 +194,13 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	defer u.endpoint.active.Add(-1)
 	u.sock.out.bear(a.timeouts.Send)
 	u.sock.in.bear(a.timeouts.Response)
+	c.sends(u.endpoint)
 	n, err := u.Write(a.message)
 	if err == nil && len(a.rest) > 0 {
 		_, err = u.Write(a.rest)
 	}
 	if err != nil && n == 0 { // nothing was sent
-		return c.again(u, a, "the endpoint closed the connection")
+		return c.again(u, a, a.retry.Error, http.StatusBadGateway, "the endpoint closed the connection")
 	}
 	if !c.upload.whole {
 		c.upload.start(u, a, err)
@@ -176,7 +215,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 			break
 		}
 		if u.response.Status == http.StatusEarlyHints && c.request.Minor == 1 {
-			if _, err := c.wire.Write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route), "\r\n"...)); err != nil {
+			if err := c.write(append(c.appendFields(appendStatus(nil, http.StatusEarlyHints, u.response.Reason), u, a.route, asItIs), "\r\n"...)); err != nil {
 				return c.broken(u), false
 			}
 		}
@@ -185,8 +224,18 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 		return c.broken(u), false
 	}
 	u.sock.in.bear(a.timeouts.Response)
-	u.endpoint.works()
-	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && len(other.Backend.Endpoints) > 0 {
+	u.endpoint.works(c.clock.now())
+	c.record.from = u.response.Status
+	if len(c.tried) > 0 {
+		c.ask.Moved = u.endpoint.at
+	}
+	if a.safe && slices.Contains(a.retry.Statuses, u.response.Status) {
+		if c.tried = append(c.tried, u.endpoint); c.more(a) {
+			c.server.end(u) // with what it had to say
+			return false, true
+		}
+	}
+	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && other.Backend.size() > 0 {
 		c.ask.Status, c.ask.Prefer = u.response.Status, 0
 		c.server.end(u) // with what it had to say
 		return c.proxy(other.Route, other.Backend), false
@@ -197,22 +246,18 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	return c.relay(u, a), false
 }
 
-// again ends a connection, and decides whether another one is tried. It is not if
-// no endpoint is left.
-func (c *client) again(u *upstream, a *attempt, reason string) (keep, again bool) {
+// again ends a connection, and decides whether another one is tried: if it may be,
+// and an endpoint is left.
+func (c *client) again(u *upstream, a *attempt, may bool, status int, reason string) (keep, again bool) {
 	c.server.end(u)
-	if u.reused { // it may have been closed for its age: that says nothing of the endpoint
+	if u.reused && status == http.StatusBadGateway { // it may have been closed for its age: that says nothing of the endpoint
 		a.fresh = true
 		return false, true
 	}
 	c.tried = append(c.tried, u.endpoint)
 	u.endpoint.failed(c.clock.now())
-	tries := a.route.Tries
-	if tries == 0 {
-		tries = 3
-	}
-	if len(c.tried) >= min(tries, len(a.backend.Endpoints)) {
-		return c.fail(http.StatusBadGateway, reason), false
+	if !may || !c.more(a) {
+		return c.fail(status, reason), false
 	}
 	return false, true
 }
@@ -232,27 +277,28 @@ func (c *client) headless(u *upstream, a *attempt, err error) (keep, again bool)
 	if left {
 		return c.broken(u), false
 	}
-	began := u.in != nil && len(u.in.bytes()) > 0
+	status, reason, may := http.StatusBadGateway, "the endpoint ended the connection without an answer", a.retry.Error
+	stale := u.reused && (u.in == nil || len(u.in.bytes()) == 0)
 	var refused *http1.Error
 	switch {
 	case errors.As(err, &refused):
-		c.server.end(u)
-		return c.fail(http.StatusBadGateway, "the endpoint's answer is no HTTP: "+refused.Reason), false
+		reason, may, stale = "the endpoint's answer is no HTTP: "+refused.Reason, a.retry.Invalid, false
 	case errors.Is(err, errDeadline):
-		c.server.end(u)
-		return c.fail(http.StatusGatewayTimeout, "the endpoint did not answer in time"), false
-	case a.safe && !began:
-		return c.again(u, a, "the endpoint ended the connection without an answer")
+		status, reason, may = http.StatusGatewayTimeout, "the endpoint did not answer in time", a.retry.Timeout
 	}
-	c.server.end(u)
-	return c.fail(http.StatusBadGateway, "the endpoint ended the connection without an answer"), false
+	if !a.safe {
+		c.server.end(u)
+		return c.fail(status, reason), false
+	}
+	u.reused = stale
+	return c.again(u, a, may, status, reason)
 }
 
 // broken ends both connections: what has begun cannot be finished.
 func (c *client) broken(u *upstream) bool {
 	c.server.end(u)
 	c.abort()
-	c.counts.requests[0].Add(1)
+	c.ended(0)
 	return false
 }
 

@@ -63,12 +63,7 @@ func (c *client) client() netip.Addr {
 }
 
 func (c *client) trusts(addr netip.Addr) bool {
-	for _, prefix := range c.table.Trusted {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return within(c.table.Trusted, addr)
 }
 
 // appendRequest writes the head that an endpoint gets. length is that of the body.
@@ -118,7 +113,7 @@ func (c *client) appendRequest(b []byte, route *Route, length int64, upgrade []b
 		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
 	}
 	b = c.appendForwarded(b)
-	b = edits.append(b, &c.ask)
+	b = edits.append(b, &c.ask, 0)
 	return append(appendFraming(b, length, r.Declared(), upgrade), "\r\n"...), nil
 }
 
@@ -205,23 +200,34 @@ func (c *client) appendForwarded(b []byte) []byte {
 const maxID = 128
 
 func (c *client) appendID(b []byte) []byte {
-	b = append(b, "X-Request-ID: "...)
+	return append(append(append(b, "X-Request-ID: "...), c.id()...), "\r\n"...)
+}
+
+// id is that which the client has chosen, or one of its own.
+func (c *client) id() []byte {
 	for i := range c.request.Fields() {
 		f := &c.request.Fields()[i]
 		if value := c.request.Value(f); f.Known == http1.XRequestID && !f.Hop && len(value) > 0 && len(value) <= maxID {
-			return append(append(b, value...), "\r\n"...)
+			return value
 		}
 	}
-	var id [16]byte
-	binary.LittleEndian.PutUint64(id[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
-	return append(hex.AppendEncode(b, id[:]), "\r\n"...)
+	if r := &c.record; !r.made {
+		r.made = true
+		var id [16]byte
+		binary.LittleEndian.PutUint64(id[:], rand.Uint64())
+		binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
+		hex.Encode(r.id[:], id[:])
+	}
+	return c.record.id[:]
 }
 
 // replaces tells whether the fields of a name go.
 func (e *Edits) replaces(name []byte) bool {
 	for _, remove := range e.Remove {
 		if len(remove) == len(name) && strings.EqualFold(remove, string(name)) {
+			return true
+		}
+		if all := len(remove) - 1; all > 0 && remove[all] == '*' && len(name) >= all && strings.EqualFold(remove[:all], string(name[:all])) {
 			return true
 		}
 	}
@@ -246,14 +252,30 @@ func (e *Edits) value(b, name, value []byte, r *Request) []byte {
 	return append(b, value...)
 }
 
-func (e *Edits) append(b []byte, r *Request) []byte {
+// append writes what comes, of an answer with a status, or of a request.
+func (e *Edits) append(b []byte, r *Request, status int) []byte {
 	for i := range e.Set {
-		b = e.Set[i].append(b, r)
+		if e.Set[i].with(status) {
+			b = e.Set[i].append(b, r)
+		}
 	}
 	for i := range e.Add {
-		b = e.Add[i].append(b, r)
+		if e.Add[i].with(status) {
+			b = e.Add[i].append(b, r)
+		}
 	}
 	return b
+}
+
+// also tells whether the fields of a name go, since others of it are for whatever is
+// answered.
+func also(fields []Field, name []byte) bool {
+	for i := range fields {
+		if len(fields[i].Name) == len(name) && strings.EqualFold(fields[i].Name, string(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // append writes a field, unless it has no value of this request.

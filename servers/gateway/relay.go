@@ -4,12 +4,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
 // appendFields writes the fields of an answer that the client gets.
-func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
+func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []byte {
 	r := &u.response
 	edits := &route.Response
 	untouched := edits.empty()
@@ -19,21 +20,41 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route) []byte {
 			continue
 		}
 		name := r.Name(f)
+		if len(c.ask.Also) > 0 && also(c.ask.Also, name) {
+			continue
+		}
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
+		value := r.Value(f)
+		if z == squeezed && dropped(f, name) {
+			continue
+		}
 		b = append(append(b, name...), ": "...)
-		b = append(edits.value(b, name, r.Value(f), &c.ask), "\r\n"...)
+		if z == squeezed && len(value) > 0 && value[0] == '"' && isETag(name) {
+			b = append(b, "W/"...)
+		}
+		b = append(edits.value(b, name, value, &c.ask), "\r\n"...)
 	}
-	return edits.append(b, &c.ask)
+	b = appendSqueezed(b, z)
+	for i := range c.ask.Also {
+		b = c.ask.Also[i].append(b, &c.ask)
+	}
+	return edits.append(b, &c.ask, r.Status)
 }
+
+func isETag(name []byte) bool { return len(name) == 4 && strings.EqualFold(text(name), "etag") }
 
 // relay passes an answer on, and returns whether the client's connection goes on.
 func (c *client) relay(u *upstream, a *attempt) bool {
 	r := &u.response
 	keep := c.request.Persist && !c.server.draining.Load() && c.upload.done()
 	length := r.Length
+	z := c.squeezes(r)
 	switch {
+	case z == squeezed:
+		defer c.unsqueezed()
+		length = http1.Chunked
 	case length < 0 && c.request.Minor == 1:
 		length = http1.Chunked
 	case length < 0:
@@ -41,15 +62,23 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	}
 	out := newBuffer()
 	defer out.free()
-	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route)
+	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route, z)
 	if length == http1.Chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	b = append(c.appendConnection(b, keep), "\r\n"...)
-	c.began = true
+	c.answered(r.Status, len(b))
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
+	if a.route.Rate.PerSecond > 0 {
+		was := c.wire
+		c.wire = &throttled{wire: was, client: c, rate: a.route.Rate}
+		defer func() { c.wire = was }()
+	}
 	var failed *side
 	switch {
+	case z == squeezed:
+		persist = persist && r.Length != http1.UntilClose
+		failed = c.relaySqueezed(u, b, r.Length)
 	case r.Length >= 0:
 		failed = c.relayLength(u, b, r.Length)
 	default:
@@ -62,7 +91,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 		}
 		return c.broken(u)
 	}
-	c.counts.requests[status/100%6].Add(1)
+	c.ended(status)
 	uploaded := c.upload.finish(u)
 	if persist && uploaded && (u.in == nil || len(u.in.bytes()) == 0) {
 		c.server.keep(u)
@@ -79,18 +108,19 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	if len(b)+n <= cap(b) {
 		b, have = append(b, have...), nil
 	}
-	if _, err := c.wire.Write(b); err != nil {
+	if err := c.write(b); err != nil {
 		return &side{err: err}
 	}
 	if len(have) > 0 {
-		if _, err := c.wire.Write(have); err != nil {
+		if err := c.write(have); err != nil {
 			return &side{err: err}
 		}
 	}
 	u.in.take(n)
 	left := length - int64(n)
-	if left > spliceFrom && c.plain() {
-		_, failed := splice(c.sock, u.sock, left)
+	if left > spliceFrom && c.plain() && u.plain() {
+		moved, failed := splice(c.sock, u.sock, left)
+		c.record.sent += moved
 		return failed
 	}
 	for left > 0 {
@@ -99,7 +129,7 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 		if err != nil {
 			return &side{err: err, reading: true}
 		}
-		if _, err := c.wire.Write(room[:n]); err != nil {
+		if err := c.write(room[:n]); err != nil {
 			return &side{err: err}
 		}
 		left -= int64(n)
@@ -126,7 +156,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			u.in.from = u.in.to
 		}
 		if len(b)+len(piece)+http1.ChunkRoom > cap(b) {
-			if _, err := c.wire.Write(b); err != nil {
+			if err := c.write(b); err != nil {
 				return &side{err: err}
 			}
 			b = out.b[:0]
@@ -140,7 +170,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			b = chunks.AppendEnd(b)
 		}
 		if len(b) > 0 {
-			if _, err := c.wire.Write(b); err != nil {
+			if err := c.write(b); err != nil {
 				return &side{err: err}
 			}
 			b = out.b[:0]
@@ -155,7 +185,7 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			u.in.to = n
 		case errors.Is(err, io.EOF) && !from:
 			if to {
-				_, err = c.wire.Write([]byte("0\r\n\r\n"))
+				err = c.write([]byte("0\r\n\r\n"))
 				if err != nil {
 					return &side{err: err}
 				}

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +18,27 @@ type Table struct {
 	// Trusted are proxies whose word on clients is taken: X-Forwarded-*, X-Real-IP.
 	// Of others it is replaced.
 	Trusted []netip.Prefix
+	// Introduced are load balancers that begin each connection with the PROXY protocol,
+	// which says who the client is. It is read from nobody else; one of these that
+	// does not is not served.
+	Introduced []netip.Prefix
+	// Compress, if not nil, says which answers are compressed.
+	Compress *Compression
 	// Certificate finds that of a name, for the listeners that are Secure. nil:
 	// there is none, and handshakes fail.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Asks finds, for a name of TLS, the authorities whose certificates clients are asked
+	// for; nil: for none. Whether what they show suffices is for the Router to say.
+	Asks func(name string) *x509.CertPool
+}
+
+// Peer is who is at the other end of a connection of TLS, by the certificates that
+// were shown, the one of the peer itself first. Nothing of them is verified but that
+// the peer has its key.
+type Peer struct {
+	Certificates []*x509.Certificate
+	// Known is what routers have found out about them, by keys of theirs.
+	Known sync.Map
 }
 
 // Router says what becomes of requests. Many goroutines ask it at once.
@@ -33,10 +53,12 @@ type Router interface {
 type Request struct {
 	*http1.Request
 	Client     netip.Addr // who asks; of a trusted proxy, who it says
+	Trusted    bool       // Remote is a trusted proxy: what it says of its client holds
 	Remote     netip.Addr // whose connection it is
 	Port       uint16     // that it came to
 	Secure     bool       // by TLS
 	ServerName string     // of TLS
+	Peer       *Peer      // of TLS; nil: the connection is without
 
 	// Prefer is for a router to name the endpoint that is tried first: its place in
 	// the backend, counted from 1; 0: any.
@@ -44,6 +66,17 @@ type Request struct {
 	// Mark and State are the router's own, for what it appends to heads later on.
 	Mark  uint64
 	State any
+	// Also are fields of whatever is answered, in the place of others of their names.
+	Also []Field
+	// Moved is the endpoint that answers though another one was preferred, or nothing.
+	Moved netip.AddrPort
+	// Ended is for a router to hear that the request has ended, however it did; nil: it
+	// need not.
+	Ended func()
+	// Meter is for a router to name what counts the request, and Quiet to keep it out
+	// of the access log.
+	Meter *Meter
+	Quiet bool
 	// Status is that of the answer which another backend is asked instead of.
 	Status int
 }
@@ -63,6 +96,9 @@ type Route struct {
 	// MaxBody is how long the body of a request may be, in bytes. 0: any.
 	MaxBody  int64
 	Timeouts Timeouts
+	Rate     Rate // of the answer's body
+	Mirror   *Mirror
+	NoLog    bool // the access log says nothing of its requests
 	// Instead answers in the place of a backend whose answer has one of some statuses;
 	// nil: nobody does.
 	Instead *Instead
@@ -72,9 +108,27 @@ type Route struct {
 	// OwnName refuses, with 421, who came to another name of TLS than the host that
 	// is asked for: what the handshake has proved was for that name.
 	OwnName bool
-	// Tries is how many endpoints a request is offered at most, if it may be. 0: 3.
-	Tries int
+	// Retry says when another endpoint is asked. nil: DefaultRetry does.
+	Retry *Retry
 }
+
+// Retry says when another endpoint is asked than the first. None is once an answer
+// has begun, nor if a part of the request's body is gone. One that may have been
+// acted on, and does harm twice (RFC 9110, section 9.2.2), is only with Unsafe.
+type Retry struct {
+	Tries    int           // endpoints that are asked at most; 0: all
+	Time     time.Duration // after which no other one is asked; 0: there is always time
+	Error    bool          // one cannot be reached, or ends the connection without an answer
+	Timeout  bool          // one does not take the connection, or does not answer, in time
+	Invalid  bool          // one answers what is no HTTP
+	Statuses []int         // one answers with one of them, and is not the last
+	Unsafe   bool
+}
+
+// DefaultRetry is that of ingress-nginx.
+func DefaultRetry() *Retry { return &Retry{Tries: 3, Error: true, Timeout: true} }
+
+var defaultRetry = DefaultRetry()
 
 // Instead is another backend, which is asked when one has answered with some status.
 type Instead struct {
@@ -123,10 +177,25 @@ type Field struct {
 	// Expand appends the value; without one, or with one that is no value, there is
 	// no such field. nil: it is Value.
 	Expand func(into []byte, r *Request) []byte
+	// Fine leaves it out of answers whose status says that something is wrong, as nginx
+	// does: all but 200, 201, 204, 206, 301 to 304, 307 and 308.
+	Fine bool
 }
 
-// Edits change the fields of a head: those to remove and to set go, then those to
-// set and to add come. The fields that say how long a body is, Host and Connection
+// with tells whether an answer of a status has the field.
+func (f *Field) with(status int) bool {
+	if !f.Fine {
+		return true
+	}
+	switch status {
+	case 200, 201, 204, 206, 301, 302, 303, 304, 307, 308:
+		return true
+	}
+	return false
+}
+
+// Edits change the fields of a head: those to remove, of which the last byte may be a
+// * for all that begin so, and to set go, then those to set and to add come. The fields that say how long a body is, Host and Connection
 // cannot be changed so.
 type Edits struct {
 	Remove []string
@@ -145,6 +214,14 @@ func (e *Edits) empty() bool {
 	return len(e.Remove) == 0 && len(e.Set) == 0 && len(e.Add) == 0 && len(e.Change) == 0
 }
 
+// size is how many endpoints there are.
+func (b *Backend) size() int {
+	if b.Name != "" {
+		return len(b.Endpoints) + 1
+	}
+	return len(b.Endpoints)
+}
+
 // Balance is how an endpoint is chosen.
 type Balance uint8
 
@@ -158,7 +235,14 @@ const (
 // a table that has the same backend may share it, so that it goes on where it was.
 type Backend struct {
 	Endpoints []netip.AddrPort
-	Balance   Balance
+	// Name is one more endpoint, by a name of DNS with its port. It is resolved for each
+	// connection, and never leads to this machine or its link. Empty: there is none.
+	Name    string
+	Balance Balance
+	// TLS is how its endpoints are spoken to; nil: without it. Who has another one has
+	// other connections.
+	TLS   *tls.Config
+	HTTP2 bool // they speak HTTP/2, and nothing else
 
 	next  atomic.Uint32
 	bound atomic.Pointer[[]*endpoint]

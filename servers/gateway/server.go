@@ -25,13 +25,24 @@ type Settings struct {
 	Drain        time.Duration // for what is under way, once the server is to end
 	DrainIdle    time.Duration // for idle clients, once the server is to end, to ask once more and be told
 	Clients      int           // connections at once
+	// Heads is how much memory clients have together, in bytes, who have sent a part of
+	// a head each. Who would need more is refused.
+	Heads int64
+	// SlowStart is how long it takes until a new endpoint beside older ones has as many
+	// requests as they. 0: it has them at once.
+	SlowStart time.Duration
+	// Measure has the requests counted, each by its Meter.
+	Measure bool
+	// Log, if not nil, takes in what was answered. Who runs it does so for longer than
+	// the server runs.
+	Log *AccessLog
 }
 
 // DefaultSettings suit most.
 func DefaultSettings() Settings {
 	return Settings{
 		Limits: http1.Usual(), Header: 10 * time.Second, Idle: 75 * time.Second, Body: time.Minute,
-		UpstreamIdle: 55 * time.Second, Forget: 10 * time.Minute, Drain: 4 * time.Minute, DrainIdle: 3 * time.Second, Clients: 100_000,
+		UpstreamIdle: 55 * time.Second, Forget: 10 * time.Minute, Drain: 4 * time.Minute, DrainIdle: 3 * time.Second, Clients: 100_000, Heads: 128 << 20,
 	}
 }
 
@@ -46,6 +57,9 @@ func (s Settings) or(other Settings) Settings {
 		if *pair.mine == 0 {
 			*pair.mine = *pair.others
 		}
+	}
+	if s.Heads == 0 {
+		s.Heads = other.Heads
 	}
 	if s.Clients == 0 {
 		s.Clients = other.Clients
@@ -66,9 +80,15 @@ type Server struct {
 	counts    []counts        // one for each core
 	context   context.Context // ends once all connections have ended or are to be cut
 	running   sync.WaitGroup  // of clients
+	heads     atomic.Int64    // see Settings.Heads
+	squeezing atomic.Int64    // answers that are being compressed
 	refused   atomic.Uint64
 	tls       *tls.Config
+	tickets   *tickets
 	streams   *streams
+	mirrors   mirrors
+	measures  bool
+	others    Meter // see Others
 
 	mu      sync.Mutex
 	wanted  []Listener // sorted
@@ -99,11 +119,15 @@ func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
 func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
-	s.endpoints = endpoints{known: map[netip.AddrPort]*endpoint{}, cores: cores}
+	s.measures = settings.Measure || settings.Log != nil
+	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: elsewhere, cores: cores, slow: settings.SlowStart}
+	s.mirrors = newMirrors()
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
 	s.tls = s.newTLS()
+	s.tickets = &tickets{config: s.tls}
+	s.tickets.rotate()
 	s.streams = newStreams(s)
 	return s
 }
@@ -152,11 +176,13 @@ func (s *Server) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch.run(s.context) })
 	watching.Go(func() { s.sweep(s.context) })
+	watching.Go(func() { s.tickets.run(s.context) })
 	s.running.Go(func() { s.streams.run(ctx) })
 	s.listen(ctx)
 	s.drain()
 	cancel()
 	watching.Wait()
+	s.mirrors.client.CloseIdleConnections()
 	s.sweepOnce(0)
 	s.watch.pipes.close()
 	return nil

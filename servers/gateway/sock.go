@@ -39,6 +39,7 @@ type sock struct {
 	peeked [1]byte
 	moved  *atomic.Int64 // if not nil, when bytes were spliced
 	closed func()        // if not nil, hears of Close
+	far    net.Conn      // instead of TCP: one that exists in memory only
 	client *client       // of a connection of HTTP/2
 }
 
@@ -130,6 +131,12 @@ func (s *sock) Read(into []byte) (int, error) {
 	if len(into) == 0 {
 		return 0, nil
 	}
+	if s.far != nil {
+		s.in.waits(s.clock)
+		n, err := s.far.Read(into)
+		s.in.waited()
+		return n, err
+	}
 	s.in.buf = into
 	err := s.raw.Read(s.in.try)
 	s.in.waited()
@@ -188,6 +195,12 @@ func (s *sock) tryWrite(fd uintptr) bool {
 // Write writes all of it. If it fails, it tells how much was written.
 func (s *sock) Write(from []byte) (int, error) {
 	h := &s.out
+	if s.far != nil {
+		h.waits(s.clock)
+		n, err := s.far.Write(from)
+		h.waited()
+		return n, err
+	}
 	h.buf, h.n, h.err = from, 0, nil
 	err := s.raw.Write(h.try)
 	h.waited()
@@ -203,7 +216,34 @@ func (s *sock) Close() error {
 	if s.closed != nil {
 		s.closed()
 	}
+	if s.far != nil {
+		return s.far.Close()
+	}
 	return s.TCPConn.Close()
+}
+
+// SetReadDeadline ends waits for bytes.
+func (s *sock) SetReadDeadline(t time.Time) error {
+	if s.far != nil {
+		return s.far.SetReadDeadline(t)
+	}
+	return s.TCPConn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline ends waits for room.
+func (s *sock) SetWriteDeadline(t time.Time) error {
+	if s.far != nil {
+		return s.far.SetWriteDeadline(t)
+	}
+	return s.TCPConn.SetWriteDeadline(t)
+}
+
+// SetDeadline ends both.
+func (s *sock) SetDeadline(t time.Time) error {
+	if s.far != nil {
+		return s.far.SetDeadline(t)
+	}
+	return s.TCPConn.SetDeadline(t)
 }
 
 // quiet tells whether a connection that waits for nobody is open still, and no

@@ -101,7 +101,8 @@ func (h *streams) serve(conn *tls.Conn, c *client) {
 func (h *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	of := r.Context().Value(whose{}).(*client)
 	stream := &stream{w: w, r: r, control: http.NewResponseController(w), patience: h.server.settings.Body, toHEAD: r.Method == http.MethodHead}
-	c := &client{server: of.server, core: of.core, counts: of.counts, wire: stream, stream: stream, remote: of.remote, at: of.at, name: of.name, clock: of.clock, forwarded: of.forwarded}
+	c := &client{server: of.server, core: of.core, counts: of.counts, wire: stream, stream: stream, remote: of.remote, at: of.at, name: of.name, peer: of.peer, clock: of.clock, forwarded: of.forwarded}
+	c.begins()
 	c.in = newBuffer()
 	defer func() { c.in.free() }()
 	head, ok := appendHead(c.in.b[:0], r)

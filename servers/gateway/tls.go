@@ -3,12 +3,13 @@ package gateway
 import (
 	"crypto/tls"
 	"errors"
+	"strings"
 )
 
 var errNoCertificate = errors.New("no certificate is for this name")
 
 // newTLS is how connections of TLS begin. There is one for all tables, so that the
-// tickets of sessions outlive them; crypto/tls makes new keys for them every day.
+// tickets of sessions outlive them.
 func (s *Server) newTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -19,6 +20,21 @@ func (s *Server) newTLS() *tls.Config {
 				return nil, errNoCertificate
 			}
 			return find(hello)
+		},
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			asks := s.table.Load().Asks
+			if asks == nil {
+				return nil, nil
+			}
+			authorities := asks(strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")))
+			if authorities == nil {
+				return nil, nil
+			}
+			config := s.tls.Clone()
+			config.GetConfigForClient = nil
+			config.ClientAuth, config.ClientCAs = tls.RequestClientCert, authorities
+			config.SessionTicketsDisabled = true // what was shown to another name, or not, is not resumed
+			return config, nil
 		},
 	}
 }
@@ -33,7 +49,7 @@ func (c *client) handshake() bool {
 	}
 	c.sock.in.by = 0
 	state := conn.ConnectionState()
-	c.wire, c.name = conn, state.ServerName
+	c.wire, c.name, c.peer = conn, strings.ToLower(state.ServerName), &Peer{Certificates: state.PeerCertificates}
 	if state.NegotiatedProtocol == "h2" {
 		c.server.streams.serve(conn, c)
 		return false

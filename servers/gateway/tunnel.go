@@ -16,19 +16,18 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 		c.server.end(u)
 		return c.fail(http.StatusBadGateway, "the endpoint switched to a protocol that nobody has asked for")
 	}
-	b := c.appendFields(appendStatus(nil, http.StatusSwitchingProtocols, u.response.Reason), u, a.route)
+	b := c.appendFields(appendStatus(nil, http.StatusSwitchingProtocols, u.response.Reason), u, a.route, asItIs)
 	b = append(append(append(b, "Connection: Upgrade\r\nUpgrade: "...), u.response.UpgradeTo()...), "\r\n\r\n"...)
 	b = append(b, u.in.bytes()...)
 	u.in.free()
 	u.in = nil
-	c.began = true
-	_, err := c.wire.Write(b)
+	c.answered(http.StatusSwitchingProtocols, len(b))
+	err := c.write(b)
 	early := c.in.bytes()[c.upload.used:]
 	if err == nil && len(early) > 0 {
 		_, err = u.Write(early)
 	}
-	c.in.free()
-	c.in = nil
+	c.remembers()
 	if err != nil {
 		return c.broken(u)
 	}
@@ -40,11 +39,14 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 	up := make(chan struct{})
 	c.server.running.Go(func() {
 		defer close(up)
-		t.copy(u.sock, u.sock, c.wire, c.sock)
+		t.copy(u.wire(), u.sock, c.wire, c.sock)
 	})
-	t.copy(c.wire, c.sock, u.sock, u.sock)
+	t.copy(c.wire, c.sock, u.wire(), u.sock)
 	<-up
 	c.server.end(u)
+	if c.server.measures {
+		c.measure(http.StatusSwitchingProtocols)
+	}
 	return false
 }
 
@@ -101,6 +103,7 @@ func (t *tunnel) copyPieces(to, from wire) *side {
 			if _, err := to.Write(b.b[:n]); err != nil {
 				return &side{err: err}
 			}
+			t.count(to, int64(n))
 		}
 		if err != nil {
 			return ending(err)
@@ -115,20 +118,29 @@ func (t *tunnel) splice(to, from *sock) *side {
 			return ending(err)
 		}
 		t.last.Store(t.client.clock.now())
-		_, err = to.Write(b.bytes())
+		n, err := to.Write(b.bytes())
+		t.count(to, int64(n))
 		full := b.to == len(b.b)
 		b.free()
 		if err != nil {
 			return &side{err: err}
 		}
 		if full { // more than messages: what follows is moved by the kernel
-			if _, failed := splice(to, from, pipeSize*4); failed != nil {
+			moved, failed := splice(to, from, pipeSize*4)
+			if t.count(to, moved); failed != nil {
 				if errors.Is(failed.err, errShort) {
 					return nil
 				}
 				return failed
 			}
 		}
+	}
+}
+
+// count adds what the client was sent.
+func (t *tunnel) count(to wire, n int64) {
+	if to == t.client.wire {
+		t.client.record.sent += n
 	}
 }
 

@@ -25,13 +25,14 @@ type upload struct {
 	// Of the goroutine.
 	client  *client
 	max     int64
-	sent    int64
+	sent    atomic.Int64
 	ended   chan struct{}
 	last    atomic.Bool  // the last piece is being written
 	refused *http1.Error // why the client's body is refused
 	gone    bool         // the client is
 	failed  bool         // the endpoint takes no more
 	in      *buffer      // what was read beyond the body
+	copied  *copied      // of the body, for a mirror; nil: none
 }
 
 var (
@@ -42,8 +43,9 @@ var (
 // begin looks at what has come.
 func (l *upload) begin(c *client) *http1.Error {
 	l.client, l.length, l.have, l.used, l.left, l.whole = c, c.request.Length, nil, c.request.Size(), 0, false
-	l.refused, l.gone, l.failed, l.in = nil, false, false, nil
+	l.refused, l.gone, l.failed, l.in, l.copied = nil, false, false, nil, nil
 	l.last.Store(false)
+	l.sent.Store(0)
 	rest := c.in.bytes()[l.used:]
 	switch {
 	case l.length == 0:
@@ -90,7 +92,8 @@ func (l *upload) append(message []byte) (now, then []byte) {
 // start sends the rest. failed is why the endpoint took no more already.
 func (l *upload) start(u *upstream, a *attempt, failed error) {
 	c := l.client
-	l.max, l.sent = a.route.MaxBody, int64(len(l.have))
+	l.max = a.route.MaxBody
+	l.sent.Store(int64(len(l.have)))
 	l.ended = make(chan struct{})
 	l.in = newBuffer()
 	if failed != nil {
@@ -122,7 +125,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
-	if c.plain() && l.left > spliceFrom {
+	if c.plain() && u.plain() && l.copied == nil && l.left > spliceFrom {
 		n, side := splice(u.sock, c.sock, l.left-bufferSize) // the last piece is written below
 		l.left -= n
 		l.judge(side)
@@ -149,17 +152,19 @@ func (l *upload) run(u *upstream) {
 				l.refused = refused
 				return
 			}
-			if l.sent += int64(data); l.max > 0 && l.sent > l.max {
+			if sent := l.sent.Add(int64(data)); l.max > 0 && sent > l.max {
 				l.refused = errLargeBody
 				return
 			}
 			l.in.from, l.in.to = used, n
+			l.copied.add(piece[:data])
 			piece = http1.AppendChunk(out.b[:0], piece[:data])
 			if l.chunks.Done() {
 				piece = l.chunks.AppendEnd(piece)
 			}
 		} else {
 			l.left -= int64(n)
+			l.copied.add(piece)
 		}
 		l.last.Store(l.left == 0 && (l.length != http1.Chunked || l.chunks.Done()))
 		if _, err := u.Write(piece); err != nil {
@@ -167,6 +172,7 @@ func (l *upload) run(u *upstream) {
 			return
 		}
 	}
+	l.copied.send(c.server)
 }
 
 // judge takes note of why copying ended.

@@ -2,7 +2,11 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
@@ -11,6 +15,7 @@ import (
 // upstream is a connection to an endpoint. It belongs to one request, or to a pool.
 type upstream struct {
 	*sock
+	tls      *tls.Conn // on it; nil: none
 	endpoint *endpoint
 	core     int
 	in       *buffer // nil while it is in a pool
@@ -50,8 +55,15 @@ func (s *Server) pooled(p *endpoint, core int) *upstream {
 
 // dial makes a connection.
 func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, error) {
-	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1}
-	conn, err := dialer.DialContext(s.context, "tcp", p.address)
+	if p.http2 {
+		return s.call(p, core, timeout)
+	}
+	ctx, cancel := s.context, context.CancelFunc(func() {})
+	if p.name != "" { // finding its address takes time, too
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	conn, err := p.connect(ctx, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +73,38 @@ func (s *Server) dial(p *endpoint, core int, timeout time.Duration) (*upstream, 
 		return nil, err
 	}
 	s.watch.add(sock)
-	return &upstream{sock: sock, endpoint: p, core: core}, nil
+	u := &upstream{sock: sock, endpoint: p, core: core}
+	if p.tls != nil {
+		if err := u.secure(p.tls, timeout); err != nil {
+			s.end(u)
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// connect makes a connection of TCP.
+func (p *endpoint) connect(ctx context.Context, timeout time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	if p.name != "" {
+		dialer.ControlContext = p.refuses
+	}
+	return dialer.DialContext(ctx, "tcp", p.authority())
+}
+
+var errHere = errors.New("the name leads to this machine or its link, where nothing is for others")
+
+// elsewhere refuses addresses that a name must not lead to: who may say that a Service
+// has a name may not, by that, reach what listens for this machine alone.
+func elsewhere(_ context.Context, _, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	if a := at.Addr().Unmap(); a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast() {
+		return errHere
+	}
+	return nil
 }
 
 // keep puts a connection back that has nothing under way.
@@ -116,6 +159,11 @@ func (s *Server) sweepOnce(idle time.Duration) {
 			for _, u := range gone {
 				s.end(u)
 			}
+		}
+		if idle == 0 || p.bridge != nil && now-p.used.Load() > int64(idle) {
+			kept += p.bridge.expire(idle == 0)
+		} else if p.bridge != nil {
+			kept++
 		}
 		if kept == 0 && p.active.Load() == 0 && now-p.used.Load() > int64(s.settings.Forget) {
 			p.forgotten.Store(true)

@@ -91,6 +91,18 @@ func (w *watch) leave() {
 	}
 }
 
+// waiting counts the sockets that wait for the first byte of a request.
+func (w *watch) waiting() (n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.socks {
+		if s.waiting.Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // cut ends all waits, or those for the first byte of a request.
 func (w *watch) cut(all bool) {
 	w.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -18,8 +19,9 @@ import (
 
 // certificates are those of Secrets, read once for each content.
 type certificates struct {
-	own *tls.Certificate // of hosts that have none: nobody trusts it
-	by  map[model.SecretKey]*pair
+	own      *tls.Certificate // of hosts that have none: nobody trusts it
+	standard model.SecretKey  // of hosts that have none; empty: own
+	by       map[model.SecretKey]*pair
 }
 
 // pair is what was read of a Secret.
@@ -29,8 +31,10 @@ type pair struct {
 	problem     string
 }
 
-// begin makes the certificate of hosts that have none.
-func (c *certificates) begin() error {
+// begin makes the certificate of hosts that have none, for as long as there is no
+// standard one.
+func (c *certificates) begin(standard model.SecretKey) error {
+	c.standard = standard
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("make the default certificate: %w", err)
@@ -47,32 +51,87 @@ func (c *certificates) begin() error {
 	return nil
 }
 
-// follow reads the Secrets of a table that have changed, and says what is wrong
-// with them.
+// follow reads the Secrets of a table that have changed, or whose certificate has
+// ended meanwhile, and says what is wrong with them.
 func (c *certificates) follow(table *plan.Table, secrets model.Map[model.SecretKey, *model.Secret]) (problems []model.Problem) {
 	next := map[model.SecretKey]*pair{}
-	for _, host := range table.Hosts.All() {
+	take := func(key model.SecretKey, so string) {
+		if next[key] != nil {
+			return
+		}
+		secret, _ := secrets.Get(key)
+		if old := c.by[key]; old != nil && old.secret == secret && !old.ended() {
+			next[key] = old
+		} else {
+			next[key] = read(secret)
+		}
+		if text := next[key].problem; text != "" {
+			problems = append(problems, problemOf(key, "NoCertificate", text+so))
+		}
+	}
+	if c.standard != (model.SecretKey{}) {
+		take(c.standard, ", so hosts without a certificate of their own have one that nobody trusts (--default-certificate)")
+	}
+	for name, host := range table.Hosts.All() {
 		for _, key := range host.Certificates {
-			if next[key] != nil {
-				continue
-			}
-			secret, _ := secrets.Get(key)
-			if old := c.by[key]; old != nil && old.secret == secret {
-				next[key] = old
-			} else {
-				next[key] = read(secret)
-			}
-			if text := next[key].problem; text != "" {
-				problems = append(problems, model.Problem{
-					Kind: "Secret", Namespace: key.Namespace, Name: key.Name, Reason: "NoCertificate",
-					Message: text + ", so hosts that it is for have the default certificate",
-					Remedy:  "make it of a pair: kubectl create secret tls " + key.Name + " --cert=FILE --key=FILE",
-				})
+			take(key, ", so hosts that it is for have the default certificate")
+			if why := next[key].unfit(name); why != "" {
+				problems = append(problems, problemOf(key, "CertificateOfOtherHost", why+", so it has the default certificate"))
 			}
 		}
 	}
 	c.by = next
 	return problems
+}
+
+func problemOf(key model.SecretKey, reason, message string) model.Problem {
+	return model.Problem{
+		Kind: "Secret", Namespace: key.Namespace, Name: key.Name, Reason: reason, Message: message,
+		Remedy: "make it of a pair: kubectl create secret tls " + key.Name + " -n " + key.Namespace + " --cert=FILE --key=FILE",
+	}
+}
+
+// ended tells whether the certificate was one, and is none any more.
+func (p *pair) ended() bool {
+	return p.certificate != nil && p.certificate.Leaf != nil && time.Now().After(p.certificate.Leaf.NotAfter)
+}
+
+// unfit says why a certificate is none of a host; empty: it is, or there is none.
+func (p *pair) unfit(host string) string {
+	if p.certificate == nil || p.certificate.Leaf == nil || host == "" {
+		return ""
+	}
+	name := host
+	if rest, ok := strings.CutPrefix(host, "*."); ok {
+		name = "fairlead-any-name." + rest
+	}
+	if p.certificate.Leaf.VerifyHostname(name) == nil {
+		return ""
+	}
+	return fmt.Sprintf("the certificate is for %q, and not for host %s", p.certificate.Leaf.DNSNames, host)
+}
+
+// expiry is when the certificate of a host ends.
+type expiry struct {
+	host   string
+	secret model.SecretKey
+	at     time.Time
+}
+
+// expiries are those of all hosts, and of all their certificates.
+func (c *certificates) expiries(table *plan.Table) *[]expiry {
+	all := []expiry{}
+	for name, host := range table.Hosts.All() {
+		if name == "" {
+			name = "_"
+		}
+		for _, key := range host.Certificates {
+			if made := c.by[key].certificate; made != nil && made.Leaf != nil {
+				all = append(all, expiry{name, key, made.Leaf.NotAfter})
+			}
+		}
+	}
+	return &all
 }
 
 func read(secret *model.Secret) *pair {
@@ -94,31 +153,35 @@ func read(secret *model.Secret) *pair {
 	return p
 }
 
-// choose finds the certificate for a connection: of those of its host, the first
-// that the client can use.
+// choose finds the certificate for a connection: of those of its host, one that the
+// client can use and that has its name, of ECDSA rather than of RSA, which costs
+// more; else the default one.
 func (c *certificates) choose(table *plan.Table) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	by, own := c.by, c.own
+	by, other := c.by, c.own
+	if p := by[c.standard]; p != nil && p.certificate != nil {
+		other = p.certificate
+	}
 	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		host := table.Find(strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")))
 		if host == nil {
-			return own, nil
+			return other, nil
 		}
-		var first *tls.Certificate
+		var usable *tls.Certificate
 		for _, key := range host.Certificates {
 			certificate := by[key].certificate
-			if certificate == nil {
+			if certificate == nil || hello.SupportsCertificate(certificate) != nil {
 				continue
 			}
-			if hello.SupportsCertificate(certificate) == nil {
+			if _, is := certificate.PrivateKey.(*rsa.PrivateKey); !is {
 				return certificate, nil
 			}
-			if first == nil {
-				first = certificate
+			if usable == nil {
+				usable = certificate
 			}
 		}
-		if first == nil {
-			return own, nil
+		if usable == nil {
+			usable = other
 		}
-		return first, nil
+		return usable, nil
 	}
 }

@@ -5,12 +5,16 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/httpd"
@@ -25,11 +29,27 @@ type Config struct {
 	Source  Source
 	// HTTP and HTTPS are where it listens; clients know the ports as 80 and 443.
 	HTTP, HTTPS []netip.AddrPort
-	// NginxCompatible serves Ingresses of ingress-nginx, too, whatever the Network
-	// says.
-	NginxCompatible bool
-	HealthAddress   string // see httpd.Server; empty: not at all
-	Log             *slog.Logger
+	// Register is where the one gateway that leads writes status and Events of
+	// Ingresses; nil: nothing is written.
+	Register Register
+	// DefaultCertificate is the Secret of hosts that have no certificate of their own;
+	// empty: they have one that nobody trusts.
+	DefaultCertificate model.SecretKey
+	// Trusted are proxies whose X-Forwarded-* holds, and Introduced load balancers that
+	// begin their connections with the PROXY protocol.
+	Trusted, Introduced []netip.Prefix
+	Compress            bool          // answers, for clients that can read it
+	SlowStart           time.Duration // see gateway.Settings
+	HealthAddress       string        // see httpd.Server; empty: not at all
+	AccessLog           AccessLog
+	Log                 *slog.Logger
+}
+
+// AccessLog is where requests are written down.
+type AccessLog struct {
+	To    io.Writer // nil: nowhere
+	Form  gateway.Form
+	OneIn int // of requests that did not fail; 0: all
 }
 
 // Source tells what requests are led by; kube.GatewaySource is one.
@@ -37,6 +57,10 @@ type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{}
 	Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{})
+	// Problems are what was not understood, or cannot be watched; Changed is closed
+	// when they are others. Take it before.
+	Problems() []model.Problem
+	Changed() <-chan struct{}
 }
 
 // daemon is one that runs.
@@ -46,9 +70,14 @@ type daemon struct {
 	server *gateway.Server
 	serves atomic.Uint64 // the revision; 0: none yet
 
+	serving current[served]
+
 	certificates certificates
 	table        *plan.Table
 	router       *routing.Router
+	routed       atomic.Pointer[routing.Router] // the same, for others to read
+	secured      atomic.Pointer[[]expiry]
+	access       *gateway.AccessLog // nil: none
 	said         map[model.Problem]bool
 }
 
@@ -60,8 +89,12 @@ const collectAt = 400
 // returns nil.
 func Run(ctx context.Context, config Config) error {
 	debug.SetGCPercent(collectAt)
-	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}, server: gateway.New(gateway.Settings{}, config.Log)}
-	if err := d.certificates.begin(); err != nil {
+	d := &daemon{Config: config, feed: &model.Feed{}, said: map[model.Problem]bool{}}
+	if config.AccessLog.To != nil {
+		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
+	}
+	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access, SlowStart: config.SlowStart}, config.Log)
+	if err := d.certificates.begin(config.DefaultCertificate); err != nil {
 		return err
 	}
 	var listeners []gateway.Listener
@@ -74,7 +107,11 @@ func Run(ctx context.Context, config Config) error {
 	var running sync.WaitGroup
 	source := func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) }
 	follow := func(ctx context.Context) error { return d.follow(ctx, listeners) }
-	for _, run := range []func(context.Context) error{source, follow, d.server.Run, d.health().Run} {
+	runs := []func(context.Context) error{source, follow, d.run, d.health().Run}
+	if config.Register != nil {
+		runs = append(runs, d.lead)
+	}
+	for _, run := range runs {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				config.Log.Error("a part of the gateway has ended", "error", err)
@@ -85,35 +122,56 @@ func Run(ctx context.Context, config Config) error {
 	return nil
 }
 
+// run serves, and logs for as long as there may be something to log.
+func (d *daemon) run(ctx context.Context) error {
+	if d.access == nil {
+		return d.server.Run(ctx)
+	}
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var logging sync.WaitGroup
+	logging.Go(func() { _ = d.access.Run(last, d.AccessLog.To) }) // it never fails
+	err := d.server.Run(ctx)
+	cancel()
+	logging.Wait()
+	return err
+}
+
+// lookAgain is after how long certificates are looked at again, though nothing has
+// changed: they end by themselves.
+const lookAgain = time.Hour
+
 // follow serves what the snapshot and the Secrets say, and listens once it knows
 // all of it: before, it would answer that there is nothing.
 func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-d.Source.Synced():
+	for synced := false; !synced; {
+		changed := d.Source.Changed()
+		d.say(d.Source.Problems())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-d.Source.Synced():
+			synced = true
+		}
 	}
 	for {
 		snapshot, newer := d.feed.Latest()
 		secrets, others := d.Source.Secrets()
+		changed := d.Source.Changed()
 		d.serve(snapshot, secrets)
 		d.server.Listen(listeners)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-time.After(lookAgain):
 		case <-newer:
 		case <-others:
+		case <-changed:
 		}
 	}
 }
 
 func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
-	if d.NginxCompatible && snapshot.Network != nil && !snapshot.Network.Ingress.NginxCompatible {
-		next, network := *snapshot, *snapshot.Network
-		network.Ingress.NginxCompatible = true
-		next.Network = &network
-		snapshot = &next
-	}
 	table, problems := plan.Compute(d.table, snapshot)
 	d.table = table
 	d.router = routing.New(d.router, table, routing.Sources{
@@ -125,9 +183,18 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 			return nil
 		},
 	})
-	problems = append(problems, d.certificates.follow(table, secrets)...)
-	d.server.Serve(&gateway.Table{Router: d.router, Certificate: d.certificates.choose(table)})
+	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
+	d.routed.Store(d.router)
+	d.secured.Store(d.certificates.expiries(table))
+	serves := &gateway.Table{
+		Router: d.router, Asks: d.router.Asks, Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
+	}
+	if d.Compress {
+		serves.Compress = gateway.UsualCompression()
+	}
+	d.server.Serve(serves)
 	d.say(problems)
+	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
 	d.serves.Store(snapshot.Revision)
 }
 
@@ -145,6 +212,7 @@ func (d *daemon) say(problems []model.Problem) {
 func (d *daemon) health() *httpd.Server {
 	return &httpd.Server{
 		Address: d.HealthAddress, Log: d.Log, Metrics: d.handler(), Health: func() error { return nil },
+		Debug: map[string]http.HandlerFunc{"top": d.serveTop},
 		Ready: func() (string, bool) {
 			var lines strings.Builder
 			ready := true

@@ -50,6 +50,9 @@ func (c *cluster) Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan s
 	return c.secrets, c.changed
 }
 
+func (c *cluster) Problems() []model.Problem { return nil }
+func (c *cluster) Changed() <-chan struct{}  { return nil }
+
 func (c *cluster) put(secret *model.Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -110,7 +110,13 @@ func (r *route) admitAny(ask *gateway.Request, listed bool) (no *gateway.Route) 
 		}
 	}
 	if r.external != nil {
-		return r.external.admit(r, ask)
+		said := r.external.admit(r, ask)
+		if r.users != nil && said != nil && said.Answer.Status == http.StatusUnauthorized { // he may do either
+			both := *said.Answer
+			both.Fields = append(slices.Clip(both.Fields), no.Answer.Fields...)
+			return &gateway.Route{Answer: &both}
+		}
+		return said
 	}
 	return no
 }

@@ -15,16 +15,19 @@ import (
 // hash is compared with. They are the same in every process.
 type backend struct {
 	*gateway.Backend
-	names []uint64 // none is 0
+	names  []uint64 // none is 0
+	closed string   // why it is not to be called
 }
 
 func newBackend(at []netip.AddrPort) *backend {
 	b := &backend{Backend: &gateway.Backend{Endpoints: at}}
 	for _, endpoint := range at {
-		b.names = append(b.names, max(1, hash([]byte(endpoint.String()))))
+		b.names = append(b.names, nameOf(endpoint))
 	}
 	return b
 }
+
+func nameOf(at netip.AddrPort) uint64 { return max(1, hash([]byte(at.String()))) }
 
 func hash(text []byte) uint64 {
 	h := fnv.New64a()
@@ -104,10 +107,14 @@ func setCookie(a *plan.Affinity, path string) gateway.Field {
 		rest += "; SameSite=" + a.SameSite
 	}
 	return gateway.Field{Name: "Set-Cookie", Expand: func(into []byte, ask *gateway.Request) []byte {
-		if ask.Mark == 0 {
+		name := ask.Mark
+		if ask.Moved.IsValid() && (name != 0 || a.ChangeOnFailure && ask.Prefer > 0) {
+			name = nameOf(ask.Moved)
+		}
+		if name == 0 {
 			return into
 		}
-		into = strconv.AppendUint(append(append(into, a.Cookie...), '='), ask.Mark, 16)
+		into = strconv.AppendUint(append(append(into, a.Cookie...), '='), name, 16)
 		into = append(into, rest...)
 		if a.Expires > 0 {
 			into = append(into, "; Expires="...)

@@ -13,10 +13,11 @@ type canary struct {
 	*plan.Canary
 	header  string // in lower case
 	backend *backend
+	meter   *gateway.Meter
 }
 
 func newCanary(of *plan.Canary, backend *backend) *canary {
-	return &canary{of, strings.ToLower(of.Header), backend}
+	return &canary{Canary: of, header: strings.ToLower(of.Header), backend: backend}
 }
 
 // asked tells whether a request chooses the canary, or chooses not to, by its

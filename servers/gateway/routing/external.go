@@ -13,6 +13,7 @@ import (
 
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
 // external asks a URL whether requests may pass. It is asked on the goroutine of
@@ -139,7 +140,7 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 	for i := range ask.Fields() {
 		f := &ask.Fields()[i]
 		name := string(ask.Name(f))
-		if !f.Hop && !f.Underscore && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
+		if !f.Hop && !f.Underscore && (ask.Trusted || !claims(f.Known)) && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
 			request.Header.Add(name, string(ask.Value(f)))
 		}
 	}
@@ -165,6 +166,16 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 	return &opinion{status: response.StatusCode, header: response.Header}, nil
 }
 
+// claims tells whether a field is one by which a proxy says who its client is and
+// what he has asked for. Whoever decides would believe anybody.
+func claims(known http1.Known) bool {
+	switch known {
+	case http1.Forwarded, http1.XForwarded, http1.XForwardedFor, http1.XForwardedHost, http1.XForwardedPort, http1.XForwardedProto, http1.XOriginal, http1.XRealIP:
+		return true
+	}
+	return false
+}
+
 // notPassed are fields of a request that whoever is asked gets none or others of.
 var notPassed = []string{"Host", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect", "Forwarded", "Range", "If-Range"}
 
@@ -185,26 +196,27 @@ func (e *external) appendSignIn(into []byte, r *route, ask *gateway.Request) []b
 	return append(into, url.QueryEscape(string(appendTarget(appendOrigin(nil, ask), ask)))...)
 }
 
-// fields are what the answer adds to the request, in the place of what the client
-// may have sent of these names, and to the response.
-func (e *external) fields() (request, response []gateway.Field) {
-	of := func(name string) func(into []byte, ask *gateway.Request) []byte {
-		return func(into []byte, ask *gateway.Request) []byte {
+// requestFields are what the answer adds to the request, in the place of what the
+// client may have sent of these names.
+func (e *external) requestFields() (all []gateway.Field) {
+	for _, name := range e.ResponseHeaders {
+		all = append(all, gateway.Field{Name: name, Expand: func(into []byte, ask *gateway.Request) []byte {
 			said, _ := ask.State.(*opinion)
 			if said == nil {
 				return into
 			}
 			return append(into, strings.Join(said.header.Values(name), ", ")...)
-		}
+		}})
 	}
-	for _, name := range e.ResponseHeaders {
-		request = append(request, gateway.Field{Name: name, Expand: of(name)})
-	}
-	cookie := gateway.Field{Name: "Set-Cookie", Expand: func(into []byte, ask *gateway.Request) []byte {
+	return all
+}
+
+// cookie is what the answer adds to the response: if it is a good one, or always.
+func (e *external) cookie() gateway.Field {
+	return gateway.Field{Name: "Set-Cookie", Fine: !e.AlwaysSetCookie, Expand: func(into []byte, ask *gateway.Request) []byte {
 		if said, _ := ask.State.(*opinion); said != nil {
 			return append(into, said.header.Get("Set-Cookie")...)
 		}
 		return into
 	}}
-	return request, []gateway.Field{cookie}
 }

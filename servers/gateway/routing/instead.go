@@ -34,7 +34,7 @@ func (r *route) instead(backend *backend) *gateway.Instead {
 
 // without returns who answers where a backend has no endpoint, or nil.
 func (r *route) without(ask *gateway.Request, backend *backend) *gateway.Instead {
-	if len(backend.Endpoints) > 0 || r.taken.Instead == nil {
+	if len(backend.Endpoints) > 0 || backend.Name != "" || r.taken.Instead == nil {
 		return nil
 	}
 	ask.Status, ask.Prefer = http.StatusServiceUnavailable, 0

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 // limitKey names a limit: it lasts from table to table, so that nobody gets a new
@@ -90,13 +91,20 @@ func limitsOf(of model.IngressKey, l plan.Limits) (all []limitKey) {
 }
 
 // within tells whether a request is within all limits of its route.
-func (r *route) within(client netip.Addr) bool {
-	if len(r.limits) == 0 || slices.ContainsFunc(r.Policy.Limits.Exempt, func(p netip.Prefix) bool { return p.Contains(client) }) {
+func (r *route) within(ask *gateway.Request) bool {
+	if len(r.limits) == 0 && r.crowd == nil || slices.ContainsFunc(r.Policy.Limits.Exempt, func(p netip.Prefix) bool { return p.Contains(ask.Client) }) {
 		return true
+	}
+	if r.crowd != nil {
+		client := ask.Client
+		if !r.crowd.enter(client, r.Policy.Limits.Connections) {
+			return false
+		}
+		ask.Ended = func() { r.crowd.leave(client) }
 	}
 	now := time.Now()
 	for _, limit := range r.limits {
-		if !limit.allows(client, now) {
+		if !limit.allows(ask.Client, now) {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway"
 )
 
 func TestLimit(t *testing.T) {
@@ -66,11 +67,11 @@ func TestLimitStays(t *testing.T) {
 	client, old := netip.MustParseAddr("192.0.2.1"), route("/")
 	first := router(nil, old)
 	for range 3 {
-		first.routes[old].within(client)
+		first.routes[old].within(&gateway.Request{Client: client})
 	}
 	changed := route("/new")
 	second := router(first, changed)
-	if second.routes[changed].within(client) {
+	if second.routes[changed].within(&gateway.Request{Client: client}) {
 		t.Error("a client that has used up its share has a new one")
 	}
 	if first.routes[old].backend != second.routes[changed].backend {

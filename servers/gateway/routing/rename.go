@@ -9,12 +9,13 @@ import (
 
 // renames are the changes of Location and Set-Cookie that a policy wants: what a
 // backend says of itself, as clients see it.
-func renames(p *plan.Policy) (all []gateway.Change) {
+func (r *route) renames() (all []gateway.Change) {
+	p := r.Policy
 	if p.RedirectFrom != nil {
-		from, to := []byte(p.RedirectFrom.From), p.RedirectFrom.To
-		all = append(all, gateway.Change{Name: "Location", To: func(into, value []byte, _ *gateway.Request) []byte {
-			if rest, ok := bytes.CutPrefix(value, from); ok {
-				return append(append(into, to...), rest...)
+		from, to := r.expanding(p.RedirectFrom), r.expanding(p.RedirectTo)
+		all = append(all, gateway.Change{Name: "Location", To: func(into, value []byte, ask *gateway.Request) []byte {
+			if rest, ok := bytes.CutPrefix(value, from(nil, ask)); ok {
+				return append(to(into, ask), rest...)
 			}
 			return append(into, value...)
 		}})
@@ -42,7 +43,7 @@ func appendCookie(into, value []byte, p *plan.Policy) []byte {
 		case bytes.EqualFold(bytes.TrimSpace(name), []byte("path")):
 			into = append(append(append(into, name...), '='), renamed(is, p.CookiePath, bytes.HasPrefix)...)
 		case bytes.EqualFold(bytes.TrimSpace(name), []byte("domain")):
-			into = append(append(append(into, name...), '='), renamed(is, p.CookieDomain, bytes.EqualFold)...)
+			into = append(append(append(into, name...), '='), renamed(undotted(is), p.CookieDomain, isDomain)...)
 		default:
 			into = append(into, attribute...)
 		}
@@ -51,10 +52,16 @@ func appendCookie(into, value []byte, p *plan.Policy) []byte {
 	return into
 }
 
+// isDomain compares domains of cookies: a dot at the beginning says nothing (RFC 6265,
+// section 5.2.3).
+func isDomain(value, from []byte) bool { return bytes.EqualFold(value, undotted(from)) }
+
+func undotted(domain []byte) []byte { return bytes.TrimPrefix(domain, []byte(".")) }
+
 func renamed(value []byte, all []plan.Rename, is func(value, from []byte) bool) []byte {
 	for _, r := range all {
 		if is(value, []byte(r.From)) {
-			return append([]byte(r.To), value[len(r.From):]...)
+			return append([]byte(r.To), value[min(len(r.From), len(value)):]...)
 		}
 	}
 	return value

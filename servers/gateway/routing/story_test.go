@@ -36,13 +36,24 @@ import (
 // TestStories sends the requests of testdata/*.txtar to a server that has the
 // manifests of the file, and compares the answers. Backends answer with the name of
 // their Service, the method and the URL, send back headers of the request that X-Show
-// names, send those that X-Send has, and have the status of X-Status. JUDGE is the address of somebody who decides. A dialogue is
+// names, send those that X-Send has, have the status of X-Status, and do what X-Try
+// says (see acts). JUDGE is the address of somebody who decides, and MIRROR of one who
+// is sent copies. A dialogue is
 //
 //	GET https://www.example.org/path
 //	> Name: value      of the request
+//	+ text             its body
+//	@ ann              the certificate that the client shows: see newPKI
+//	~ a.example.org    the name of TLS, if it is not that of the URL
 //	< 200              what is wanted: the status,
 //	< Name: value      headers, of which an empty value wants none,
 //	= text             and the first line of the body
+//	* text             what somebody is sent a copy of
+//	x 100 Name 10      asked again so often, it is the same status, and the header has
+//	                   so many values
+//
+// A request behind & is not waited for: its answer's body is left where it is, for as
+// long as the backend holds it (X-Hold), until a line with a dot.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -64,30 +75,37 @@ func TestStories(t *testing.T) {
 type stage struct {
 	t              *testing.T
 	plain, secured string // where the server listens
+	pki            *pki
+	held           []*http.Response
+	copies         chan string
 }
 
 func start(t *testing.T, manifests []txtar.File) *stage {
 	snapshot := &model.Snapshot{Revision: 1, Network: model.DefaultNetwork()}
 	snapshot.Network.Ingress.NginxCompatible = true
 	judge := judge(t)
+	copies, watcher := mirror(t)
 	for i := range manifests {
 		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("JUDGE"), []byte(judge))
+		manifests[i].Data = bytes.ReplaceAll(manifests[i].Data, []byte("MIRROR"), []byte(watcher))
 	}
 	for _, file := range manifests {
 		if _, err := kube.ReadIngresses(bytes.NewReader(file.Data), "default", snapshot); err != nil {
 			t.Fatalf("%s: %v", file.Name, err)
 		}
 	}
-	staff(t, snapshot)
+	certificates := newPKI(t)
+	staff(t, snapshot, certificates.backend)
 	table, _ := plan.Compute(nil, snapshot)
 	certificate := selfSigned(t)
 	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
+	router := New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
 	server.Serve(&gateway.Table{
-		Router:      New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests)}),
+		Router: router, Asks: router.Asks,
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
-	s := &stage{t: t, plain: freePort(t), secured: freePort(t)}
+	s := &stage{t: t, copies: copies, pki: certificates, plain: freePort(t), secured: freePort(t)}
 	server.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(s.plain), Port: 80}, {At: netip.MustParseAddrPort(s.secured), Secure: true}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -107,7 +125,7 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 }
 
 // secretsOf are the Secrets of the manifests, which plans do not have.
-func secretsOf(t *testing.T, manifests []txtar.File) func(plan.SecretKey) map[string][]byte {
+func secretsOf(t *testing.T, manifests []txtar.File, texts map[string]string) func(plan.SecretKey) map[string][]byte {
 	all := map[plan.SecretKey]map[string][]byte{}
 	for _, file := range manifests {
 		for document := range bytes.SplitSeq(file.Data, []byte("\n---\n")) {
@@ -124,6 +142,9 @@ func secretsOf(t *testing.T, manifests []txtar.File) func(plan.SecretKey) map[st
 			}
 			content := map[string][]byte{}
 			for key, text := range secret.StringData {
+				if other, ok := texts[text]; ok {
+					text = other
+				}
 				content[key] = []byte(text)
 			}
 			all[plan.SecretKey{Namespace: "default", Name: secret.Metadata.Name}] = content
@@ -143,9 +164,12 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// staff gives each Service that Ingresses name a server: many has three, and nobody
-// none.
-func staff(t *testing.T, snapshot *model.Snapshot) {
+// endpointsOf are how many a Service has, if not one.
+var endpointsOf = map[string]int{"many": 3, "legion": 5, "ten": 10, "half": 2}
+
+// staff gives each Service that Ingresses name a server: some have more, of those of
+// half one cannot be reached, and nobody has none.
+func staff(t *testing.T, snapshot *model.Snapshot, certificate *tls.Certificate) {
 	names := map[model.ServiceKey]bool{}
 	for _, ingress := range snapshot.Ingresses.All() {
 		add := func(b model.IngressBackend) {
@@ -172,12 +196,12 @@ func staff(t *testing.T, snapshot *model.Snapshot) {
 		if key.Name == "nobody" {
 			continue
 		}
-		count := 1
-		if key.Name == "many" {
-			count = 3
-		}
-		for n := range count {
-			at := serve(t, key.Name)
+		plays := &acts{}
+		for n := range max(1, endpointsOf[key.Name]) {
+			at := netip.MustParseAddrPort(closedPort())
+			if key.Name != "half" || n > 0 {
+				at = serve(t, key.Name, plays, certificate)
+			}
 			slice := &model.EndpointSlice{
 				SliceKey: model.SliceKey{Namespace: key.Namespace, Name: fmt.Sprint(key.Name, n)}, Service: key.Name,
 				Ports:     []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: at.Port()}},
@@ -211,8 +235,9 @@ func judge(t *testing.T) string {
 	return server.Listener.Addr().String()
 }
 
-// serve is one endpoint of a Service.
-func serve(t *testing.T, service string) netip.AddrPort {
+// serve is one endpoint of a Service. secure and grpcs speak TLS, and grpc and grpcs
+// HTTP/2.
+func serve(t *testing.T, service string, plays *acts, certificate *tls.Certificate) netip.AddrPort {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range strings.Fields(r.Header.Get("X-Show")) {
@@ -225,15 +250,48 @@ func serve(t *testing.T, service string) netip.AddrPort {
 			name, value, _ := strings.Cut(field, ": ")
 			w.Header().Add(name, value)
 		}
-		_, _ = io.Copy(io.Discard, r.Body)
+		if body, _ := io.ReadAll(r.Body); len(body) > 0 {
+			w.Header().Set("Seen-Body", string(body))
+		}
+		if r.TLS != nil {
+			w.Header().Set("Seen-Name", r.TLS.ServerName)
+			for _, shown := range r.TLS.PeerCertificates {
+				w.Header().Set("Seen-Certificate", shown.Subject.CommonName)
+			}
+		}
+		w.Header().Set("Seen-Proto", r.Proto)
+		if plays.play(w, r) {
+			return
+		}
+		if r.Header.Get("X-Hold") != "" {
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
 		if status, err := strconv.Atoi(r.Header.Get("X-Status")); err == nil && service != "errors" {
 			w.WriteHeader(status)
 		}
 		fmt.Fprintf(w, "%s %s %s\n", service, r.Method, r.RequestURI)
 	})
-	server.Start()
+	begin(server, service, certificate)
 	t.Cleanup(server.Close)
 	return netip.MustParseAddrPort(server.Listener.Addr().String())
+}
+
+// begin has a server speak what a Service of its name does.
+func begin(server *httptest.Server, service string, certificate *tls.Certificate) {
+	server.Config.SetKeepAlivesEnabled(service != "legion") // a connection that was kept may be tried beside
+	if strings.HasPrefix(service, "grpc") {
+		server.Config.Protocols = new(http.Protocols)
+		server.Config.Protocols.SetHTTP2(true)
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+	}
+	if service != "secure" && service != "grpcs" {
+		server.Start()
+		return
+	}
+	server.EnableHTTP2 = service == "grpcs"
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{*certificate}, ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
 }
 
 func selfSigned(t *testing.T) *tls.Certificate {
@@ -279,8 +337,13 @@ func (s *stage) ask(number int, block []string) {
 	wrong := func(format string, args ...any) {
 		s.t.Errorf("line %d: %s: "+format, append([]any{number, block[0]}, args...)...)
 	}
-	method, url, _ := strings.Cut(block[0], " ")
-	request, err := http.NewRequestWithContext(s.t.Context(), method, url, http.NoBody)
+	if block[0] == "." {
+		s.release()
+		return
+	}
+	first, hold := strings.CutPrefix(block[0], "& ")
+	method, url, _ := strings.Cut(first, " ")
+	request, err := http.NewRequestWithContext(s.t.Context(), method, url, bodyOf(block))
 	if err != nil {
 		wrong("%v", err)
 		return
@@ -291,13 +354,18 @@ func (s *stage) ask(number int, block []string) {
 			request.Header.Add(name, value)
 		}
 	}
-	response, err := s.send(request)
+	response, err := s.sendAs(request, s.clientOf(block))
 	if err != nil {
 		wrong("%v", err)
 		return
 	}
-	defer response.Body.Close()
-	body, _ := io.ReadAll(response.Body)
+	var body []byte
+	if hold {
+		s.held = append(s.held, response)
+	} else {
+		body, _ = io.ReadAll(response.Body)
+		_ = response.Body.Close()
+	}
 	for _, line := range block[1:] {
 		kind, want, _ := strings.Cut(line, " ")
 		name, value, isHeader := strings.Cut(want, ":")
@@ -306,10 +374,58 @@ func (s *stage) ask(number int, block []string) {
 			wrong("status %d, want %s, with %s", response.StatusCode, want, body)
 		case kind == "<" && isHeader && !has(response.Header, name, value):
 			wrong("header %s is %q, want %q", name, response.Header.Values(name), value)
+		case kind == "*":
+			select {
+			case got := <-s.copies:
+				if got != want {
+					wrong("the copy is %q, want %q", got, want)
+				}
+			case <-time.After(5 * time.Second):
+				wrong("there is no copy")
+			}
 		case kind == "=" && strings.TrimSuffix(string(body), "\n") != want:
 			wrong("the body is %q, want %q", body, want)
+		case kind == "x":
+			if err := s.repeat(request, response.StatusCode, want); err != nil {
+				wrong("%v", err)
+			}
 		}
 	}
+}
+
+// repeat sends a request again so often, and wants a header to have so many values.
+func (s *stage) repeat(request *http.Request, status int, text string) error {
+	var times, want int
+	var name string
+	if _, err := fmt.Sscan(text, &times, &name, &want); err != nil {
+		return fmt.Errorf("%q: want TIMES HEADER VALUES: %w", text, err)
+	}
+	seen := map[string]bool{}
+	for range times {
+		response, err := s.send(request)
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != status {
+			return fmt.Errorf("once it is status %d, and once %d", status, response.StatusCode)
+		}
+		seen[response.Header.Get(name)] = true
+	}
+	if len(seen) != want {
+		return fmt.Errorf("header %s has %d values in %d answers, want %d", name, len(seen), times, want)
+	}
+	return nil
+}
+
+// bodyOf is that of a request.
+func bodyOf(block []string) io.Reader {
+	for _, line := range block {
+		if text, ok := strings.CutPrefix(line, "+ "); ok {
+			return strings.NewReader(text)
+		}
+	}
+	return http.NoBody
 }
 
 func has(header http.Header, name, value string) bool {
@@ -320,10 +436,36 @@ func has(header http.Header, name, value string) bool {
 	return slices.Contains(all, value)
 }
 
-// send sends a request to where the server listens.
+// release ends the requests that are held, and waits until their backends know.
+func (s *stage) release() {
+	for _, response := range s.held {
+		_ = response.Body.Close()
+	}
+	s.held = nil
+}
+
+// clientOf is how the client of a request begins TLS.
+func (s *stage) clientOf(block []string) *tls.Config {
+	config := &tls.Config{InsecureSkipVerify: true} // it is our own, and nobody else listens
+	for _, line := range block {
+		if name, ok := strings.CutPrefix(line, "@ "); ok {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.pki.clients[name], nil }
+		}
+		if name, ok := strings.CutPrefix(line, "~ "); ok {
+			config.ServerName = name
+		}
+	}
+	return config
+}
+
 func (s *stage) send(request *http.Request) (*http.Response, error) {
+	return s.sendAs(request, s.clientOf(nil))
+}
+
+// sendAs sends a request to where the server listens.
+func (s *stage) sendAs(request *http.Request, as *tls.Config) (*http.Response, error) {
 	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // it is our own, and nobody else listens
+		DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: as,
 		DialContext: func(ctx context.Context, _, at string) (net.Conn, error) {
 			to := s.plain
 			if strings.HasSuffix(at, ":443") {

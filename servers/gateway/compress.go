@@ -1,0 +1,254 @@
+package gateway
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+)
+
+// Compression says which answers are compressed by gzip, for clients that say they
+// can read it: those with status 200, 403 or 404 of some types, unless the backend
+// has compressed them or forbids it (Cache-Control: no-transform). A strong ETag
+// becomes a weak one, and Vary says that there are two.
+type Compression struct {
+	Min   int64    // bytes; shorter answers stay. Answers of unknown length do not.
+	Types []string // such as text/css, in lower case
+}
+
+// UsualCompression is that of ingress-nginx.
+func UsualCompression() *Compression {
+	return &Compression{Min: 256, Types: []string{
+		"application/atom+xml", "application/javascript", "application/json", "application/rss+xml", "application/vnd.ms-fontobject", "application/x-font-ttf",
+		"application/x-javascript", "application/x-web-app-manifest+json", "application/xhtml+xml", "application/xml", "font/opentype", "image/svg+xml",
+		"image/x-icon", "text/css", "text/html", "text/javascript", "text/plain", "text/x-component",
+	}}
+}
+
+// maxCompressing bounds the answers that are compressed at once: each needs about
+// 800 KB. Others stay as they are.
+const maxCompressing = 64
+
+// squeeze is how an answer is compressed.
+type squeeze uint8
+
+const (
+	asItIs   squeeze = iota
+	couldBe          // and is not for this client: Vary says so
+	squeezed         // it is
+)
+
+// squeezes decides about an answer. Who gets squeezed calls unsqueezed once.
+func (c *client) squeezes(r *http1.Response) squeeze {
+	if c.table.Compress == nil || !c.table.Compress.means(r) {
+		return asItIs
+	}
+	coding, _ := c.request.Get("accept-encoding")
+	if string(c.request.Method) == http.MethodHead || c.request.Minor == 0 || !reads(coding, "gzip") {
+		return couldBe
+	}
+	if c.server.squeezing.Add(1) > maxCompressing {
+		c.server.squeezing.Add(-1)
+		return couldBe
+	}
+	return squeezed
+}
+
+func (c *client) unsqueezed() { c.server.squeezing.Add(-1) }
+
+// means tells whether an answer is one that may be compressed.
+func (z *Compression) means(r *http1.Response) bool {
+	if r.Status != http.StatusOK && r.Status != http.StatusForbidden && r.Status != http.StatusNotFound || r.Length >= 0 && r.Length < z.Min {
+		return false
+	}
+	if _, coded := r.Get("content-encoding"); coded {
+		return false
+	}
+	if control, ok := r.Get("cache-control"); ok && bytes.Contains(bytes.ToLower(control), []byte("no-transform")) {
+		return false
+	}
+	kind, _ := r.Get("content-type")
+	kind, _, _ = bytes.Cut(kind, []byte{';'})
+	kind = bytes.TrimSpace(kind)
+	for _, known := range z.Types {
+		if len(known) == len(kind) && strings.EqualFold(known, text(kind)) {
+			return true
+		}
+	}
+	return false
+}
+
+// reads tells whether a client wants a coding, by what it accepts (RFC 9110, section
+// 12.5.3): named, or by *, and not with a weight of 0.
+func reads(accepted []byte, coding string) bool {
+	others := false
+	for element := range bytes.SplitSeq(accepted, []byte{','}) {
+		name, weight, _ := bytes.Cut(element, []byte{';'})
+		name = bytes.TrimSpace(name)
+		wanted := true
+		if q, ok := bytes.CutPrefix(bytes.ToLower(bytes.TrimSpace(weight)), []byte("q=")); ok {
+			n, err := strconv.ParseFloat(string(q), 64)
+			wanted = err == nil && n > 0
+		}
+		switch {
+		case strings.EqualFold(text(name), coding):
+			return wanted
+		case string(name) == "*":
+			others = wanted
+		}
+	}
+	return others
+}
+
+// dropped tells whether a field of an answer says what is true no more once it is
+// compressed.
+func dropped(f *http1.Field, name []byte) bool {
+	switch {
+	case f.Known == http1.ContentLength:
+		return true
+	case len(name) < len("digest"):
+		return false
+	}
+	for _, other := range [...]string{"accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"} {
+		if len(other) == len(name) && strings.EqualFold(other, text(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendSqueezed appends the fields that say what became of an answer.
+func appendSqueezed(b []byte, z squeeze) []byte {
+	switch z {
+	case squeezed:
+		return append(b, "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"...)
+	case couldBe:
+		return append(b, "Vary: Accept-Encoding\r\n"...)
+	}
+	return b
+}
+
+// compressors are those that nobody uses.
+var compressors = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is one
+	return z
+}}
+
+// chunked writes what it is given to a client, in chunks, after a head.
+type chunked struct {
+	client *client
+	b      []byte
+	err    error
+}
+
+func (w *chunked) Write(piece []byte) (int, error) {
+	for rest := piece; len(rest) > 0 && w.err == nil; {
+		n := min(len(rest), cap(w.b)-len(w.b)-http1.ChunkRoom)
+		if n <= 0 {
+			w.flush()
+			continue
+		}
+		w.b = http1.AppendChunk(w.b, rest[:n])
+		rest = rest[n:]
+	}
+	return len(piece), w.err
+}
+
+func (w *chunked) flush() {
+	if len(w.b) > 0 && w.err == nil {
+		w.err = w.client.write(w.b)
+		w.b = w.b[:0]
+	}
+}
+
+// relaySqueezed passes a body on, compressed, after a head. What comes of one whose
+// length is not known is passed on as it comes.
+func (c *client) relaySqueezed(u *upstream, head []byte, length int64) *side {
+	to := &chunked{client: c, b: head}
+	z := compressors.Get().(*gzip.Writer)
+	defer compressors.Put(z)
+	z.Reset(to)
+	if length < 0 {
+		to.flush() // it may be long until something comes
+	}
+	from := body{u: u, left: length}
+	for {
+		piece, err := from.next()
+		if len(piece) > 0 {
+			_, _ = z.Write(piece) // its error is that of to
+			if length < 0 {
+				_ = z.Flush()
+				to.flush()
+			}
+		}
+		switch {
+		case to.err != nil:
+			return &side{err: to.err}
+		case errors.Is(err, io.EOF):
+			_ = z.Close()
+			to.b = append(to.b, "0\r\n\r\n"...) // there is room for it in ChunkRoom
+			to.flush()
+			if to.err != nil {
+				return &side{err: to.err}
+			}
+			return nil
+		case err != nil:
+			return &side{err: err, reading: true}
+		}
+	}
+}
+
+// body reads that of an answer, without the frames of chunks.
+type body struct {
+	u      *upstream
+	left   int64 // bytes, http1.Chunked or http1.UntilClose
+	chunks http1.Chunks
+	ended  bool
+}
+
+// next returns a piece, which lasts until the next one, or io.EOF with the last one.
+func (r *body) next() ([]byte, error) {
+	for {
+		if r.ended || r.left == 0 {
+			return nil, io.EOF
+		}
+		in := r.u.in
+		if len(in.bytes()) == 0 {
+			in.from, in.to = 0, 0
+			n, err := r.u.Read(in.b)
+			if errors.Is(err, io.EOF) && r.left == http1.UntilClose {
+				r.ended = true
+				return nil, io.EOF
+			}
+			if err != nil {
+				return nil, err
+			}
+			in.to = n
+		}
+		piece := in.bytes()
+		switch {
+		case r.left == http1.Chunked:
+			data, used, refused := r.chunks.Decode(piece)
+			if refused != nil {
+				return nil, refused
+			}
+			piece, r.ended = piece[:data], r.chunks.Done()
+			in.from += used
+		case r.left > 0:
+			piece = piece[:min(int64(len(piece)), r.left)]
+			in.from += len(piece)
+			r.left -= int64(len(piece))
+		default:
+			in.from = in.to
+		}
+		if len(piece) > 0 {
+			return piece, nil
+		}
+	}
+}

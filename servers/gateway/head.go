@@ -1,0 +1,37 @@
+package gateway
+
+// firstHead is how much memory a client has that has sent a part of a head, in
+// bytes: those are few who do, and most of them mean no good. It is doubled as more
+// comes.
+const firstHead = 1 << 10
+
+// waits returns where the rest of a head may be read to; nil if too much is waited
+// for already.
+func (c *client) waits() []byte {
+	if n := len(c.in.bytes()); len(c.in.b) == bufferSize && n <= bufferSize/2 {
+		room := firstHead
+		for room <= n {
+			room *= 2
+		}
+		small := &buffer{b: make([]byte, room)}
+		small.to = copy(small.b, c.in.bytes())
+		c.in.free()
+		c.in = small
+	}
+	room := c.in.room()
+	if !c.holds(len(c.in.b)) {
+		return nil
+	}
+	return room
+}
+
+// holds takes note of the memory that the client has for a head which is not whole.
+// It returns false if that of all clients is more than Settings.Heads.
+func (c *client) holds(bytes int) bool {
+	if bytes == c.held {
+		return true
+	}
+	all := c.server.heads.Add(int64(bytes - c.held))
+	c.held = bytes
+	return bytes == 0 || all <= c.server.settings.Heads
+}
