@@ -106,7 +106,7 @@ func associate(to string, timeout time.Duration) error {
 		return err
 	}
 	for buffer := make([]byte, 2048); ; {
-		n, err := conn.Read(buffer)
+		n, _, err := conn.ReadFrom(buffer) // Read would leave the header of IPv4 before it
 		if err != nil {
 			return err
 		}
