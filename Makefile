@@ -8,6 +8,7 @@
 #   make image      bin/fairlead-image.tar, an OCI image for amd64 and arm64, without Docker
 #   make bench      the benchmarks
 #   make e2e        upstream's own tests of the network, in a cluster of six nodes
+#   make policyapi  upstream's conformance tests of ClusterNetworkPolicy
 #   make differ     random Services, compared with those of kube-proxy
 #   make soak       two hours of churn and faults, and what they leave behind
 #   make generate   the CRDs, deepcopy functions and deploy/fairlead.yaml
@@ -23,7 +24,7 @@ PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 
-.PHONY: demo demo-down test test-kernels build image bench e2e differ soak generate deps
+.PHONY: demo demo-down test test-kernels build image bench e2e policyapi differ soak generate deps
 
 demo: deps build
 	@bin/fairlead demo
@@ -70,6 +71,10 @@ bench: deps
 e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd
 e2e: deps
 	go run ./lab/e2e $(E2E)
+
+# Some of them: make policyapi POLICYAPI="-only Priority". More in docs/e2e.md.
+policyapi: deps
+	go run ./lab/policyapi $(POLICYAPI)
 
 # Of one seed, or some more states: make differ DIFFER="-seed 7 -states 5000". More
 # flags: docs/differ.md.
