@@ -348,6 +348,12 @@ func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) 
 	case to.redirect != nil:
 		return to.redirect, nil
 	}
+	return to.take(ask)
+}
+
+// take is Route for a request that the route is to answer by its backend, once it is
+// known who asks.
+func (to *route) take(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
 	taken := to.taken
 	if to.cors != nil {
 		if origin, _ := ask.Get("origin"); to.cors.knows(origin) {
