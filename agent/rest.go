@@ -1,17 +1,14 @@
 package agent
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
 	counts "runtime/metrics"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/fairlead-net/fairlead/servers/resident"
 )
 
 // rest keeps the memory of the agent small. Reading a large cluster takes a
@@ -104,61 +101,9 @@ func garbageOf(live uint64) int {
 
 // release lets go of the program, and tells whether it could.
 func (r *rest) release() bool {
-	err := releaseProgram()
+	err := resident.ReleaseProgram()
 	if err != nil {
 		r.log.Warn("memory is not given back", "error", err)
 	}
 	return err == nil
-}
-
-// releaseProgram lets go of the pages of the program's file. They stay in the
-// page cache, where the kernel may take them when it needs memory, and those that
-// run come back with a minor fault.
-func releaseProgram() error {
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return fmt.Errorf("find the program: %w", err)
-	}
-	file, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		return fmt.Errorf("find the program in memory: %w", err)
-	}
-	defer file.Close()
-	var at memoryArea
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		// proc_pid_smaps(5): address-address permissions offset device inode path,
-		// and then lines of a name and a value.
-		line := lines.Text()
-		switch fields := strings.Fields(line); {
-		case len(fields) >= 5 && strings.Contains(fields[0], "-"):
-			if at, err = parseArea(line); err != nil {
-				return err
-			}
-		case fields[0] == "Anonymous:" && fields[1] == "0" && at.file == program && !at.writable:
-			// What was ever written, by a relocation or a debugger, is not in the file.
-			if _, _, errno := unix.Syscall(unix.SYS_MADVISE, at.from, at.to-at.from, unix.MADV_DONTNEED); errno != 0 {
-				return fmt.Errorf("release the pages of the program: %w", errno)
-			}
-		}
-	}
-	return nil
-}
-
-// memoryArea is a part of the memory of a process.
-type memoryArea struct {
-	from, to uintptr
-	writable bool
-	file     string // empty: none
-}
-
-func parseArea(line string) (m memoryArea, err error) {
-	fields := strings.SplitN(line, " ", 6)
-	if len(fields) < 6 {
-		return m, fmt.Errorf("read /proc/self/smaps: %q is not a mapping", line)
-	}
-	if _, err := fmt.Sscanf(fields[0], "%x-%x", &m.from, &m.to); err != nil {
-		return m, fmt.Errorf("read /proc/self/smaps: %q: %w", line, err)
-	}
-	m.writable, m.file = strings.Contains(fields[1], "w"), strings.TrimSpace(fields[5])
-	return m, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -38,11 +39,14 @@ type claim struct {
 
 // newDraft understands an Ingress.
 func newDraft(ingress *model.HTTPIngress) *draft {
-	d := &draft{ingress: ingress, settings: defaults(), hosts: map[string]role{}}
-	closed := d.readAnnotations()
-	d.settings.finish(d)
-	if closed != "" {
-		d.settings.Closed = closed
+	d := &draft{ingress: ingress, settings: plain(), hosts: map[string]role{}}
+	if len(ingress.Annotations) > 0 {
+		d.settings = defaults()
+		closed := d.readAnnotations()
+		d.settings.finish(d)
+		if closed != "" {
+			d.settings.Closed = closed
+		}
 	}
 	d.policy = &d.settings.Policy
 	for i := range ingress.Rules {
@@ -57,6 +61,13 @@ func newDraft(ingress *model.HTTPIngress) *draft {
 	d.addNames()
 	return d
 }
+
+// plain are the settings of all Ingresses without annotations.
+var plain = sync.OnceValue(func() *settings {
+	s := defaults()
+	s.finish(&draft{ingress: &model.HTTPIngress{}})
+	return s
+})
 
 // rules is its role for hosts that it names.
 func (d *draft) rules() role {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -171,7 +170,7 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 		d.serve(snapshot, secrets)
 		if d.server.Listen(listeners); first {
 			first = false
-			debug.FreeOSMemory() // which the lists took
+			d.rest() // the lists and the start took much
 		}
 		select {
 		case <-ctx.Done():

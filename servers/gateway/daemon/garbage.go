@@ -3,6 +3,8 @@ package daemon
 import (
 	"runtime/debug"
 	"runtime/metrics"
+
+	"github.com/fairlead-net/fairlead/servers/resident"
 )
 
 // What is collected at which garbage, in percent of what lives. A request makes none,
@@ -37,4 +39,13 @@ func (c *collector) follow() {
 
 func percentOf(live uint64) int {
 	return int(min(max(usualGarbage*100/max(live, 1), leastPercent), mostPercent))
+}
+
+// rest gives back what the start took: free memory, and the pages of the program
+// that only it needs.
+func (d *daemon) rest() {
+	debug.FreeOSMemory()
+	if err := resident.ReleaseProgram(); err != nil {
+		d.Log.Warn("memory is not given back", "error", err)
+	}
 }
