@@ -221,3 +221,11 @@ func newScheme() *runtime.Scheme {
 
 // IsNotFound tells whether the API server has no such object, or no such kind.
 func IsNotFound(err error) bool { return apierrors.IsNotFound(err) }
+
+// IsOfObject tells whether an error is about the one object that was written: its
+// namespace ends or has a quota, or an admission webhook does not like it. Others may
+// be written all the same.
+func IsOfObject(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsNotFound(err) || apierrors.IsRequestEntityTooLargeError(err)
+}

@@ -185,8 +185,9 @@ func (s *stories) setup(env *testscript.Env) error {
 	}
 	// Likewise another configuration. A lab with the network of others has none.
 	_, _ = s.lab.Kubectl(ctx, "patch", "network", "default", "--type=merge", `--patch={"spec":null}`)
-	// Pods are refused until the controller has made the account they run as.
-	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=30s", "--namespace="+name, "serviceaccount/default"); err != nil {
+	// Pods are refused until the controller has made the account they run as. After a
+	// story that stopped the API server, it has first to become the leader again.
+	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=2m", "--namespace="+name, "serviceaccount/default"); err != nil {
 		return err
 	}
 	env.Defer(func() {

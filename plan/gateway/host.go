@@ -39,6 +39,7 @@ func newHost(name string, drafts []*draft) *Host {
 
 // take adds what an Ingress says of the host.
 func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
+	policy := h.prove(d)
 	for i := range d.paths {
 		c := &d.paths[i]
 		if c.host != h.Name {
@@ -58,26 +59,38 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 			continue
 		}
 		route := &Route{
-			Host: h.Name, Match: match, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: d.policy,
+			Host: h.Name, Match: match, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: policy,
 		}
 		h.Routes, by[match.key()] = append(h.Routes, route), route
 	}
 	if b := d.ingress.Default; b != nil && b.Resource == "" && h.Default == nil {
 		h.Default = &Route{
 			Host: h.Name, Match: Match{Type: MatchPrefix, Path: "/"}, From: d.ingress.IngressKey, Field: "spec.defaultBackend",
-			Backend: d.backend(*b), Policy: d.policy,
+			Backend: d.backend(*b), Policy: policy,
 		}
 	}
-	if cert := d.policy.ClientCert; cert != nil && h.ClientCert == nil {
-		h.ClientCert = cert
-	} else if cert != nil && !cert.equal(h.ClientCert) {
-		h.wrong(d, "metadata.annotations["+prefix+"auth-tls-secret]", "OtherProof", fmt.Sprintf("an older Ingress asks the clients of host %q for another certificate, and it is for all of the host", h.Name),
-			"say the same in all Ingresses of the host, or in one of them only")
-	}
-	if h.AppRoot == "" {
+	if own := h.owner(d); h.AppRoot == "" && own {
 		h.AppRoot = d.policy.AppRoot
 	}
 	h.secure(d)
+}
+
+// prove has the clients of the host show a certificate, if an Ingress says so, and
+// returns its policy: closed, if an older one wants another certificate.
+func (h *Host) prove(d *draft) *Policy {
+	cert := d.policy.ClientCert
+	if h.ClientCert == nil {
+		h.ClientCert = cert
+	}
+	if cert == nil || cert.equal(h.ClientCert) {
+		return d.policy
+	}
+	why := fmt.Sprintf("an older Ingress asks the clients of host %q for another certificate, and it is for all of the host", h.Name)
+	h.wrong(d, "metadata.annotations["+prefix+"auth-tls-secret]", "OtherProof", why+"; until then all requests to this Ingress are answered with 503",
+		"say the same in all Ingresses of the host, or in one of them only")
+	closed := *d.policy
+	closed.Closed = why
+	return &closed
 }
 
 // misread says that a path is none.
@@ -116,12 +129,26 @@ func (h *Host) attach(d *draft, regex bool, by map[matchKey]*Route) {
 				"make one with the same host, path and pathType, and without the annotation canary")
 			continue
 		}
+		if d.ingress.Namespace != main.From.Namespace {
+			h.wrong(d, c.field, "NotYours", fmt.Sprintf("path %s of host %q is of Ingress %s, and only its namespace may have canaries of it", c.path.Path, h.Name, main.From),
+				"make the canary in namespace "+main.From.Namespace)
+			continue
+		}
 		s := &d.settings.canary
 		main.Canaries = append(main.Canaries, &Canary{
 			Backend: d.backend(c.path.Backend), From: d.ingress.IngressKey,
 			Header: s.header, Value: s.value, Pattern: s.pattern, Cookie: s.cookie, Weight: min(s.weight, s.total), Total: s.total,
 		})
 	}
+}
+
+// owner tells whether an Ingress is in the namespace of the oldest one that has paths
+// of the host: what is for all of a host is not for others to say.
+func (h *Host) owner(d *draft) bool {
+	if len(h.Routes) > 0 {
+		return h.Routes[0].From.Namespace == d.ingress.Namespace
+	}
+	return h.Default == nil || h.Default.From.Namespace == d.ingress.Namespace
 }
 
 // secure adds the certificates that an Ingress has for the host.
@@ -136,7 +163,7 @@ func (h *Host) secure(d *draft) {
 			h.Certificates = append(h.Certificates, secret)
 		}
 	}
-	if d.settings.passthrough && h.Passthrough == nil {
+	if d.settings.passthrough && h.Passthrough == nil && h.owner(d) {
 		for _, route := range h.Routes {
 			if route.From == d.ingress.IngressKey && (route.Match.Path == "/" || route.Match.Path == "") {
 				h.Passthrough = &route.Backend

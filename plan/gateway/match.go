@@ -49,7 +49,8 @@ func (t *Table) Route(host *Host, path string) (route *Route, redirect bool) {
 			return host.Default, false
 		}
 	}
-	if all, ok := t.Hosts.Get(""); ok && all != host {
+	// Whose clients have to show a certificate is judged by their host, and this is another.
+	if all, ok := t.Hosts.Get(""); ok && all != host && all.ClientCert == nil {
 		return all.Default, false
 	}
 	return nil, false

@@ -181,7 +181,7 @@ func TestSecureKept(t *testing.T) {
 	_, at := start(t, Settings{}, &Table{Router: hosts{
 		"a": {&Route{}, &Backend{Endpoints: up, TLS: &tls.Config{InsecureSkipVerify: true}}},
 		"b": {&Route{}, &Backend{Endpoints: up, TLS: &tls.Config{InsecureSkipVerify: true}}},
-		"c": {&Route{}, &Backend{Endpoints: up, TLS: &tls.Config{ServerName: "elsewhere"}}},
+		"c": {&Route{}, &Backend{Endpoints: up, TLS: &tls.Config{ServerName: "Elsewhere"}}},
 	}})
 	p := dial(t, at)
 	large := strings.Repeat("0123456789abcdef", 1<<16)
@@ -220,7 +220,7 @@ func TestName(t *testing.T) {
 		}
 	}
 	for address, refused := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "0.0.0.0:1": true, "169.254.169.254:80": true, "[fe80::1]:1": true, "[::ffff:127.0.0.1]:1": true, "192.0.2.1:80": false, "[2001:db8::1]:80": false} {
-		if err := elsewhere(t.Context(), "tcp", address, nil); (err != nil) != refused {
+		if err := Elsewhere(t.Context(), "tcp", address, nil); (err != nil) != refused {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -256,7 +256,7 @@ func TestMirror(t *testing.T) {
 	to := func(into []byte, r *Request) []byte {
 		return append(append(into, "http://"+watcher.String()...), r.Path...)
 	}
-	_, at := start(t, Settings{}, one(&Route{Mirror: &Mirror{To: to}}, up))
+	_, at := start(t, Settings{Here: true}, one(&Route{Mirror: &Mirror{To: to}}, up))
 	p := dial(t, at)
 	for _, c := range []struct {
 		path string

@@ -172,7 +172,10 @@ func (w *chunked) flush() {
 func (c *client) relaySqueezed(u *upstream, head []byte, length int64) *side {
 	to := &chunked{client: c, b: head}
 	z := compressors.Get().(*gzip.Writer)
-	defer compressors.Put(z)
+	defer func() {
+		z.Reset(io.Discard) // it would keep the client in memory
+		compressors.Put(z)
+	}()
 	z.Reset(to)
 	if length < 0 {
 		to.flush() // it may be long until something comes

@@ -112,6 +112,10 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 		a.tries = min(a.tries, a.retry.Tries)
 	}
 	bare := route.Method != "" // it has no body, and asks for no other protocol
+	if bare && !c.upload.whole {
+		// Behind a head without a body the rest of this one would be another request.
+		return c.fail(http.StatusServiceUnavailable, "the backend has no endpoint that is ready")
+	}
 	if to := c.request.UpgradeTo(); to != nil && !bare && c.request.Length == 0 && c.request.Minor == 1 && !backend.HTTP2 && !bytes.EqualFold(to, []byte("h2c")) {
 		a.upgrade = to
 	}

@@ -342,6 +342,37 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// TestRestOfABody: where another request is sent in the place of the client's, without
+// a body, the rest of the client's body is not taken for one more request.
+func TestRestOfABody(t *testing.T) {
+	var heard atomic.Int64
+	up := backend(t, func(http.ResponseWriter, *http.Request) { heard.Add(1) })
+	_, at := start(t, Settings{}, one(&Route{Method: http.MethodGet}, up))
+	p := dial(t, at)
+	p.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 38\r\n\r\n")
+	if response, _ := p.answer("POST"); response.StatusCode != http.StatusServiceUnavailable || !response.Close {
+		t.Errorf("%d, and it goes on: %v", response.StatusCode, !response.Close)
+	}
+	p.send("GET /admin HTTP/1.1\r\nHost: internal\r\n\r\n")
+	p.closed()
+	if n := heard.Load(); n != 0 {
+		t.Errorf("the backend has had %d requests", n)
+	}
+}
+
+// TestHere: what somebody may write into an Ingress leads to nothing that listens for
+// this machine alone.
+func TestHere(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:9817", "[::1]:9817", "169.254.169.254:80", "[fe80::1]:80", "[::ffff:127.0.0.1]:1", "0.0.0.0:80"} {
+		if Elsewhere(t.Context(), "tcp", at, nil) == nil {
+			t.Errorf("%s may be called", at)
+		}
+	}
+	if err := Elsewhere(t.Context(), "tcp", "10.96.0.1:443", nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestManyClients: those beyond the limit are not served, and cost the others nothing.
 func TestManyClients(t *testing.T) {
 	up := backend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") })

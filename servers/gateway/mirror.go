@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
@@ -32,11 +34,11 @@ type mirrors struct {
 	room   chan struct{}
 }
 
-func newMirrors() mirrors {
+func newMirrors(refuses func(ctx context.Context, network, address string, conn syscall.RawConn) error) mirrors {
 	return mirrors{room: make(chan struct{}, maxMirrors), client: &http.Client{
 		Timeout:       mirrorTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, DisableCompression: true},
+		Transport:     &http.Transport{DialContext: (&net.Dialer{ControlContext: refuses}).DialContext, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, DisableCompression: true},
 	}}
 }
 

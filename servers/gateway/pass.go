@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"strings"
+	"time"
 )
 
 // overheard is a connection whose first message of TLS is read, and never answered.
@@ -24,6 +25,9 @@ func (o *overheard) Read(into []byte) (int, error) {
 func (o *overheard) Write(from []byte) (int, error) { return len(from), nil }
 
 var errHeard = errors.New("the name is known")
+
+// passPatience is for how long a connection that is passed through may be silent.
+const passPatience = 10 * time.Minute
 
 // through reads whom a client wants to speak TLS with. If that is a backend itself, it
 // leads the client there, and returns true once all is over. Else the bytes wait to be
@@ -50,7 +54,7 @@ func (c *client) through() bool {
 		return true // there are no words to say why
 	}
 	if _, err := u.Write(o.heard.Bytes()); err == nil {
-		c.tunnel(u, 0)
+		c.tunnel(u, passPatience)
 	}
 	c.server.end(u)
 	return true

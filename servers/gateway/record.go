@@ -24,7 +24,7 @@ func (s *Server) nanos() int64 { return int64(time.Since(s.watch.began)) }
 
 // begins takes note of a request whose first bytes have come.
 func (c *client) begins() {
-	c.ask.Meter, c.ask.Quiet, c.ask.Client, c.record.made = nil, false, c.remote, false
+	c.ask.Meter, c.ask.Quiet, c.ask.Also, c.ask.Client, c.record.made = nil, false, nil, c.remote, false
 	if c.server.measures {
 		c.record = record{began: c.server.nanos()}
 		c.upload.client = nil // its length is that of the request before

@@ -60,6 +60,9 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	case length < 0:
 		length, keep = http1.UntilClose, false
 	}
+	if c.stream != nil {
+		c.awaits(u) // an endpoint that is silent is left as soon as the client has left
+	}
 	out := newBuffer()
 	defer out.free()
 	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route, z)
@@ -71,7 +74,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
 	if a.route.Rate.PerSecond > 0 {
 		was := c.wire
-		c.wire = &throttled{wire: was, client: c, rate: a.route.Rate}
+		c.wire = &throttled{wire: was, client: c, rate: Rate{PerSecond: a.route.Rate.PerSecond, After: a.route.Rate.After + int64(len(b))}}
 		defer func() { c.wire = was }()
 	}
 	var failed *side
@@ -93,6 +96,9 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	}
 	c.ended(status)
 	uploaded := c.upload.finish(u)
+	if c.stream != nil && c.left() {
+		persist = false
+	}
 	if persist && uploaded && (u.in == nil || len(u.in.bytes()) == 0) {
 		c.server.keep(u)
 	} else {

@@ -31,6 +31,9 @@ type Settings struct {
 	// SlowStart is how long it takes until a new endpoint beside older ones has as many
 	// requests as they. 0: it has them at once.
 	SlowStart time.Duration
+	// Here lets names, mirrors and the like lead to this machine and its link, where
+	// what listens is not for others. It is for tests.
+	Here bool
 	// Measure has the requests counted, each by its Meter.
 	Measure bool
 	// Log, if not nil, takes in what was answered. Who runs it does so for longer than
@@ -120,8 +123,11 @@ func New(settings Settings, log *slog.Logger) *Server {
 	cores := runtime.GOMAXPROCS(0)
 	s := &Server{settings: settings.or(DefaultSettings()), log: log, changed: make(chan struct{}, 1), counts: make([]counts, cores)}
 	s.measures = settings.Measure || settings.Log != nil
-	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: elsewhere, cores: cores, slow: settings.SlowStart}
-	s.mirrors = newMirrors()
+	s.endpoints = endpoints{known: map[where]*endpoint{}, refuses: Elsewhere, cores: cores, slow: settings.SlowStart}
+	if settings.Here {
+		s.endpoints.refuses = nil
+	}
+	s.mirrors = newMirrors(s.endpoints.refuses)
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})

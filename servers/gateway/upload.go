@@ -24,6 +24,8 @@ type upload struct {
 
 	// Of the goroutine.
 	client  *client
+	wire    wire // the client's
+	plain   bool // it is its socket
 	max     int64
 	sent    atomic.Int64
 	ended   chan struct{}
@@ -106,6 +108,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 		_, err := c.wire.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 		l.gone = err != nil
 	}
+	l.wire, l.plain = c.wire, c.plain() // an answer that is slowed down has another one
 	c.server.running.Go(func() {
 		defer close(l.ended)
 		if !l.gone {
@@ -125,7 +128,7 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
-	if c.plain() && u.plain() && l.copied == nil && l.left > spliceFrom {
+	if l.plain && u.plain() && l.copied == nil && l.left > spliceFrom {
 		n, side := splice(u.sock, c.sock, l.left-bufferSize) // the last piece is written below
 		l.left -= n
 		l.judge(side)
@@ -140,7 +143,7 @@ func (l *upload) run(u *upstream) {
 		if l.left > 0 {
 			room = room[:min(int64(len(room)), l.left)]
 		}
-		n, err := c.wire.Read(room)
+		n, err := l.wire.Read(room)
 		if err != nil {
 			l.judge(&side{err: err, reading: true})
 			return

@@ -94,9 +94,10 @@ func (p *endpoint) connect(ctx context.Context, timeout time.Duration) (net.Conn
 
 var errHere = errors.New("the name leads to this machine or its link, where nothing is for others")
 
-// elsewhere refuses addresses that a name must not lead to: who may say that a Service
-// has a name may not, by that, reach what listens for this machine alone.
-func elsewhere(_ context.Context, _, address string, _ syscall.RawConn) error {
+// Elsewhere refuses addresses that nothing which Ingresses and Services name must lead
+// to: who may write one may not, by that, reach what listens for this machine alone.
+// It is for net.Dialer's ControlContext.
+func Elsewhere(_ context.Context, _, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
@@ -111,6 +112,9 @@ func elsewhere(_ context.Context, _, address string, _ syscall.RawConn) error {
 func (s *Server) keep(u *upstream) {
 	u.in.free()
 	u.in = nil
+	if u.sock.in.until.Swap(0) != 0 { // an upload that ended after its answer has set it
+		_ = u.sock.SetReadDeadline(time.Time{})
+	}
 	u.since = s.watch.clock.now()
 	pool := &u.endpoint.pools[u.core]
 	pool.mu.Lock()

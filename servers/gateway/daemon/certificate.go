@@ -167,11 +167,13 @@ func (c *certificates) choose(table *plan.Table) func(*tls.ClientHelloInfo) (*tl
 			return other, nil
 		}
 		var usable *tls.Certificate
+		of := ""
 		for _, key := range host.Certificates {
 			certificate := by[key].certificate
-			if certificate == nil || hello.SupportsCertificate(certificate) != nil {
-				continue
+			if certificate == nil || usable != nil && key.Namespace != of || hello.SupportsCertificate(certificate) != nil {
+				continue // nobody takes a host's certificate from another namespace by a better one
 			}
+			of = key.Namespace
 			if _, is := certificate.PrivateKey.(*rsa.PrivateKey); !is {
 				return certificate, nil
 			}

@@ -136,11 +136,13 @@ func (c *clerk) look(ctx context.Context, is served, entries kube.Entries, now t
 	events, in := c.herald.due(append(ofIngresses(is.problems, is.table), contested...), uid, now)
 	soon(in)
 	for _, event := range events {
-		if err != nil {
+		if err != nil && !kube.IsOfObject(err) {
 			break // the others would fare no better
 		}
-		if err = c.register.WriteEvent(ctx, event); err == nil {
+		if failed := c.register.WriteEvent(ctx, event); failed == nil {
 			c.herald.wrote(event)
+		} else if err == nil || !kube.IsOfObject(failed) {
+			err = failed
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -183,11 +185,13 @@ func (c *clerk) publish(ctx context.Context, is served, entries kube.Entries, no
 		if last.contested(entry) && in > 0 {
 			contested = append(contested, contestedBy(key, entry.Writer))
 		}
-		if next == nil || err != nil {
+		if next == nil || err != nil && !kube.IsOfObject(err) {
 			continue
 		}
-		if err = c.register.Publish(ctx, key, entry.UID, next.addresses); err == nil {
+		if failed := c.register.Publish(ctx, key, entry.UID, next.addresses); failed == nil {
 			c.written[key] = next
+		} else if err == nil || !kube.IsOfObject(failed) {
+			err = failed
 		}
 	}
 	return contested, again, err

@@ -47,10 +47,10 @@ type Conn struct {
 	mu      sync.Mutex
 	serving sync.WaitGroup // of streams
 	streams map[uint32]*Stream
-	open    int    // of them, those that the client has to count
-	last    uint32 // that it has begun
-	served  uint32 // the last of those that were not refused
-	early   [32]uint32
+	open    int          // of them, those that the client has to count
+	last    uint32       // that it has begun
+	served  uint32       // the last of those that were not refused
+	early   [1024]uint32 // that ended before the client had sent all
 	earlier int
 	encoder encoder
 	block   []byte // of fields, that is being written

@@ -50,8 +50,19 @@ func (r *reader) settings(f *frame) *Error {
 	c := r.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	window := int64(-1)
 	for b := f.payload; len(b) > 0; b = b[settingSize:] {
-		if err := c.set(setting(binary.BigEndian.Uint16(b)), binary.BigEndian.Uint32(b[2:])); err != nil {
+		name, value := setting(binary.BigEndian.Uint16(b)), binary.BigEndian.Uint32(b[2:])
+		if name == settingWindow && value <= maxWindow {
+			window = int64(value) // the last one counts: each costs a look at all streams
+			continue
+		}
+		if err := c.set(name, value); err != nil {
+			return err
+		}
+	}
+	if window >= 0 {
+		if err := c.set(settingWindow, uint32(window)); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,11 +39,15 @@ const (
 	askTime      = 30 * time.Second
 )
 
-func newExternal(of *plan.ExternalAuth) *external {
+func newExternal(of *plan.ExternalAuth, here bool) *external {
+	dialer := &net.Dialer{ControlContext: gateway.Elsewhere}
+	if here {
+		dialer.ControlContext = nil
+	}
 	return &external{ExternalAuth: of, known: map[[sha256.Size]byte]*opinion{}, client: &http.Client{
 		Timeout:       askTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
+		Transport:     &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
 	}}
 }
 
@@ -136,8 +141,13 @@ func (e *external) ask(r *route, ask *gateway.Request) (*opinion, error) {
 	for i := range ask.Fields() {
 		f := &ask.Fields()[i]
 		name := string(ask.Name(f))
-		if !f.Hop && !f.Underscore && (ask.Trusted || !claims(f.Known)) && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
+		if !f.Hop && !f.Underscore && !isProof(name) && (ask.Trusted || !claims(f.Known)) && !slices.ContainsFunc(notPassed, func(other string) bool { return strings.EqualFold(other, name) }) {
 			request.Header.Add(name, string(ask.Value(f)))
+		}
+	}
+	for i := range r.taken.Request.Set { // of the client's certificate, as the backend is told
+		if f := &r.taken.Request.Set[i]; isProof(f.Name) && f.Expand != nil {
+			request.Header.Set(f.Name, string(f.Expand(nil, ask)))
 		}
 	}
 	target := string(appendTarget(nil, ask))

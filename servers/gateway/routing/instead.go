@@ -2,6 +2,7 @@ package routing
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/fairlead-net/fairlead/servers/gateway"
@@ -18,7 +19,7 @@ func (r *route) instead(backend *backend) *gateway.Instead {
 		Route: &gateway.Route{
 			Method: http.MethodGet, Timeouts: r.taken.Timeouts,
 			Rewrite: func(into []byte, _ *gateway.Request) []byte { return append(into, '/') },
-			Request: gateway.Edits{Set: []gateway.Field{
+			Request: gateway.Edits{Remove: r.taken.Request.Remove, Set: append(slices.Clone(r.taken.Request.Set), []gateway.Field{
 				field("X-Code", func(into []byte, ask *gateway.Request) []byte { return strconv.AppendInt(into, int64(ask.Status), 10) }),
 				field("X-Format", func(into []byte, ask *gateway.Request) []byte {
 					accept, _ := ask.Get("accept")
@@ -27,7 +28,7 @@ func (r *route) instead(backend *backend) *gateway.Instead {
 				field("X-Original-URI", appendTarget),
 				{Name: "X-Namespace", Value: r.From.Namespace}, {Name: "X-Ingress-Name", Value: r.From.Name},
 				{Name: "X-Service-Name", Value: r.Backend.Service.Name}, {Name: "X-Service-Port", Value: r.Backend.PortText()},
-			}},
+			}...)},
 		},
 	}
 }

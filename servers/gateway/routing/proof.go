@@ -86,7 +86,7 @@ func (p *proof) admit(ask *gateway.Request) *gateway.Route {
 	case ask.Peer == nil && p.Verify == "on":
 		return unproven
 	case ask.Peer == nil:
-		return nil
+		return p.nobody()
 	case ask.ServerName != text(ask.Host):
 		return misdirected
 	}
@@ -94,13 +94,22 @@ func (p *proof) admit(ask *gateway.Request) *gateway.Route {
 	switch {
 	case found.state == "SUCCESS":
 	case found.state == "NONE" && p.Verify != "on":
-		return nil
+		return p.nobody()
 	case found.state == "NONE":
 		return p.refuse(nothing)
 	case p.Verify != "optional_no_ca" || !errors.As(found.why, new(x509.UnknownAuthorityError)):
 		return p.refuse(refused(http.StatusBadRequest, "the certificate does not suffice: "+found.why.Error()))
 	}
 	if p.Subject != nil && !p.Subject.MatchString("CN="+ask.Peer.Certificates[0].Subject.CommonName) {
+		return mistaken
+	}
+	return nil
+}
+
+// nobody is the answer to who shows no certificate and need not: only if it does not
+// matter whose it is.
+func (p *proof) nobody() *gateway.Route {
+	if p.Subject != nil {
 		return mistaken
 	}
 	return nil
@@ -166,6 +175,13 @@ func revoked(chain []*x509.Certificate, lists []*x509.RevocationList, now time.T
 		}
 	}
 	return nil
+}
+
+// isProof tells whether a field is one that says what certificate a client has shown.
+// Nobody believes that of the client.
+func isProof(name string) bool {
+	const proofs = "ssl-client-"
+	return len(name) > len(proofs) && strings.EqualFold(name[:len(proofs)], proofs)
 }
 
 // fields are what backends are told, in the place of what clients say of themselves.

@@ -26,6 +26,8 @@ type Sources struct {
 	Endpoints *plan.Endpoints
 	// Secret returns what a Secret has, by key, and nil if there is none.
 	Secret func(plan.SecretKey) map[string][]byte
+	// Here is that of gateway.Settings.
+	Here bool
 }
 
 // host is one of the plan, ready to be asked for.
@@ -132,7 +134,7 @@ func (r *Router) newHost(of *plan.Host, old *host, from *Sources) *host {
 func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, counts counting, from *Sources) {
 	var asks *external
 	if auth := of.Policy.ExternalAuth; auth != nil {
-		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth) })
+		asks = r.parts.external.hold(auth, &h.external, func() *external { return newExternal(auth, from.Here) })
 	}
 	made := newRoute(of, h, asks, backend)
 	if auth := of.Policy.BasicAuth; auth != nil {
@@ -215,11 +217,11 @@ func newRoute(of *plan.Route, on *host, asks *external, backend func(way) *backe
 	if p.Mirror != nil {
 		r.taken.Mirror = &gateway.Mirror{To: r.expanding(p.Mirror.To), Host: p.Mirror.Host, NoBody: p.Mirror.NoBody}
 	}
+	r.editRequest(on)
+	r.editResponse()
 	if p.ErrorBackend != nil {
 		r.taken.Instead = r.instead(backend(way{Backend: *p.ErrorBackend}))
 	}
-	r.editRequest(on)
-	r.editResponse()
 	if p.CORS != nil {
 		r.cors = newCORS(p.CORS, r.taken)
 	}

@@ -94,8 +94,8 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 	staff(t, snapshot, certificates.backend)
 	table, _ := plan.Compute(nil, snapshot)
 	certificate := selfSigned(t)
-	server := gateway.New(gateway.Settings{DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
-	router := New(nil, table, Sources{Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
+	server := gateway.New(gateway.Settings{Here: true, DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
+	router := New(nil, table, Sources{Here: true, Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
 	server.Serve(&gateway.Table{
 		Router: router, Asks: router.Asks, Passes: router.Passes(),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
