@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -56,7 +57,9 @@ func (o *gatewayOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.certificate, "default-certificate", "", "Secret of hosts that have no certificate of their own, as NAMESPACE/NAME; without, theirs is one that nobody trusts")
 	flags.StringSliceVar(&o.trusted, "trusted-proxies", nil, "proxies in front of the gateway, as CIDRs, whose word on clients holds: X-Forwarded-For, -Proto, -Host, -Port (repeatable)")
 	flags.StringSliceVar(&o.introduced, "proxy-protocol-from", nil, "load balancers, as CIDRs, that begin each connection with the PROXY protocol, 1 or 2 (repeatable)")
-	flags.BoolVar(&o.config.Compress, "gzip", false, "compress answers of texts for clients that can read it")
+	flags.StringVar(&o.config.StrictTransport, "strict-transport-security", "max-age=31536000; includeSubDomains", "what browsers are told by TLS of hosts with a certificate, as hsts* in the ConfigMap of ingress-nginx; empty: nothing")
+	flags.BoolVar(&o.config.Gzip, "gzip", false, "compress answers of texts for clients that can read it")
+	flags.BoolVar(&o.config.Zstd, "zstd", false, "compress them by zstd, which needs less CPU, for clients that ask for it")
 	flags.DurationVar(&o.config.SlowStart, "slow-start", 0, "for how long a new endpoint has fewer requests than those that were there before, such as 30s")
 	o.access.flags(flags)
 	flags.StringSliceVar(&o.api.Servers, "apiserver", nil, "address of the API server (repeatable); without, the pod's environment tells")
@@ -75,6 +78,9 @@ func (o *gatewayOptions) read(command *cobra.Command) (err error) {
 		return err
 	}
 	if o.config.Introduced, err = parseAll("--proxy-protocol-from", o.introduced, netip.ParsePrefix); err != nil {
+		return err
+	}
+	if err := judgeStrictTransport(command, o.config.StrictTransport); err != nil {
 		return err
 	}
 	if o.config.DefaultCertificate, err = parseSecret(command, o.certificate); err != nil {
@@ -103,6 +109,17 @@ func (o *gatewayOptions) connect() error {
 				o.config.Log.Warn("cannot ask whether this gateway is to write the status of Ingresses", "error", err)
 			}
 		})
+	}
+	return nil
+}
+
+var strictTransport = regexp.MustCompile(`^max-age=\d+(; *includeSubDomains)?(; *preload)?$`)
+
+// judgeStrictTransport refuses what browsers would not understand: they would pass
+// over it, and nobody would know.
+func judgeStrictTransport(command *cobra.Command, value string) error {
+	if value != "" && !strictTransport.MatchString(value) {
+		return &usageError{fmt.Errorf("--strict-transport-security %q is not as in max-age=31536000; includeSubDomains; preload, of which the last two may be left out", value), command.CommandPath()}
 	}
 	return nil
 }

@@ -53,13 +53,15 @@ func change(args []string) error {
 	flags.StringVar(&c.program, "fairlead", "", "the program; empty: that of this checkout is built")
 	flags.StringVar(&c.heap, "heap", "", "a file for a profile of the gateway's memory")
 	_ = flags.Parse(args)
+	if did, err := apart(); did || err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "fairlead-bench-gateway-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	c.dir = dir
-	_ = exec.Command("ip", "link", "set", "lo", "up").Run() // of a namespace of its own
 	r, err := c.measure(context.Background())
 	if err != nil {
 		return err

@@ -1,10 +1,23 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestMain(m *testing.M) {
+	did, err := apart()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	case !did:
+		os.Exit(m.Run())
+	}
+}
 
 // TestChange: while routes, endpoints and certificates change under load, nothing
 // fails. How fast it is, a machine with other things to do cannot tell.

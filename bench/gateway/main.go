@@ -4,14 +4,17 @@
 //
 //	go run ./bench/gateway
 //	go run ./bench/gateway change
+//	go run ./bench/gateway idle
 //
 // It wants Debian's packages nginx-light, wrk and nghttp2-client, of which no service
 // need run: it starts its own. nginx has connections kept to its backend, no access log, and adds
-// the fields that Fairlead adds.
+// the fields that Fairlead adds. It speaks no HTTP/3 there: that is measured beside
+// Fairlead's own HTTP/2, each asked by Go's client.
 //
 // With change, it measures fairlead gateway, the process, alone, while routes,
 // endpoints and certificates change under load: nothing may fail. That wants nothing,
-// and may run in a network namespace of its own (unshare -n).
+// and may run in a network namespace of its own (unshare -n). With idle, it measures
+// what clients cost who want nothing, or take it slowly: 100,000 and less.
 package main
 
 import (
@@ -30,6 +33,8 @@ type settings struct {
 	clients int
 	rate    int // requests each second of the paced load
 	profile string
+	heap    string
+	garbage int // percent of what lives; 0: much, as beside few routes
 	only    string
 	dir     string
 }
@@ -46,6 +51,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == changeVerb {
 		do = func() error { return change(os.Args[2:]) }
 	}
+	if len(os.Args) > 1 && os.Args[1] == idleVerb {
+		do = func() error { return idle(os.Args[2:]) }
+	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -59,7 +67,7 @@ func run() error {
 	flag.IntVar(&s.clients, "clients", 32, "connections of the load")
 	flag.IntVar(&s.rate, "rate", 4000, "requests each second of the paced load")
 	flag.StringVar(&s.profile, "profile", "", "a file for a CPU profile of Fairlead's")
-	flag.StringVar(&s.only, "only", "", "one load: small, paced, large, small-tls, large-tls, small-h2 or handshakes")
+	flag.StringVar(&s.only, "only", "", "one load: small, paced, large, small-tls, large-tls, small-h2, handshakes or small-h3")
 	flag.Parse()
 	for _, program := range []string{"nginx", "wrk", "h2load"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -111,6 +119,11 @@ func compare(s settings, backend string) error {
 			f := median(got[i])
 			fmt.Fprintf(table, "%s\t%s\t%.0f %s\t%.1f µs\t%.2f\t%s\t%s\n", load.name, proxies[i].name,
 				f.rate, load.unit, f.each*1e6, f.each/base.each, f.p50, f.p99)
+		}
+	}
+	if s.only == "" || s.only == "small-h3" {
+		if err := compareHTTP3(s, proxies[1], table); err != nil {
+			return err
 		}
 	}
 	return table.Flush()

@@ -16,34 +16,34 @@ import (
 
 // figures are those of one run.
 type figures struct {
-	rate     float64 // of the clock
-	each     float64 // seconds of CPU
-	p50, p99 string
+	rate     float64       // of the clock
+	each     float64       // seconds of CPU
+	p50, p99 time.Duration // 0: they are not measured
 }
 
 // load is something to do.
 type load struct {
 	name, unit string
 	// shoot does it for a while, and returns how often.
-	shoot func(plain, secure string, s settings) (n float64, p50, p99 string, err error)
+	shoot func(plain, secure string, s settings) (n float64, p50, p99 time.Duration, err error)
 }
 
 func loads() []load {
 	return []load{
-		{"small", "requests", func(plain, _ string, s settings) (float64, string, string, error) {
+		{"small", "requests", func(plain, _ string, s settings) (float64, time.Duration, time.Duration, error) {
 			return wrk("http://"+plain+"/small", s, 1)
 		}},
 		{"paced", "requests", paced},
-		{"large", "MB", func(plain, _ string, s settings) (float64, string, string, error) {
+		{"large", "MB", func(plain, _ string, s settings) (float64, time.Duration, time.Duration, error) {
 			return wrk("http://"+plain+"/large", s, 16.777)
 		}},
-		{"small-tls", "requests", func(_, secure string, s settings) (float64, string, string, error) {
+		{"small-tls", "requests", func(_, secure string, s settings) (float64, time.Duration, time.Duration, error) {
 			return wrk("https://"+secure+"/small", s, 1)
 		}},
-		{"large-tls", "MB", func(_, secure string, s settings) (float64, string, string, error) {
+		{"large-tls", "MB", func(_, secure string, s settings) (float64, time.Duration, time.Duration, error) {
 			return wrk("https://"+secure+"/large", s, 16.777)
 		}},
-		{"small-h2", "requests", func(_, secure string, s settings) (float64, string, string, error) {
+		{"small-h2", "requests", func(_, secure string, s settings) (float64, time.Duration, time.Duration, error) {
 			return h2load("https://"+secure+"/small", s)
 		}},
 		{"handshakes", "handshakes", shakeHands},
@@ -86,17 +86,17 @@ var (
 	wrkBad   = regexp.MustCompile(`Non-2xx.*|Socket errors.*`)
 )
 
-func wrk(url string, s settings, each float64) (n float64, p50, p99 string, err error) {
+func wrk(url string, s settings, each float64) (n float64, p50, p99 time.Duration, err error) {
 	clients := s.clients
 	if each > 1 {
 		clients = 4
 	}
 	out, err := exec.Command("wrk", "-t1", "-c"+strconv.Itoa(clients), "-d"+strconv.Itoa(int(s.during.Seconds()))+"s", "--latency", url).CombinedOutput()
 	if err != nil {
-		return 0, "", "", fmt.Errorf("wrk: %w\n%s", err, out)
+		return 0, 0, 0, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
 	if bad := wrkBad.Find(out); bad != nil {
-		return 0, "", "", fmt.Errorf("wrk: %s", bad)
+		return 0, 0, 0, fmt.Errorf("wrk: %s", bad)
 	}
 	find := func(of *regexp.Regexp) string {
 		if m := of.FindSubmatch(out); m != nil {
@@ -105,28 +105,30 @@ func wrk(url string, s settings, each float64) (n float64, p50, p99 string, err 
 		return ""
 	}
 	count, err := strconv.ParseFloat(find(wrkCount), 64)
-	return count * each, find(wrkP50), find(wrkP99), err
+	p50, _ = time.ParseDuration(find(wrkP50))
+	p99, _ = time.ParseDuration(find(wrkP99))
+	return count * each, p50, p99, err
 }
 
 var h2Count = regexp.MustCompile(`(\d+) succeeded, 0 failed`)
 
 // h2load asks by HTTP/2, on a few connections of some streams each.
-func h2load(url string, s settings) (n float64, p50, p99 string, err error) {
+func h2load(url string, s settings) (n float64, p50, p99 time.Duration, err error) {
 	seconds := strconv.Itoa(int(s.during.Seconds()))
 	out, err := exec.Command("h2load", "-t1", "-c4", "-m"+strconv.Itoa(s.clients/4), "-D"+seconds, url).CombinedOutput()
 	if err != nil {
-		return 0, "", "", fmt.Errorf("h2load: %w\n%s", err, out)
+		return 0, 0, 0, fmt.Errorf("h2load: %w\n%s", err, out)
 	}
 	m := h2Count.FindSubmatch(out)
 	if m == nil {
-		return 0, "", "", fmt.Errorf("h2load: requests failed:\n%s", out)
+		return 0, 0, 0, fmt.Errorf("h2load: requests failed:\n%s", out)
 	}
 	n, err = strconv.ParseFloat(string(m[1]), 64)
-	return n, "", "", err
+	return n, 0, 0, err
 }
 
 // shakeHands makes connections of TLS 1.3 as fast as it can, each a whole handshake.
-func shakeHands(_, secure string, s settings) (n float64, p50, p99 string, err error) {
+func shakeHands(_, secure string, s settings) (n float64, p50, p99 time.Duration, err error) {
 	var done sync.WaitGroup
 	var count atomic.Int64
 	var failed atomic.Pointer[error]
@@ -144,9 +146,9 @@ func shakeHands(_, secure string, s settings) (n float64, p50, p99 string, err e
 	}
 	done.Wait()
 	if err := failed.Load(); err != nil {
-		return 0, "", "", *err
+		return 0, 0, 0, *err
 	}
-	return float64(count.Load()), "", "", nil
+	return float64(count.Load()), 0, 0, nil
 }
 
 func shake(at string) error {
@@ -168,6 +170,8 @@ func median(all []figures) figures {
 		return sorted[len(sorted)/2]
 	}
 	f := by(func(a, b figures) int { return cmp.Compare(a.each, b.each) })
+	f.p50 = by(func(a, b figures) int { return cmp.Compare(a.p50, b.p50) }).p50
+	f.p99 = by(func(a, b figures) int { return cmp.Compare(a.p99, b.p99) }).p99
 	f.rate = by(func(a, b figures) int { return cmp.Compare(a.rate, b.rate) }).rate
 	return f
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -19,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
@@ -161,7 +163,7 @@ func fairleadProxy(s settings, backend string) proxy {
 		if err != nil {
 			return nil, "", "", err
 		}
-		p, err := launch(s.dir, self, serveVerb, "-plain", plain, "-secure", secure, "-backend", backend, "-dir", s.dir, "-profile", s.profile)
+		p, err := launch(s.dir, self, serveVerb, "-plain", plain, "-secure", secure, "-backend", backend, "-dir", s.dir, "-profile", s.profile, "-heap", s.heap, "-garbage", strconv.Itoa(cmp.Or(s.garbage, 400)))
 		if err != nil {
 			return nil, "", "", err
 		}
@@ -185,10 +187,12 @@ func serve(args []string) error {
 	plain, secure := flags.String("plain", "", "where to listen"), flags.String("secure", "", "where to listen for TLS")
 	backend, dir := flags.String("backend", "", "where requests go"), flags.String("dir", "", "of the certificate")
 	profile := flags.String("profile", "", "a file for a CPU profile")
+	heap := flags.String("heap", "", "a file for a profile of memory, at SIGUSR1")
+	garbage := flags.Int("garbage", 400, "GOGC")
 	_ = flags.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(*garbage)
 	certificate, err := tls.LoadX509KeyPair(filepath.Join(*dir, "cert.pem"), filepath.Join(*dir, "key.pem"))
 	if err != nil {
 		return err
@@ -204,13 +208,30 @@ func serve(args []string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	s := gateway.New(gateway.Settings{Drain: time.Second, DrainIdle: time.Millisecond}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	saveHeap(*heap)
+	s := gateway.New(gateway.Settings{Drain: time.Second, DrainIdle: time.Millisecond, Clients: 1 << 20}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	s.Serve(&gateway.Table{
 		Router:      &everything{backend: gateway.Backend{Endpoints: []netip.AddrPort{netip.MustParseAddrPort(*backend)}}},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil },
 	})
-	s.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(*plain)}, {At: netip.MustParseAddrPort(*secure), Secure: true}})
+	at := netip.MustParseAddrPort(*secure)
+	s.Listen([]gateway.Listener{{At: netip.MustParseAddrPort(*plain)}, {At: at, Secure: true}, {At: at, Secure: true, HTTP3: true}})
 	return s.Run(ctx)
+}
+
+// saveHeap writes a profile of memory whenever it is asked for.
+func saveHeap(to string) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	go func() {
+		for range asked {
+			if file, err := os.Create(to); err == nil {
+				runtime.GC()
+				_ = pprof.WriteHeapProfile(file)
+				_ = file.Close()
+			}
+		}
+	}()
 }
 
 // writeCertificate writes one of ECDSA P-256, signed by itself.

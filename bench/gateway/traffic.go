@@ -60,7 +60,7 @@ func (t *traffic) run(ctx context.Context) error {
 
 // fail notes what failed, unless it did because the time is over.
 func (t *traffic) fail(ctx context.Context, format string, args ...any) {
-	if ctx.Err() != nil {
+	if until, ok := ctx.Deadline(); ctx.Err() != nil || ok && !time.Now().Before(until) { // a dialler's timer may be first
 		return
 	}
 	t.mu.Lock()
@@ -295,9 +295,7 @@ func (t *traffic) rollOut(ctx context.Context, _ int, pause time.Duration) {
 	defer ending.Wait()
 	old := map[int][]netip.Addr{}
 	for service := range t.routes / sharing {
-		first := netip.AddrFrom4([4]byte{127, byte(10 + (2*service+1)>>16), byte((2*service + 1) >> 8), byte(2*service + 1)})
-		second := netip.AddrFrom4([4]byte{127, byte(10 + (2*service+2)>>16), byte((2*service + 2) >> 8), byte(2*service + 2)})
-		old[service] = []netip.Addr{first, second}
+		old[service] = []netip.Addr{podAt(2*service + 1), podAt(2*service + 2)}
 	}
 	n := 0
 	again(ctx, pause, func(time.Time) {

@@ -103,7 +103,7 @@ func (w *world) addService(i int) error {
 // newPod is one more of a Service.
 func (w *world) newPod(service int) netip.Addr {
 	w.next++
-	at := netip.AddrFrom4([4]byte{127, byte(10 + w.next>>16), byte(w.next >> 8), byte(w.next)})
+	at := podAt(w.next)
 	w.pods.add(at, service)
 	return at
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/gateway"
@@ -15,18 +16,42 @@ import (
 
 // Explanation is what becomes of a request for a URL. It only grows.
 type Explanation struct {
-	URL     string   `json:"url"`
-	Host    string   `json:"host"`              // whose rules it is judged by: a name, *.NAME, or * for all others
-	Rule    string   `json:"rule,omitempty"`    // the path and its type; empty: none takes it
-	Ingress string   `json:"ingress,omitempty"` // NAMESPACE/NAME, and the field
-	Steps   []string `json:"steps,omitempty"`   // what is done, in this order
-	Answer  string   `json:"answer,omitempty"`  // what the client gets without any backend being called
-	Backend string   `json:"backend,omitempty"`
+	URL     string `json:"url"`
+	Host    string `json:"host"`              // whose rules it is judged by: a name, *.NAME, or * for all others
+	Rule    string `json:"rule,omitempty"`    // the path and its type; empty: none takes it
+	Ingress string `json:"ingress,omitempty"` // NAMESPACE/NAME, and the field
+	// Certificates are where those of the host are, the first that is good is served.
+	Certificates []Certificate `json:"certificates,omitempty"`
+	Steps        []string      `json:"steps,omitempty"`  // what is done, in this order
+	Answer       string        `json:"answer,omitempty"` // what the client gets without any backend being called
+	Backend      string        `json:"backend,omitempty"`
 	// Ready of Endpoints take requests.
 	Ready     int      `json:"ready"`
 	Endpoints int      `json:"endpoints"`
 	Canaries  []string `json:"canaries,omitempty"`
 	Passed    []string `json:"passed,omitempty"` // rules that were looked at, and do not take it
+}
+
+// Certificate is where one is.
+type Certificate struct {
+	Default bool   `json:"default,omitempty"` // that of hosts without one of their own
+	Secret  string `json:"secret,omitempty"`  // NAMESPACE/NAME
+	Ordered string `json:"ordered,omitempty"` // the Ingress for which it is ordered by ACME; empty: it is not
+	Is      string `json:"is,omitempty"`      // what there is; empty: that was not looked at
+}
+
+func (c *Certificate) String() string {
+	text := "Secret " + c.Secret
+	if c.Default {
+		text = "the default certificate"
+	}
+	if c.Ordered != "" {
+		text += ", ordered by ACME for Ingress " + c.Ordered
+	}
+	if c.Is != "" {
+		text += ": " + c.Is
+	}
+	return text
 }
 
 // Explain follows a request of GET for a URL.
@@ -47,6 +72,9 @@ func Explain(snapshot *model.Snapshot, text string) (*Explanation, error) {
 		return e, nil
 	}
 	e.Host = cmp.Or(host.Name, "*")
+	if u.Scheme == "https" && host.Passthrough == nil {
+		e.certificates(host)
+	}
 	if host.Redirect != "" {
 		e.Answer = fmt.Sprintf("308: to %s://%s%s (from-to-www-redirect)", u.Scheme, host.Redirect, u.RequestURI())
 		return e, nil
@@ -79,6 +107,20 @@ func Explain(snapshot *model.Snapshot, text string) (*Explanation, error) {
 	e.Backend = route.Backend.String()
 	e.count(snapshot, route.Backend)
 	return e, nil
+}
+
+// certificates says where those of a host are.
+func (e *Explanation) certificates(host *gateway.Host) {
+	for _, key := range host.Certificates {
+		c := Certificate{Secret: key.String()}
+		if host.Asked != nil && key == host.Asked.Secret {
+			c.Ordered = host.Asked.Ingress.String()
+		}
+		e.Certificates = append(e.Certificates, c)
+	}
+	if len(e.Certificates) == 0 {
+		e.Certificates = []Certificate{{Default: true}}
+	}
 }
 
 // answer is what the client gets without anybody being asked, in the order of the
@@ -158,6 +200,10 @@ func (e *Explanation) steps(route *gateway.Route, host *gateway.Host, path strin
 	step(p.Affinity != nil, "a cookie keeps the client at its endpoint")
 	step(p.HashBy != nil, "%s chooses the endpoint", p.HashBy)
 	step(p.OneAddress, "the Service's own address is called (service-upstream)")
+	if p.Check != (unique.Handle[gateway.HealthCheck]{}) {
+		c := p.Check.Value()
+		step(true, "endpoints are asked for %s each %s: who does not answer with %d-%d in %s, %d times in a row, is left out while another one is well", c.Path, c.Interval, c.From, c.To, c.Timeout, c.Unhealthy)
+	}
 	step(l.ResponseRate > 0, "its answer has %d bytes a second", l.ResponseRate)
 	for _, c := range route.Canaries {
 		e.Canaries = append(e.Canaries, fmt.Sprintf("%s of %s: %s", c.Backend, c.From, chosenBy(c)))
@@ -219,6 +265,13 @@ func (e *Explanation) Text(to io.Writer, endpoints bool, style Style) error {
 	fmt.Fprintf(&b, "GET %s\n", e.URL)
 	if e.Host != "" {
 		fmt.Fprintf(&b, "  host     %s\n", e.Host)
+	}
+	for i := range e.Certificates {
+		label := "TLS"
+		if i > 0 {
+			label = "or else"
+		}
+		fmt.Fprintf(&b, "  %-7s  %s\n", label, &e.Certificates[i])
 	}
 	for _, passed := range e.Passed {
 		fmt.Fprintf(&b, "           not %s\n", passed)

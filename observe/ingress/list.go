@@ -18,7 +18,10 @@ type Listed struct {
 	Backend string   `json:"backend"`
 	Ingress string   `json:"ingress"`
 	TLS     []string `json:"tls,omitempty"` // Secrets
-	Closed  string   `json:"closed,omitempty"`
+	// Ordered says that one of them is ordered by ACME: the one of namespace
+	// fairlead-certificates.
+	Ordered bool   `json:"ordered,omitempty"`
+	Closed  string `json:"closed,omitempty"`
 }
 
 // List says which hosts and paths lead where, in the order in which they are tried.
@@ -29,7 +32,7 @@ func List(snapshot *model.Snapshot) []Listed {
 		add := func(route *gateway.Route, path string) {
 			made := Listed{
 				Host: cmp.Or(host.Name, "*"), Path: path, Type: route.Match.Type.String(), Backend: route.Backend.String(),
-				Ingress: route.From.String(), Closed: route.Policy.Closed,
+				Ingress: route.From.String(), Closed: route.Policy.Closed, Ordered: host.Asked != nil,
 			}
 			for _, secret := range host.Certificates {
 				made.TLS = append(made.TLS, secret.String())

@@ -56,7 +56,21 @@ func guarding[T any](read func(string) (T, error), to func(*settings) *T) rule {
 // into s, if it is honoured.
 func (s *settings) verdict(a model.Annotation) (is Support, why string, guard bool) {
 	name, ok := strings.CutPrefix(a.Key, prefix)
-	if !ok {
+	switch {
+	case a.Key == askAnnotation:
+		on, err := readBool(strings.TrimSpace(a.Value))
+		if err != nil {
+			return Refused, fmt.Sprintf("%q cannot be honoured: %v", clip(a.Value), err), false
+		}
+		s.ask, s.askNot = on, !on
+		return Honoured, "", false
+	case a.Key == tlsACMEAnnotation:
+		on, err := readBool(strings.TrimSpace(a.Value))
+		s.askAny = err == nil && on
+		return Needless, "it asks whoever makes certificates: cert-manager, and Fairlead with spec.ingress.acme of the Network", false
+	case strings.HasPrefix(a.Key, ownPrefix):
+		return s.ownVerdict(strings.TrimPrefix(a.Key, ownPrefix), a.Value)
+	case !ok:
 		return Needless, "it is not one of ingress-nginx", false
 	}
 	if rule, ok := rules[name]; ok {
@@ -186,3 +200,6 @@ func (v *Verdict) Name() string { return strings.TrimPrefix(v.Annotation.Key, pr
 // Names are the keys that are honoured, without what all of ingress-nginx begin with,
 // sorted.
 func Names() []string { return slices.Sorted(maps.Keys(rules)) }
+
+// OwnNames are those that ingress-nginx does not have, behind fairlead.io/, sorted.
+func OwnNames() []string { return slices.Sorted(maps.Keys(ownRules)) }

@@ -71,9 +71,10 @@ func Compute(prev *Table, snapshot *model.Snapshot) (*Table, []model.Problem) {
 // findIngresses understands those that are new.
 func (c *computation) findIngresses(prev *Table) {
 	if !prev.options.Equal(&c.options) || prev.classes != c.snapshot.IngressClasses {
+		turned := (prev.options.ACME.Server == "") != (c.options.ACME.Server == "")
 		for _, ingress := range c.snapshot.Ingresses.All() {
-			_, had := c.drafts.Get(ingress.IngressKey)
-			if is := c.serves(ingress); is != had {
+			d, had := c.drafts.Get(ingress.IngressKey)
+			if is := c.serves(ingress); is != had || had && turned && (d.settings.ask || d.settings.askAny) {
 				c.replace(ingress.IngressKey, ingress)
 			}
 		}
@@ -112,12 +113,14 @@ func (c *computation) replace(key model.IngressKey, ingress *model.HTTPIngress) 
 		for _, service := range old.services() {
 			c.use(service, key, false)
 		}
+		c.name(old, -1)
+		c.unshare(old.like)
 		c.backends[key] = struct{}{}
 	}
 	if ingress == nil || !c.serves(ingress) {
 		return
 	}
-	d := newDraft(ingress)
+	d := c.newDraft(ingress)
 	c.drafts = c.drafts.With(key, d)
 	for host := range d.hosts {
 		c.claim(host, nil, d)
@@ -125,7 +128,20 @@ func (c *computation) replace(key model.IngressKey, ingress *model.HTTPIngress) 
 	for _, service := range d.services() {
 		c.use(service, key, true)
 	}
+	c.name(d, 1)
 	c.backends[key] = struct{}{}
+}
+
+// name counts the Secrets that an Ingress names.
+func (c *computation) name(d *draft, by int) {
+	for _, secret := range d.secrets() {
+		count, _ := c.secrets.Get(secret)
+		if count += by; count == 0 {
+			c.secrets = c.secrets.Without(secret)
+		} else {
+			c.secrets = c.secrets.With(secret, count)
+		}
+	}
 }
 
 // claim takes one draft out of those of a host, and puts another in.
@@ -223,8 +239,9 @@ func (c *computation) redoOther(name string) {
 		}
 		made := *host
 		if made.Name, made.problems = name, before; d.hosts[name] == sender {
-			made = Host{Name: name, problems: before, Redirect: rule.Host, TLS: host.TLS, Certificates: host.Certificates, index: newIndex(nil)}
+			made = Host{Name: name, problems: before, Redirect: rule.Host, TLS: host.TLS, Certificates: host.Certificates, Asked: host.Asked, asks: host.asks, index: newIndex(nil)}
 		}
+		made.orderAlso(d)
 		c.Hosts = c.Hosts.With(name, &made)
 		c.hosts[name] = struct{}{}
 		return
@@ -306,6 +323,9 @@ func (c *computation) collect() {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), a.Compare(b))
 	})
 }
+
+// Options are those that the table was made by.
+func (t *Table) Options() *model.IngressOptions { return &t.options }
 
 // Serves tells whether an Ingress is of a class that is served here.
 func (t *Table) Serves(key model.IngressKey) bool {

@@ -15,9 +15,11 @@ import (
 type draft struct {
 	ingress  *model.HTTPIngress
 	settings *settings
+	like     *like // others have the same settings; nil: it alone
 	policy   *Policy
 	paths    []claim
 	hosts    map[string]role // all that it has a say in
+	asks     bool            // for certificates, and there is who gives them
 	problems []model.Problem
 }
 
@@ -37,10 +39,14 @@ type claim struct {
 	path        model.IngressPath
 }
 
-// newDraft understands an Ingress.
-func newDraft(ingress *model.HTTPIngress) *draft {
-	d := &draft{ingress: ingress, settings: plain(), hosts: map[string]role{}}
-	if len(ingress.Annotations) > 0 {
+// newDraft understands an Ingress. same, if not nil, is what annotations like its own
+// say.
+func newDraft(ingress *model.HTTPIngress, options *model.IngressOptions, same *like) *draft {
+	d := &draft{ingress: ingress, settings: plain(), like: same, hosts: map[string]role{}}
+	switch {
+	case same != nil:
+		d.settings = same.settings
+	case len(ingress.Annotations) > 0:
 		d.settings = defaults()
 		closed := d.readAnnotations()
 		d.settings.finish(d)
@@ -59,6 +65,7 @@ func newDraft(ingress *model.HTTPIngress) *draft {
 		d.wrong("spec.defaultBackend", "NotAService", ingress.Default.Resource+" is not a Service, and requests are led to nothing else", "name a Service")
 	}
 	d.addNames()
+	d.readAsk(options)
 	return d
 }
 

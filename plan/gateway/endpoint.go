@@ -75,11 +75,10 @@ func (e *Endpoints) Since(prev *Endpoints) map[model.ServiceKey]bool {
 // or else those that end and still answer (KEP-1672). None: there is no such
 // Service or port, or nobody is ready.
 func (e *Endpoints) At(b Backend) []netip.AddrPort {
-	name, ok := e.portName(b)
+	name, declared, ok := e.portName(b)
 	if !ok {
 		return nil
 	}
-	_, served := e.services.Get(b.Service)
 	of, has := e.of.Get(b.Service)
 	if !has {
 		return nil
@@ -87,8 +86,8 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 	var ready, leaving []netip.AddrPort
 	for _, slice := range of.all {
 		for _, port := range slice.Ports {
-			// Of a headless Service only the endpoints tell the ports: one is the one.
-			alone := !served && b.Name == "" && (len(slice.Ports) == 1 || port.Port == b.Port)
+			// A headless Service need not declare its ports: then one is the one.
+			alone := !declared && b.Name == "" && (len(slice.Ports) == 1 || port.Port == b.Port)
 			if port.Protocol != model.TCP || port.Name != name && !alone {
 				continue
 			}
@@ -112,22 +111,28 @@ func (e *Endpoints) At(b Backend) []netip.AddrPort {
 
 // Has tells whether there is such a Service, with such a port.
 func (e *Endpoints) Has(b Backend) bool {
-	_, ok := e.portName(b)
+	_, _, ok := e.portName(b)
 	return ok
 }
 
-// portName is what slices call the port of a backend.
-func (e *Endpoints) portName(b Backend) (string, bool) {
-	service, ok := e.services.Get(b.Service)
+// portName is what slices call the port of a backend. declared says that the Service
+// has such a port: it may be one without addresses, which need not say.
+func (e *Endpoints) portName(b Backend) (port string, declared, ok bool) {
+	if service, ok := e.services.Get(b.Service); ok {
+		at := slices.IndexFunc(service.Ports, b.isPort)
+		if at < 0 {
+			return "", false, false
+		}
+		return service.Ports[at].Name, true, true
+	}
+	name, ok := e.names.Get(b.Service)
 	if !ok {
-		_, ok = e.names.Get(b.Service)
-		return b.Name, ok
+		return "", false, false
 	}
-	at := slices.IndexFunc(service.Ports, b.isPort)
-	if at < 0 {
-		return "", false
+	if at := slices.IndexFunc(name.Ports, b.isPort); at >= 0 {
+		return name.Ports[at].Name, true, true
 	}
-	return service.Ports[at].Name, true
+	return b.Name, false, true
 }
 
 // Own is the address of a Service itself, in the place of its endpoints. None: it has

@@ -23,6 +23,7 @@ func (s *settings) finish(d *draft) {
 	if s.mirror.To != nil {
 		s.Mirror = &s.mirror
 	}
+	s.finishCheck(d)
 	if s.RedirectTo == nil {
 		s.RedirectFrom = nil
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -34,8 +35,8 @@ func (w *world) service(name string) {
 }
 
 // ingress adds one. Its lines are TYPE HOST/PATH SERVICE, where TYPE is exact,
-// prefix or any; default SERVICE; tls SECRET HOST…; class NAME; or an annotation
-// KEY: VALUE.
+// prefix or any; default SERVICE; tls SECRET HOST…; class NAME; namespace NAME, if it
+// is not shop; or an annotation KEY: VALUE.
 func (w *world) ingress(name string, lines ...string) *model.HTTPIngress {
 	w.now++
 	i := &model.HTTPIngress{IngressKey: model.IngressKey{Namespace: "shop", Name: name}, Created: w.now, Class: NginxClass}
@@ -54,6 +55,8 @@ func (w *world) ingress(name string, lines ...string) *model.HTTPIngress {
 			i.Default = &b
 		case words[0] == "tls":
 			i.TLS = append(i.TLS, model.IngressTLS{Secret: words[1], Hosts: words[2:]})
+		case words[0] == "namespace":
+			i.Namespace = words[1]
 		case words[0] == "class":
 			i.Class = strings.Join(words[1:], "")
 		case isAnnotation:
@@ -296,5 +299,86 @@ func TestAnnotations(t *testing.T) {
 	}
 	if len(rules) < 60 {
 		t.Errorf("only %d annotations are honoured", len(rules))
+	}
+}
+
+// TestTenants: the expressions of one namespace reach no further into a host that it
+// shares with others than plain paths would, and make none of others' paths.
+func TestTenants(t *testing.T) {
+	w := newWorld()
+	w.ingress("old", "namespace elder", "use-regex: true", "any a.org/old(er)?/.* eldest")
+	w.ingress("main", "prefix a.org/ web", "prefix a.org/a.c dot", "exact a.org/only exact", "prefix a.org/api/v1 v1", "prefix a.org/old newer")
+	w.ingress("theirs", "namespace other", "rewrite-target: /$2", "any a.org/api(/|$)(.*) api", "any a.org/a[.]c/.{0,99}x{0,99} long")
+	w.ingress("greedy", "namespace other", "use-regex: true", "any a.org/.* greedy", "any a.org/|/a greedy", "any a.org/(?=a) greedy", "auth-type: basic", "auth-secret: users")
+	w.ingress("plain", "namespace third", "prefix a.org/plain.x third")
+	table, problems := Compute(nil, &w.Snapshot)
+	for url, want := range map[string]string{
+		"a.org/":            "web",
+		"a.org/other":       "web",
+		"a.org/api":         "api",
+		"a.org/api/x":       "api",
+		"a.org/API/x":       "api",
+		"a.org/apix":        "web",
+		"a.org/api/v1/x":    "v1",
+		"a.org/a.c/xxxxxxx": "dot",
+		"a.org/abc/x":       "web",
+		"a.org/only":        "exact",
+		"a.org/onlyx":       "web",
+		"a.org/older/x":     "eldest",
+		"a.org/old/x":       "eldest", // both name /old, and it is older
+		"a.org/old":         "newer",
+		"a.org/plain.x/y":   "third",
+		"a.org/plainxx/y":   "web",
+	} {
+		if got := asked(table, url); got != want {
+			t.Errorf("%s: %s, want %s", url, got, want)
+		}
+	}
+	taken := 0
+	for _, p := range problems {
+		if p.Name == "greedy" && p.Reason == "PathTaken" {
+			taken++
+		}
+	}
+	if taken != 2 {
+		t.Errorf("of two paths that take nothing %d are a Problem: %v", taken, problems)
+	}
+}
+
+// TestLiterals: what expressions are said to begin with, they do.
+func TestLiterals(t *testing.T) {
+	for expression, want := range map[string]string{
+		"/api(/|$)(.*)": "/api", "/(a|b)/c": "/", "/a|/b": "", "/Ab+c": "/ab", "/a/.*": "/a/", `/a\|b`: "/a", "/a[b|c]": "",
+		`/a\Q|\E`: "", "/a(b": "/a", "/a(b|c": "", "/a)|b": "", "/x[0-9](y|z)": "/x", "/(?=a)": "/", "/x[]|a](b|c)": "",
+	} {
+		if got := literalOf(expression); got != want {
+			t.Errorf("%s begins with %q, want %q", expression, got, want)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	word := func(from []string, most int) (text string) {
+		for range r.IntN(most) {
+			text += from[r.IntN(len(from))]
+		}
+		return text
+	}
+	compiled, matched := 0, 0
+	for range 20_000 {
+		m, err := regexMatch("/" + word([]string{"a", "b", "/", "(", ")", "|", "?", "*", "[ab]", "[^a]", `\|`, "$", ".", "{2}", "[]|]"}, 8))
+		if err != nil {
+			continue
+		}
+		compiled++
+		for range 10 {
+			path := "/" + word([]string{"a", "b", "A", "/", "|"}, 6)
+			if is := m.Expression.MatchString(path); is != m.matches(path) {
+				t.Fatalf("%s, which begins with %q, does not match %s, want %v", m.Path, m.literal, path, is)
+			} else if is {
+				matched++
+			}
+		}
+	}
+	if compiled < 2000 || matched < 2000 {
+		t.Errorf("%d expressions, %d matches", compiled, matched)
 	}
 }

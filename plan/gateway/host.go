@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -25,32 +26,56 @@ func newHost(name string, drafts []*draft) *Host {
 		}
 	}
 	h.absent = len(mains) == 0
-	regex := slices.ContainsFunc(mains, func(d *draft) bool { return d.settings.regex || d.settings.Rewrite != "" })
+	expressive := map[string]bool{} // namespaces
 	for _, d := range mains {
-		h.take(d, regex, by)
+		if d.settings.regex || d.settings.Rewrite != "" {
+			expressive[d.ingress.Namespace] = true
+		}
+	}
+	for rank, d := range mains {
+		h.take(d, rank, expressive, by)
 	}
 	for _, d := range canaries {
-		h.attach(d, regex, by)
+		h.attach(d, expressive[d.ingress.Namespace], by)
 	}
+	h.ask(mains)
+	h.order()
 	sortRoutes(h.Routes)
-	h.index = newIndex(h.Routes)
+	if len(expressive) == 0 || !h.shared() {
+		h.index = newIndex(h.Routes)
+		return h
+	}
+	// Each namespace has its own: expressions of others are none of its business, as
+	// they are with ingress-nginx.
+	h.index = newIndexes(h.Routes)
+	slices.SortStableFunc(h.Routes, func(a, b *Route) int { return cmp.Compare(b.Match.reach(), a.Match.reach()) })
 	return h
 }
 
+// shared tells whether several namespaces have paths of the host.
+func (h *Host) shared() bool {
+	return slices.ContainsFunc(h.Routes, func(r *Route) bool { return r.From.Namespace != h.Routes[0].From.Namespace })
+}
+
 // take adds what an Ingress says of the host.
-func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
+func (h *Host) take(d *draft, rank int, expressive map[string]bool, by map[matchKey]*Route) {
 	policy := h.prove(d)
 	for i := range d.paths {
 		c := &d.paths[i]
 		if c.host != h.Name {
 			continue
 		}
-		match, err := matchOf(c.path, regex)
+		match, err := matchOf(c.path, expressive[d.ingress.Namespace])
 		if err != nil {
 			h.misread(d, c, err)
 			if d.policy.guards() && !errors.Is(err, errAboveRoot) {
-				h.Routes = append(h.Routes, shut(h.Name, d, c, err))
+				h.Routes = append(h.Routes, shut(h.Name, d, c, rank, err))
 			}
+			continue
+		}
+		if other := h.covers(d, &match); other != nil {
+			h.wrong(d, c.field, "PathTaken", fmt.Sprintf("path %s of host %q begins as path %s of Ingress %s does, which is older and of another namespace: the expression takes nothing of it",
+				c.path.Path, h.Name, other.Match.Path, other.From), "have the expression begin with more text, or make both Ingresses in one namespace")
 			continue
 		}
 		if other := by[match.key()]; other != nil {
@@ -59,7 +84,7 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 			continue
 		}
 		route := &Route{
-			Host: h.Name, Match: match, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: policy,
+			Host: h.Name, Match: match, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: policy, rank: rank,
 		}
 		h.Routes, by[match.key()] = append(h.Routes, route), route
 	}
@@ -73,6 +98,22 @@ func (h *Host) take(d *draft, regex bool, by map[matchKey]*Route) {
 		h.AppRoot = d.policy.AppRoot
 	}
 	h.secure(d)
+}
+
+// covers returns the route of another namespace, which is older, that has all that an
+// expression could match; nil: there is none.
+func (h *Host) covers(d *draft, match *Match) *Route {
+	if match.Type != MatchRegex {
+		return nil
+	}
+	at := slices.IndexFunc(h.Routes, func(r *Route) bool {
+		return r.From.Namespace != d.ingress.Namespace && (r.Match.Type == MatchPrefix || r.Match.Type == MatchText) &&
+			strings.EqualFold(strings.TrimRight(r.Match.Path, "/"), strings.TrimRight(match.literal, "/"))
+	})
+	if at < 0 {
+		return nil
+	}
+	return h.Routes[at]
 }
 
 // prove has the clients of the host show a certificate, if an Ingress says so, and
@@ -105,12 +146,12 @@ func (h *Host) misread(d *draft, c *claim, err error) {
 
 // shut is the route of a path that is protected, and whose expression is none: what
 // it may have meant is not to go by the rules of others.
-func shut(host string, d *draft, c *claim, err error) *Route {
+func shut(host string, d *draft, c *claim, rank int, err error) *Route {
 	closed := *d.policy
 	closed.Closed = fmt.Sprintf("path %q, which is protected, is not understood: %v", clip(c.path.Path), err)
 	literal := literalOf(c.path.Path)
 	return &Route{
-		Host: host, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: &closed,
+		Host: host, From: d.ingress.IngressKey, Field: c.field, Backend: d.backend(c.path.Backend), Policy: &closed, rank: rank,
 		Match: Match{Type: MatchRegex, Path: c.path.Path, Expression: regexp.MustCompile("(?i)^" + regexp.QuoteMeta(literal)), literal: literal},
 	}
 }
@@ -154,7 +195,7 @@ func (h *Host) owner(d *draft) bool {
 // secure adds the certificates that an Ingress has for the host.
 func (h *Host) secure(d *draft) {
 	for _, tls := range d.ingress.TLS {
-		if len(tls.Hosts) > 0 && !slices.ContainsFunc(tls.Hosts, func(name string) bool { return covers(name, h.Name) }) {
+		if !means(&tls, h.Name) {
 			continue
 		}
 		h.TLS = true
@@ -170,6 +211,11 @@ func (h *Host) secure(d *draft) {
 			}
 		}
 	}
+}
+
+// means tells whether an entry of spec.tls is for a host.
+func means(tls *model.IngressTLS, host string) bool {
+	return len(tls.Hosts) == 0 || slices.ContainsFunc(tls.Hosts, func(name string) bool { return covers(name, host) })
 }
 
 // covers tells whether a name of TLS means a host.

@@ -28,8 +28,35 @@ func TestIncremental(t *testing.T) {
 			if got, want := said(table), said(fresh); got != want {
 				t.Fatalf("seed %d, step %d: the table says\n%s\nwant\n%s", seed, step, got, want)
 			}
+			if wrong := misshared(table); wrong != "" {
+				t.Fatalf("seed %d, step %d: %s", seed, step, wrong)
+			}
 		}
 	}
+}
+
+// misshared says what is wrong with the settings that Ingresses share: those with the
+// same annotations have the same, and none is kept that nobody has.
+func misshared(t *Table) string {
+	times := map[string]int{}
+	for key, d := range t.drafts.All() {
+		if d.like == nil {
+			continue
+		}
+		times[d.like.key]++
+		if had, _ := t.shared.Get(d.like.key); had.like != d.like || d.settings != d.like.settings || d.like.key != likeKey(d.ingress) {
+			return fmt.Sprintf("%s has the settings of others", key)
+		}
+		if d.policy.Closed != "" || len(d.problems) > 0 && !slices.ContainsFunc(d.problems, func(p model.Problem) bool { return strings.HasPrefix(p.Field, "spec") }) {
+			return fmt.Sprintf("%s shares what is wrong with it", key)
+		}
+	}
+	for key, had := range t.shared.All() {
+		if had.times != times[key] {
+			return fmt.Sprintf("%q is said to be shared by %d, of %d", key, had.times, times[key])
+		}
+	}
+	return ""
 }
 
 // said is all that a table does.
@@ -76,14 +103,18 @@ func (w *world) change(r *rand.Rand) {
 		}
 		for _, line := range []string{
 			"use-regex: true", "rewrite-target: /$1", "canary: true", "canary-weight: 10", "server-alias: c.org, b.org", "from-to-www-redirect: true",
-			"default web", "tls one a.org", "tls two *.b.org", "class some", "class ", "auth-type: basic",
+			"default web", "tls one a.org", "tls two *.b.org", "class some", "class ", "auth-type: basic", "namespace other", "proxy-body-size: 8m",
 		} {
 			if r.IntN(8) == 0 {
 				lines = append(lines, line)
 			}
 		}
 		name := fmt.Sprint("i", r.IntN(8))
-		if old, ok := w.Ingresses.Get(model.IngressKey{Namespace: "shop", Name: name}); ok {
+		namespace := "shop"
+		if slices.Contains(lines, "namespace other") {
+			namespace = "other"
+		}
+		if old, ok := w.Ingresses.Get(model.IngressKey{Namespace: namespace, Name: name}); ok {
 			now := w.now
 			w.ingress(name, lines...).Created = old.Created // the object stays what it is
 			w.now = now

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -87,23 +88,9 @@ type Use struct {
 // Uses are where Ingresses that are served name Secrets, sorted by Ingress.
 func (t *Table) Uses() map[SecretKey][]Use {
 	uses := map[SecretKey][]Use{}
-	add := func(d *draft, field string, secret SecretKey) {
-		if secret.Name != "" {
-			uses[secret] = append(uses[secret], Use{d.ingress.IngressKey, field})
-		}
-	}
 	for _, d := range t.drafts.All() {
-		for i, tls := range d.ingress.TLS {
-			add(d, fmt.Sprintf("spec.tls[%d].secretName", i), SecretKey{Namespace: d.ingress.Namespace, Name: tls.Secret})
-		}
-		if auth := d.policy.BasicAuth; auth != nil {
-			add(d, "metadata.annotations["+prefix+"auth-secret]", auth.Secret)
-		}
-		if client := d.policy.ClientCert; client != nil {
-			add(d, "metadata.annotations["+prefix+"auth-tls-secret]", client.CA)
-		}
-		if backend := d.policy.BackendTLS; backend != nil {
-			add(d, "metadata.annotations["+prefix+"proxy-ssl-secret]", backend.Secret)
+		for field, secret := range d.secrets() {
+			uses[secret] = append(uses[secret], Use{d.ingress.IngressKey, field})
 		}
 	}
 	for _, all := range uses {
@@ -112,4 +99,30 @@ func (t *Table) Uses() map[SecretKey][]Use {
 		})
 	}
 	return uses
+}
+
+// Secrets are those that Ingresses which are served name, each with how often.
+func (t *Table) Secrets() model.Map[SecretKey, int] { return t.secrets }
+
+// secrets yields the Secrets that an Ingress names, with the field.
+func (d *draft) secrets() iter.Seq2[string, SecretKey] {
+	return func(yield func(string, SecretKey) bool) {
+		for i, tls := range d.ingress.TLS {
+			if tls.Secret != "" && !yield(fmt.Sprintf("spec.tls[%d].secretName", i), SecretKey{Namespace: d.ingress.Namespace, Name: tls.Secret}) {
+				return
+			}
+		}
+		annotated := func(key string, secret SecretKey) bool {
+			return secret.Name == "" || yield("metadata.annotations["+prefix+key+"]", secret)
+		}
+		if auth := d.policy.BasicAuth; auth != nil && !annotated("auth-secret", auth.Secret) {
+			return
+		}
+		if client := d.policy.ClientCert; client != nil && !annotated("auth-tls-secret", client.CA) {
+			return
+		}
+		if backend := d.policy.BackendTLS; backend != nil {
+			annotated("proxy-ssl-secret", backend.Secret)
+		}
+	}
 }

@@ -16,6 +16,8 @@ import (
 type settings struct {
 	Policy
 	regex, passthrough, www bool
+	ask, askAny             bool // fairlead.io/acme, kubernetes.io/tls-acme
+	askNot                  bool // fairlead.io/acme: "false"
 	aliases                 []string
 	errorService            string // default-backend
 	noRedirect              bool   // ssl-redirect: "false"
@@ -36,6 +38,8 @@ type settings struct {
 	corsOn                                              bool
 	cors                                                CORS
 	mirror                                              Mirror
+	check                                               HealthCheck
+	checked                                             bool           // an annotation of it is there
 	oldAllow, oldExempt                                 []netip.Prefix // by their former names
 }
 
@@ -58,6 +62,7 @@ func defaults() *settings {
 	s.tls.Depth = 1
 	s.cookie = Affinity{Cookie: "INGRESSCOOKIE"}
 	s.auth.SignInParameter = "rd"
+	s.check = usualCheck
 	s.cors = CORS{
 		Origins: []string{"*"}, Methods: "GET, PUT, POST, DELETE, PATCH, OPTIONS", MaxAge: 1728000,
 		Headers: "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization",

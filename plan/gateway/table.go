@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -24,7 +25,9 @@ type Table struct {
 	names     model.Map[model.ServiceKey, *model.Name]
 	drafts    model.Map[model.IngressKey, *draft] // of those that are served here
 	claims    model.Map[string, *claims]          // by host
+	shared    model.Map[string, shared]           // by what the annotations say
 	users     model.Map[model.ServiceKey, *users]
+	secrets   model.Map[SecretKey, int]           // see Secrets
 	wrong     model.Map[model.IngressKey, *wrong] // what is wrong with their backends
 	problems  []model.Problem                     // sorted
 }
@@ -41,6 +44,9 @@ type Host struct {
 	// Certificates of TLS, the one of the oldest Ingress first. Empty: the default
 	// certificate.
 	Certificates []SecretKey
+	// Asked is the certificate that is ordered for the host, which is among Certificates
+	// behind those that its own Ingresses name; nil: none is.
+	Asked *Asked
 	// Passthrough is who ends TLS itself, and sees all connections to the host; nil:
 	// Fairlead ends it.
 	Passthrough *Backend
@@ -53,7 +59,8 @@ type Host struct {
 	// empty: they are served.
 	Redirect string
 
-	absent   bool // nobody but canaries has a say in it
+	asks     *draft // the Ingress for which a certificate is ordered
+	absent   bool   // nobody but canaries has a say in it
 	index    *index
 	problems []model.Problem
 }
@@ -72,6 +79,7 @@ type Route struct {
 	Backend  Backend
 	Canaries []*Canary // tried in their order, before Backend
 	Policy   *Policy   // of all routes of the Ingress
+	rank     int       // of the Ingress among those of the host, by age
 }
 
 // Match is which paths are meant.
@@ -152,7 +160,8 @@ type Policy struct {
 	Retry           Retry
 	Affinity        *Affinity
 	HashBy          *Template
-	OneAddress      bool // the Service's own address is called, not its endpoints
+	OneAddress      bool                       // the Service's own address is called, not its endpoints
+	Check           unique.Handle[HealthCheck] // zero: endpoints are not asked
 
 	// On the way back.
 	ErrorCodes   []int    // of responses that ErrorBackend answers instead

@@ -164,6 +164,8 @@ func (e *entry) field(name string) []byte {
 // protocol is what the client speaks.
 func (e *entry) protocol() string {
 	switch {
+	case e.stream != nil && e.stream.major == 3:
+		return "HTTP/3.0"
 	case e.stream != nil:
 		return "HTTP/2.0"
 	case e.request.Minor == 0:

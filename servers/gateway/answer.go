@@ -21,6 +21,7 @@ func (c *client) answer(a *Answer, keep bool) bool {
 	for i := range c.ask.Also {
 		b = c.ask.Also[i].append(b, &c.ask)
 	}
+	b = append(b, c.offer()...)
 	if a.Location != nil {
 		b = append(b, "Location: "...)
 		at := len(b)

@@ -24,8 +24,22 @@ type bridge struct {
 	transport *http.Transport
 	scheme    string
 
-	mu    sync.Mutex
-	conns []*http.ClientConn
+	mu      sync.Mutex
+	conns   []*carrier
+	dialing *dialing // nil: nobody makes a connection
+}
+
+// carrier is a connection to an endpoint of HTTP/2.
+type carrier struct {
+	*http.ClientConn
+	idle int64 // since when it was seen to carry nothing; 0: it carries something
+}
+
+// dialing is a connection that is being made. Who needs one meanwhile waits for it:
+// it carries many requests.
+type dialing struct {
+	done chan struct{}
+	err  error
 }
 
 // pingTimeout is how long an endpoint of HTTP/2 may be silent until it is asked
@@ -53,59 +67,104 @@ func newBridge(p *endpoint) *bridge {
 
 // take returns a connection that has room for one more request, which is reserved.
 func (b *bridge) take(ctx context.Context, p *endpoint, timeout time.Duration) (*http.ClientConn, error) {
-	b.mu.Lock()
-	live := b.conns[:0]
-	var chosen *http.ClientConn
-	for _, conn := range b.conns {
-		if conn.Err() != nil {
-			_ = conn.Close()
-			continue
-		}
-		live = append(live, conn)
-		if chosen == nil && conn.Available() > 0 && conn.Reserve() == nil {
-			chosen = conn
-		}
-	}
-	clear(b.conns[len(live):])
-	b.conns = live
-	b.mu.Unlock()
-	if chosen != nil {
-		return chosen, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	for {
+		b.mu.Lock()
+		conn := b.reserve()
+		awaited := b.dialing
+		if conn == nil && awaited == nil {
+			b.dialing = &dialing{done: make(chan struct{})}
+		}
+		b.mu.Unlock()
+		switch {
+		case conn != nil:
+			return conn, nil
+		case awaited == nil:
+			return b.dial(ctx, p)
+		}
+		select {
+		case <-awaited.done:
+			if awaited.err != nil {
+				return nil, awaited.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// reserve finds room on a connection that there is. The first ones are filled first,
+// so that the others fall idle. The caller holds the lock.
+func (b *bridge) reserve() (chosen *http.ClientConn) {
+	b.keep(func(conn *carrier) bool {
+		if conn.Err() != nil {
+			return false
+		}
+		if chosen == nil && conn.Available() > 0 && conn.Reserve() == nil {
+			chosen, conn.idle = conn.ClientConn, 0
+		}
+		return true
+	})
+	return chosen
+}
+
+// keep closes the connections that are not to stay. The caller holds the lock.
+func (b *bridge) keep(stays func(*carrier) bool) {
+	kept := b.conns[:0]
+	for _, conn := range b.conns {
+		if stays(conn) {
+			kept = append(kept, conn)
+		} else {
+			_ = conn.Close()
+		}
+	}
+	clear(b.conns[len(kept):])
+	b.conns = kept
+}
+
+// dial makes a connection, and tells those that wait for it.
+func (b *bridge) dial(ctx context.Context, p *endpoint) (*http.ClientConn, error) {
 	conn, err := b.transport.NewClientConn(ctx, b.scheme, p.authority())
+	if err == nil {
+		if err = conn.Reserve(); err != nil {
+			_ = conn.Close()
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dialing.err = err
+	close(b.dialing.done)
+	b.dialing = nil
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.Reserve(); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	b.mu.Lock()
-	b.conns = append(b.conns, conn)
-	b.mu.Unlock()
+	b.conns = append(b.conns, &carrier{ClientConn: conn})
 	return conn, nil
 }
 
-// expire closes the connections that nobody uses; all: whoever uses them.
-func (b *bridge) expire(all bool) (left int) {
+// expire closes the connections that have carried nothing for some time; 0: all of
+// them, whatever they carry. It tells how many are left.
+func (b *bridge) expire(now, idle int64) (left int) {
 	if b == nil {
 		return 0
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	kept := b.conns[:0]
-	for _, conn := range b.conns {
-		if all || conn.Err() != nil || conn.InFlight() == 0 {
-			_ = conn.Close()
-		} else {
-			kept = append(kept, conn)
+	b.keep(func(conn *carrier) bool {
+		switch {
+		case idle == 0 || conn.Err() != nil:
+			return false
+		case conn.InFlight() > 0:
+			conn.idle = 0
+		case conn.idle == 0:
+			conn.idle = now
+		default:
+			return now-conn.idle <= idle
 		}
-	}
-	clear(b.conns[len(kept):])
-	b.conns = kept
-	return len(kept)
+		return true
+	})
+	return len(b.conns)
 }
 
 // call makes a connection for one request to an endpoint of HTTP/2.

@@ -4,12 +4,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -157,6 +159,95 @@ func TestGRPCLeft(t *testing.T) {
 	if path := <-gone; path != "/silent" {
 		t.Error(path)
 	}
+}
+
+// TestGRPCSilent: both sides of a stream may be silent for as long as the endpoint may.
+func TestGRPCSilent(t *testing.T) {
+	up := backend2(t, func(w http.ResponseWriter, r *http.Request) {
+		b := make([]byte, 64)
+		for {
+			_ = http.NewResponseController(w).Flush()
+			n, err := r.Body.Read(b)
+			if _, other := w.Write(b[:n]); err != nil || other != nil {
+				return
+			}
+		}
+	})
+	for response, lives := range map[time.Duration]bool{time.Minute: true, 200 * time.Millisecond: false} {
+		_, at := start(t, Settings{Body: 100 * time.Millisecond}, of2(t, &Route{Timeouts: Timeouts{Response: response}}, up))
+		messages, to := io.Pipe()
+		answer, err := grpc(t, at, "/a.B/Echo", messages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(700 * time.Millisecond) // more than what ends it, and the precision of timeouts
+		got := make([]byte, 3)
+		_, _ = io.WriteString(to, "one")
+		if _, err := io.ReadFull(answer.Body, got); lives != (err == nil && string(got) == "one") {
+			t.Errorf("with %v for the endpoint: %q, %v", response, got, err)
+		}
+		_ = to.Close()
+	}
+}
+
+// TestGRPCShares: requests that come at once share a connection, and one that nothing
+// is under way on is closed, whatever the others carry.
+func TestGRPCShares(t *testing.T) {
+	const most = 40
+	var conns atomic.Int64
+	arrived, release := make(chan struct{}, 2*most), make(chan struct{})
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: most}
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			conns.Add(1)
+		case http.StateClosed:
+			conns.Add(-1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	up := netip.MustParseAddrPort(server.Listener.Addr().String())
+	_, at := start(t, Settings{UpstreamIdle: time.Second}, of2(t, &Route{}, up))
+	var calls sync.WaitGroup
+	call := func(times int) {
+		for range times {
+			calls.Go(func() {
+				if response, err := grpc(t, at, "/", strings.NewReader("x")); err != nil || response.StatusCode != http.StatusOK {
+					t.Errorf("%v %v", response, err)
+				}
+			})
+		}
+		for range times {
+			<-arrived
+		}
+	}
+	call(most / 2)
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections for %d requests, want one", n, most/2)
+	}
+	call(most)
+	if n := conns.Load(); n != 2 {
+		t.Errorf("%d connections for %d requests of which one takes %d, want two", n, most*3/2, most)
+	}
+	close(release)
+	calls.Wait()
+	// One is kept busy, the other falls idle.
+	release = make(chan struct{})
+	call(1)
+	for deadline := time.Now().Add(10 * time.Second); conns.Load() != 1; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections, want one", conns.Load())
+		}
+	}
+	close(release)
+	calls.Wait()
 }
 
 // TestSecureKept: connections of TLS to an endpoint are kept, by how it is trusted.

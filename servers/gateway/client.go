@@ -26,6 +26,7 @@ type client struct {
 	at      Listener
 	name    string // of TLS
 	peer    *Peer  // likewise
+	led     bool   // by a load balancer that said for whom it asks
 	in      *buffer
 	request http1.Request
 	ask     Request
@@ -33,8 +34,12 @@ type client struct {
 
 	held      int    // bytes of a head that is not whole, as Server.heads has them
 	forwarded []byte // the fields that tell endpoints of the client
-	table     *Table // that was used last
-	trusted   bool   // by that table
+
+	// Of the table that was used last. All of it would be kept, long after it was
+	// replaced, by who is silent or has a WebSocket.
+	proxies  []netip.Prefix // Table.Trusted
+	trusted  bool           // the client is one of them
+	compress *Compression
 
 	// Of the request that is under way.
 	began   bool // some of the answer is written
@@ -129,16 +134,22 @@ func (c *client) first() bool {
 		if err != nil || n == 0 {
 			return false
 		}
-		c.in = newBuffer()
+		c.in = bufferOf(headSize)
 		c.in.to = copy(c.in.b, c.one[:])
 		return true
 	}
-	b, err := s.first()
+	b, err := s.first(headSize)
 	if errors.Is(err, errDeadline) && s.has() { // it came while the wait was ended
 		_ = s.SetReadDeadline(time.Time{})
-		b, err = s.first()
+		b, err = s.first(headSize)
 	}
 	c.in = b
+	if err == nil && b.to == len(b.b) { // there is more, such as a body
+		c.in = newBuffer()
+		c.in.to = copy(c.in.b, b.bytes())
+		c.in.to += s.more(c.in.b[c.in.to:])
+		b.free()
+	}
 	return err == nil
 }
 

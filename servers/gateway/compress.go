@@ -11,20 +11,23 @@ import (
 	"sync"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+	"github.com/klauspost/compress/zstd"
 )
 
-// Compression says which answers are compressed by gzip, for clients that say they
-// can read it: those with status 200, 403 or 404 of some types, unless the backend
+// Compression says which answers are compressed, by gzip or zstd, for clients that say
+// they can read it: those with status 200, 403 or 404 of some types, unless the backend
 // has compressed them or forbids it (Cache-Control: no-transform). A strong ETag
-// becomes a weak one, and Vary says that there are two.
+// becomes a weak one, and Vary says that there are several.
 type Compression struct {
+	Gzip  bool     // for clients that ask for it, or for anything
+	Zstd  bool     // for those that name it, unless they would rather have gzip
 	Min   int64    // bytes; shorter answers stay. Answers of unknown length do not.
 	Types []string // such as text/css, in lower case
 }
 
 // UsualCompression is that of ingress-nginx.
 func UsualCompression() *Compression {
-	return &Compression{Min: 256, Types: []string{
+	return &Compression{Gzip: true, Min: 256, Types: []string{
 		"application/atom+xml", "application/javascript", "application/json", "application/rss+xml", "application/vnd.ms-fontobject", "application/x-font-ttf",
 		"application/x-javascript", "application/x-web-app-manifest+json", "application/xhtml+xml", "application/xml", "font/opentype", "image/svg+xml",
 		"image/x-icon", "text/css", "text/html", "text/javascript", "text/plain", "text/x-component",
@@ -32,32 +35,56 @@ func UsualCompression() *Compression {
 }
 
 // maxCompressing bounds the answers that are compressed at once: each needs about
-// 800 KB. Others stay as they are.
+// 800 KB by gzip, and 1.5 MB by zstd. Others stay as they are.
 const maxCompressing = 64
 
 // squeeze is how an answer is compressed.
 type squeeze uint8
 
 const (
-	asItIs   squeeze = iota
-	couldBe          // and is not for this client: Vary says so
-	squeezed         // it is
+	asItIs  squeeze = iota
+	couldBe         // and is not for this client: Vary says so
+	byGzip
+	byZstd
 )
 
-// squeezes decides about an answer. Who gets squeezed calls unsqueezed once.
+// is tells whether it is compressed at all.
+func (z squeeze) is() bool { return z >= byGzip }
+
+// squeezes decides about an answer. Who gets one that is compressed calls unsqueezed
+// once.
 func (c *client) squeezes(r *http1.Response) squeeze {
-	if c.table.Compress == nil || !c.table.Compress.means(r) {
+	if c.compress == nil || !c.compress.means(r) {
 		return asItIs
 	}
 	coding, _ := c.request.Get("accept-encoding")
-	if string(c.request.Method) == http.MethodHead || c.request.Minor == 0 || !reads(coding, "gzip") {
+	z := c.compress.by(coding)
+	if string(c.request.Method) == http.MethodHead || c.request.Minor == 0 || !z.is() {
 		return couldBe
 	}
 	if c.server.squeezing.Add(1) > maxCompressing {
 		c.server.squeezing.Add(-1)
 		return couldBe
 	}
-	return squeezed
+	return z
+}
+
+// by is how a client wants answers that it accepts in some codings.
+func (z *Compression) by(accepted []byte) squeeze {
+	gzip, zstd := 0.0, 0.0
+	if z.Gzip {
+		gzip = weight(accepted, "gzip", true)
+	}
+	if z.Zstd {
+		zstd = weight(accepted, "zstd", false)
+	}
+	switch {
+	case zstd > 0 && zstd >= gzip:
+		return byZstd
+	case gzip > 0:
+		return byGzip
+	}
+	return couldBe
 }
 
 func (c *client) unsqueezed() { c.server.squeezing.Add(-1) }
@@ -84,22 +111,24 @@ func (z *Compression) means(r *http1.Response) bool {
 	return false
 }
 
-// reads tells whether a client wants a coding, by what it accepts (RFC 9110, section
-// 12.5.3): named, or by *, and not with a weight of 0.
-func reads(accepted []byte, coding string) bool {
-	others := false
+// weight tells how much a client wants a coding, by what it accepts (RFC 9110, section
+// 12.5.3): named, or by * if that counts. 0: not at all.
+func weight(accepted []byte, coding string, any bool) float64 {
+	others := 0.0
 	for element := range bytes.SplitSeq(accepted, []byte{','}) {
-		name, weight, _ := bytes.Cut(element, []byte{';'})
+		name, parameter, _ := bytes.Cut(element, []byte{';'})
 		name = bytes.TrimSpace(name)
-		wanted := true
-		if q, ok := bytes.CutPrefix(bytes.ToLower(bytes.TrimSpace(weight)), []byte("q=")); ok {
+		wanted := 1.0
+		if q, ok := bytes.CutPrefix(bytes.ToLower(bytes.TrimSpace(parameter)), []byte("q=")); ok {
 			n, err := strconv.ParseFloat(string(q), 64)
-			wanted = err == nil && n > 0
+			if wanted = n; err != nil || !(n > 0 && n <= 1) {
+				wanted = 0
+			}
 		}
 		switch {
 		case strings.EqualFold(text(name), coding):
 			return wanted
-		case string(name) == "*":
+		case any && string(name) == "*":
 			others = wanted
 		}
 	}
@@ -126,19 +155,39 @@ func dropped(f *http1.Field, name []byte) bool {
 // appendSqueezed appends the fields that say what became of an answer.
 func appendSqueezed(b []byte, z squeeze) []byte {
 	switch z {
-	case squeezed:
+	case byGzip:
 		return append(b, "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"...)
+	case byZstd:
+		return append(b, "Content-Encoding: zstd\r\nVary: Accept-Encoding\r\n"...)
 	case couldBe:
 		return append(b, "Vary: Accept-Encoding\r\n"...)
 	}
 	return b
 }
 
+// compressor is one of a coding.
+type compressor interface {
+	io.WriteCloser
+	Flush() error
+	Reset(to io.Writer)
+}
+
+// zstdWindow is how far back zstd looks, in bytes. Clients need as much memory, and
+// need not have more than 8 MB (RFC 9659).
+const zstdWindow = 256 << 10
+
 // compressors are those that nobody uses.
-var compressors = sync.Pool{New: func() any {
-	z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is one
-	return z
-}}
+var compressors = map[squeeze]*sync.Pool{
+	byGzip: {New: func() any {
+		z, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is one
+		return z
+	}},
+	byZstd: {New: func() any { // the options are some
+		z, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(zstdWindow), zstd.WithLowerEncoderMem(true), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false))
+		return z
+	}},
+}
 
 // chunked writes what it is given to a client, in chunks, after a head.
 type chunked struct {
@@ -167,14 +216,16 @@ func (w *chunked) flush() {
 	}
 }
 
-// relaySqueezed passes a body on, compressed, after a head. What comes of one whose
+// relaySqueezed passes a body on, compressed, after a head, which is in a buffer that it
+// gives back. What comes of one whose
 // length is not known is passed on as it comes.
-func (c *client) relaySqueezed(u *upstream, head []byte, length int64) *side {
+func (c *client) relaySqueezed(u *upstream, out *buffer, head []byte, length int64, by squeeze) *side {
+	defer out.free()
 	to := &chunked{client: c, b: head}
-	z := compressors.Get().(*gzip.Writer)
+	z := compressors[by].Get().(compressor)
 	defer func() {
 		z.Reset(io.Discard) // it would keep the client in memory
-		compressors.Put(z)
+		compressors[by].Put(z)
 	}()
 	z.Reset(to)
 	if length < 0 {

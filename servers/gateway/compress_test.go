@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // TestCompress: texts are compressed for those who can read it, once, and are said to
@@ -37,6 +39,7 @@ func TestCompress(t *testing.T) {
 	})
 	table := one(&Route{}, up)
 	table.Compress = UsualCompression()
+	table.Compress.Zstd = true
 	_, at := start(t, Settings{}, table)
 	p := dial(t, at)
 	for _, c := range []struct {
@@ -44,15 +47,17 @@ func TestCompress(t *testing.T) {
 	}{
 		{"/", "gzip, br", "gzip", "Accept-Encoding"}, {"/", "*", "gzip", "Accept-Encoding"}, {"/", "deflate;q=1, GZIP ;q=0.5", "gzip", "Accept-Encoding"},
 		{"/", "gzip;q=0, *", "", "Accept-Encoding"}, {"/", "br", "", "Accept-Encoding"}, {"/short", "gzip", "", ""}, {"/image", "gzip", "", ""},
+		{"/", "gzip, deflate, br, zstd", "zstd", "Accept-Encoding"}, {"/", "ZSTD;q=0.5, gzip;q=0.4", "zstd", "Accept-Encoding"}, {"/", "zstd;q=0.4, gzip;q=0.5", "gzip", "Accept-Encoding"},
+		{"/", "zstd;q=0, gzip;q=0.001", "gzip", "Accept-Encoding"}, {"/", "zstd;q=x", "", "Accept-Encoding"}, {"/", "zstd;q=0.1, *", "gzip", "Accept-Encoding"}, {"/short", "zstd", "", ""},
 		{"/coded", "gzip", "br", ""}, {"/as-is", "gzip", "", ""},
 	} {
 		p.send("GET " + c.path + " HTTP/1.1\r\nHost: a\r\nAccept-Encoding: " + c.accepts + "\r\n\r\n")
 		response, body := p.answer("GET")
 		h := response.Header
 		etag := `"one"`
-		if c.coding == "gzip" {
+		if c.coding == "gzip" || c.coding == "zstd" {
 			etag = `W/"one"`
-			z, err := gzip.NewReader(strings.NewReader(body))
+			z, err := expand(c.coding, strings.NewReader(body))
 			if err != nil {
 				t.Fatal(c, err)
 			}
@@ -65,21 +70,32 @@ func TestCompress(t *testing.T) {
 			t.Errorf("%+v: %v", c, h)
 		}
 	}
-	p.send("GET /stream HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n")
-	response, err := http.ReadResponse(p.Reader, nil)
-	if err != nil {
-		t.Fatal(err)
+	for _, coding := range []string{"gzip", "zstd"} {
+		p.send("GET /stream HTTP/1.1\r\nHost: a\r\nAccept-Encoding: " + coding + "\r\n\r\n")
+		response, err := http.ReadResponse(p.Reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := expand(coding, response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(z)
+		if line, err := lines.ReadString('\n'); line != "first\n" { // though there is no more yet
+			t.Errorf("%s: %q %v", coding, line, err)
+		}
+		more <- struct{}{}
+		if rest, err := io.ReadAll(lines); err != nil || string(rest) != long {
+			t.Errorf("%s: %d bytes, %v", coding, len(rest), err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
 	}
-	z, err := gzip.NewReader(response.Body)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// expand reads what is compressed.
+func expand(coding string, from io.Reader) (io.Reader, error) {
+	if coding == "gzip" {
+		return gzip.NewReader(from)
 	}
-	lines := bufio.NewReader(z)
-	if line, err := lines.ReadString('\n'); line != "first\n" { // though there is no more yet
-		t.Errorf("%q %v", line, err)
-	}
-	close(more)
-	if rest, err := io.ReadAll(lines); err != nil || string(rest) != long {
-		t.Errorf("%d bytes, %v", len(rest), err)
-	}
+	return zstd.NewReader(from, zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderConcurrency(1))
 }

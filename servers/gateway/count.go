@@ -11,6 +11,7 @@ type counts struct {
 	dials     atomic.Uint64
 	unreached atomic.Uint64 // connections to endpoints that failed
 	upgrades  atomic.Uint64
+	quic      atomic.Uint64 // of accepted, those of HTTP/3
 	nameless  atomic.Uint64 // connections without the introduction that they should begin with
 	_         [64]byte
 }
@@ -26,12 +27,18 @@ type Counts struct {
 	Dials     uint64    // connections to endpoints
 	Unreached uint64    // those that failed
 	Nameless  uint64    // connections of load balancers that did not say who the client is, and should have
+	HTTP3     uint64    // of Accepted, those of HTTP/3
+	Checks    uint64    // questions to endpoints how they are
+	Ailing    uint64    // of those, the ones that were not answered as they should be
+	Checked   int64     // endpoints that are asked
+	Sick      int64     // of those, the ones that are left out
 	Upgrades  uint64    // connections that became something else, such as WebSockets
 }
 
 // Counts adds up those of all cores.
 func (s *Server) Counts() Counts {
-	all := Counts{Clients: s.clients.Load(), Refused: s.refused.Load(), Waiting: s.watch.waiting()}
+	all := Counts{Clients: s.clients.Load(), Refused: s.refused.Load(), Waiting: s.watch.waiting() + s.quic.waiting()}
+	all.Checks, all.Ailing, all.Checked, all.Sick = s.checkups.asked.Load(), s.checkups.ailing.Load(), s.checkups.checked.Load(), s.checkups.sick.Load()
 	for i := range s.counts {
 		c := &s.counts[i]
 		for status := range c.requests {
@@ -41,6 +48,7 @@ func (s *Server) Counts() Counts {
 		all.Retries += c.retries.Load()
 		all.Dials += c.dials.Load()
 		all.Unreached += c.unreached.Load()
+		all.HTTP3 += c.quic.Load()
 		all.Nameless += c.nameless.Load()
 		all.Upgrades += c.upgrades.Load()
 	}

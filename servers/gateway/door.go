@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fairlead-net/fairlead/servers/gateway/http3"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,11 +19,15 @@ import (
 type door struct {
 	at        Listener // with the port that the kernel chose
 	listeners []*net.TCPListener
+	quic      *http3.Socket // nil: they are of TCP
 	accepting sync.WaitGroup
 }
 
 // openDoor listens at an address.
 func (s *Server) openDoor(ctx context.Context, l Listener) (*door, error) {
+	if l.HTTP3 {
+		return s.quic.openDoor(ctx, l)
+	}
 	d := &door{at: l}
 	config := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if failed := raw.Control(func(fd uintptr) { err = prepare(int(fd), l.At.Addr()) }); failed != nil {
@@ -69,6 +74,10 @@ func prepare(fd int, addr netip.Addr) error {
 
 // close takes what has come, and no more.
 func (d *door) close() {
+	if d.quic != nil {
+		d.quic.Stop()
+		return
+	}
 	for _, listener := range d.listeners {
 		_ = listener.SetDeadline(time.Now().Add(20 * time.Millisecond))
 	}

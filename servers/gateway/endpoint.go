@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unique"
 )
 
 // Bounds of the passive health of endpoints.
@@ -30,8 +31,9 @@ type endpoint struct {
 	// forgotten: nobody has used it for long, and there may be another one of the
 	// address by now. A backend that has it binds anew.
 	forgotten atomic.Bool
-	pools     []pool  // one for each core
-	bridge    *bridge // of HTTP/2; else nil
+	pools     []pool   // one for each core
+	bridge    *bridge  // of HTTP/2; else nil
+	checkup   *checkup // nil: none
 	refuses   func(ctx context.Context, network, address string, conn syscall.RawConn) error
 }
 
@@ -42,6 +44,7 @@ type where struct {
 	name  string // and port, instead of at
 	tls   *tls.Config
 	http2 bool
+	check unique.Handle[Check] // the zero one: none
 }
 
 // authority is whom connections are made to.
@@ -78,10 +81,10 @@ func (e *endpoints) bind(b *Backend, now int64) []*endpoint {
 	defer e.mu.Unlock()
 	all := make([]*endpoint, 0, len(b.Endpoints)+1)
 	for _, at := range b.Endpoints {
-		all = append(all, e.find(where{at: at, tls: b.TLS, http2: b.HTTP2}, now))
+		all = append(all, e.find(where{at: at, tls: b.TLS, http2: b.HTTP2, check: b.Check}, now))
 	}
 	if b.Name != "" {
-		all = append(all, e.find(where{name: b.Name, tls: b.TLS, http2: b.HTTP2}, now))
+		all = append(all, e.find(where{name: b.Name, tls: b.TLS, http2: b.HTTP2, check: b.Check}, now))
 	}
 	b.bound.Store(&all)
 	return all
@@ -94,6 +97,9 @@ func (e *endpoints) find(at where, now int64) *endpoint {
 		p = &endpoint{where: at, address: at.authority(), refuses: e.refuses, pools: make([]pool, e.cores)}
 		if at.http2 {
 			p.bridge = newBridge(p)
+		}
+		if at.check != (unique.Handle[Check]{}) {
+			p.checkup = newCheckup(p, now)
 		}
 		p.born.Store(now)
 		e.known[at] = p
@@ -143,7 +149,7 @@ func (p *endpoint) passed(now, slow int64) bool {
 }
 
 // choose returns an endpoint that was not tried yet, or nil: one that is new now and
-// then (see Settings.SlowStart), and one that rests only if all do.
+// then (see Settings.SlowStart), and one that rests or is sick only if all do, or are.
 func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now, slow int64) *endpoint {
 	if len(all) == 0 {
 		return nil
@@ -159,7 +165,7 @@ func (b *Backend) choose(all []*endpoint, prefer int, tried []*endpoint, now, sl
 		if len(tried) > 0 && wasTried(tried, p) {
 			continue
 		}
-		if p.rests.Load() > now {
+		if p.rests.Load() > now || p.checkup != nil && p.checkup.sick.Load() {
 			if resting == nil || p.rests.Load() < resting.rests.Load() {
 				resting = p
 			}

@@ -12,9 +12,7 @@ import (
 // exchange answers one request, and returns whether the connection goes on.
 func (c *client) exchange() bool {
 	table := c.server.table.Load()
-	if table != c.table {
-		c.learn(table)
-	}
+	c.learn(table)
 	c.ask = Request{Request: &c.request, Client: c.remote, Remote: c.remote, Port: c.at.port(), Secure: c.at.Secure, ServerName: c.name, Peer: c.peer}
 	if c.ask.Trusted = c.trusted; c.trusted {
 		c.ask.Client = c.client()
@@ -41,8 +39,6 @@ func (c *client) exchange() bool {
 	switch {
 	case route == nil:
 		return c.fail(http.StatusNotFound, "no route is for this host and path")
-	case route.OwnName && c.at.Secure && string(c.request.Host) != c.name:
-		return c.fail(http.StatusMisdirectedRequest, "the connection was made for another name")
 	case route.Answer != nil:
 		return c.fixed(route.Answer)
 	case backend == nil || backend.size() == 0:
@@ -90,10 +86,11 @@ type attempt struct {
 	backend  *Backend
 	timeouts Timeouts
 	retry    *Retry
-	tries    int    // endpoints that may be asked
-	began    int64  // when, by the clock
-	message  []byte // what is written: the head, and what fits of the body
-	rest     []byte // what is written then, of the body
+	tries    int     // endpoints that may be asked
+	began    int64   // when, by the clock
+	out      *buffer // of message
+	message  []byte  // what is written: the head, and what fits of the body
+	rest     []byte  // what is written then, of the body
 	upgrade  []byte
 	safe     bool // it may be sent twice
 	fresh    bool // no connection of a pool is used
@@ -101,8 +98,6 @@ type attempt struct {
 
 // proxy has a backend answer.
 func (c *client) proxy(route *Route, backend *Backend) bool {
-	out := newBuffer()
-	defer out.free()
 	a := &c.attempt // which is used again: it costs no memory
 	*a = attempt{route: route, backend: backend, timeouts: route.Timeouts.or(DefaultTimeouts()), retry: route.Retry, began: c.clock.now()}
 	if a.retry == nil {
@@ -124,7 +119,9 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 	if bare {
 		length = 0
 	}
-	message, refused := c.appendRequest(out.b[:0], route, length, a.upgrade)
+	a.out = bufferOf(c.request.Size() + len(c.upload.have) + editRoom)
+	defer a.free()
+	message, refused := c.appendRequest(a.out.b[:0], route, length, a.upgrade)
 	if refused != nil {
 		return c.fail(refused.Status, refused.Reason)
 	}
@@ -146,6 +143,15 @@ func (c *client) proxy(route *Route, backend *Backend) bool {
 		}
 		c.counts.retries.Add(1)
 	}
+}
+
+// editRoom is how much longer heads become on their way, in most cases.
+const editRoom = 1 << 10
+
+// free gives up what was sent, once it is not sent again.
+func (a *attempt) free() {
+	a.out.free()
+	a.out, a.message = nil, nil
 }
 
 // connect finds an endpoint that can be reached.
@@ -208,6 +214,7 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	}
 	if !c.upload.whole {
 		c.upload.start(u, a, err)
+		a.free()
 	}
 	toHEAD := string(c.request.Method) == http.MethodHead
 	c.awaits(u)
@@ -242,11 +249,13 @@ func (c *client) over(u *upstream, a *attempt) (keep, again bool) {
 	if other := a.route.Instead; other != nil && c.upload.whole && slices.Contains(other.Codes, u.response.Status) && other.Backend.size() > 0 {
 		c.ask.Status, c.ask.Prefer = u.response.Status, 0
 		c.server.end(u) // with what it had to say
+		a.free()
 		return c.proxy(other.Route, other.Backend), false
 	}
 	if u.response.Status == http.StatusSwitchingProtocols {
 		return c.switched(u, a), false
 	}
+	a.free()
 	return c.relay(u, a), false
 }
 

@@ -26,11 +26,10 @@ func (c *client) introduce() {
 	c.forwarded = b
 }
 
-// learn takes note of what a table says of the client. It is done for each client
-// whenever there is a new table, and costs no memory.
+// learn takes note of what a table says of the client. It costs no memory.
 func (c *client) learn(table *Table) {
-	c.table = table
-	c.trusted = len(table.Trusted) > 0 && c.trusts(c.remote)
+	c.proxies, c.compress = table.Trusted, table.Compress
+	c.trusted = c.trusts(c.remote)
 }
 
 // client finds who a trusted proxy says that asks: the last of X-Forwarded-For that
@@ -63,7 +62,7 @@ func (c *client) client() netip.Addr {
 }
 
 func (c *client) trusts(addr netip.Addr) bool {
-	return within(c.table.Trusted, addr)
+	return within(c.proxies, addr)
 }
 
 // appendRequest writes the head that an endpoint gets. length is that of the body.

@@ -8,7 +8,11 @@ const firstHead = 1 << 10
 // waits returns where the rest of a head may be read to; nil if too much is waited
 // for already.
 func (c *client) waits() []byte {
-	if n := len(c.in.bytes()); len(c.in.b) == bufferSize && n <= bufferSize/2 {
+	n := len(c.in.bytes())
+	// The first byte of TLS was waited for alone: the others are there, as a rule, and
+	// whoever sends all at once is served whatever others do.
+	part := n > 1 || c.plain()
+	if part && c.in.pooled() && n <= len(c.in.b)/2 {
 		room := firstHead
 		for room <= n {
 			room *= 2
@@ -19,7 +23,7 @@ func (c *client) waits() []byte {
 		c.in = small
 	}
 	room := c.in.room()
-	if !c.holds(len(c.in.b)) {
+	if !c.holds(len(c.in.b)) && part {
 		return nil
 	}
 	return room
@@ -31,7 +35,13 @@ func (c *client) holds(bytes int) bool {
 	if bytes == c.held {
 		return true
 	}
-	all := c.server.heads.Add(int64(bytes - c.held))
+	more := bytes - c.held
 	c.held = bytes
-	return bytes == 0 || all <= c.server.settings.Heads
+	return c.server.hold(more) || bytes == 0
+}
+
+// hold takes note of bytes more, or fewer, that heads have which are not whole. It
+// returns false if those of all clients are more than Settings.Heads.
+func (s *Server) hold(bytes int) bool {
+	return s.heads.Add(int64(bytes)) <= s.settings.Heads
 }

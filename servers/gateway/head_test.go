@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"bufio"
 	"crypto/tls"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // TestHeads: who has sent a part of a head has about as much memory as that, and all
@@ -33,9 +36,48 @@ func TestHeads(t *testing.T) {
 	}
 }
 
-// TestTickets: keys change, and those that are old are gone.
-func TestTickets(t *testing.T) {
-	k := tickets{config: &tls.Config{}}
+// TestHeadsHTTP2: the bound is of those who speak HTTP/2, too; whoever sends all at
+// once is served beyond it, by any version over TLS.
+func TestHeadsHTTP2(t *testing.T) {
+	server, at := start(t, Settings{Heads: 64 << 10}, securedBy(t, one(&Route{Answer: &Answer{Status: 200}})))
+	part := func() *framer {
+		f := dialHTTP2(t, at)
+		_ = f.next(http2.FrameSettings)
+		_, _ = f.conn.Write([]byte{0, 0, 100, 1, 5, 0, 0, 0, 1, 0x82, 0x87}) // of a HEADERS frame
+		return f
+	}
+	var all []*framer
+	for range 64 {
+		all = append(all, part())
+	}
+	until(t, "64 clients hold all there is", func() bool { return server.heads.Load() == 64<<10 })
+	if away, ok := part().next(http2.FrameGoAway).(*http2.GoAwayFrame); !ok || away.ErrCode != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("one more has %v", away)
+	}
+	f := dialHTTP2(t, at)
+	f.ask(1, true, getA...)
+	if head, ok := f.next(http2.FrameHeaders).(*http2.MetaHeadersFrame); !ok || head.PseudoValue("status") != "200" {
+		t.Errorf("a whole request by HTTP/2 has %v", head)
+	}
+	conn, err := tls.Dial("tcp", at, &tls.Config{ServerName: "a", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p := &peer{conn, bufio.NewReader(conn), t}
+	p.send(get)
+	if response, _ := p.answer("GET"); response.StatusCode != 200 {
+		t.Errorf("a whole request by HTTP/1.1 has %s", response.Status)
+	}
+	for _, f := range all {
+		_ = f.conn.Close()
+	}
+	until(t, "nothing is held", func() bool { return server.heads.Load() == 0 })
+}
+
+// TestTicketKeys: keys change, and those that are old are gone.
+func TestTicketKeys(t *testing.T) {
+	k := tickets{configs: []*tls.Config{{}}}
 	k.rotate()
 	first := k.keys[0]
 	for range ticketKeys - 1 {

@@ -24,7 +24,7 @@ func (c *client) introduced() bool {
 		c.counts.nameless.Add(1)
 		return false
 	}
-	c.sock.in.by = 0
+	c.sock.in.by, c.led = 0, true
 	if who.IsValid() {
 		c.remote = who
 		c.introduce()

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // metered is a Router that has its requests counted.
@@ -25,6 +27,9 @@ func (m metered) Route(r *Request) (*Route, *Backend) {
 	}
 	return route, backend
 }
+
+// upTo is how many are no more than a bound.
+func upTo(h Histogram, bound float64) uint64 { return h.UpTo[slices.Index(h.Bounds, bound)] }
 
 // counted returns METHOD STATUS COUNT of a meter, sorted, once there are so many:
 // what is answered is counted after.
@@ -97,8 +102,8 @@ func TestMeter(t *testing.T) {
 		if each := s.Took.Sum / float64(s.Took.Count); each < 0.002 || each > 5 || s.Answered.Sum > s.Took.Sum || s.Answered.Count != s.Took.Count {
 			t.Errorf("%s: took %v, and endpoints %v", s.Method, s.Took, s.Answered)
 		}
-		if s.Took.Buckets[0.001] != 0 || s.Took.Buckets[60] != s.Took.Count {
-			t.Errorf("%s: buckets %v", s.Method, s.Took.Buckets)
+		if upTo(s.Took, 0.001) != 0 || upTo(s.Took, 60) != s.Took.Count {
+			t.Errorf("%s: buckets %v", s.Method, s.Took.UpTo)
 		}
 	}
 	if connects := ConnectsOf(meter); connects.Count != 1 {
@@ -161,15 +166,47 @@ func TestMeterOfWhoLeft(t *testing.T) {
 	}
 }
 
+// TestMeterOfMany: what all cores count in one place, and then each in its own, is
+// one count; little of it takes little memory.
+func TestMeterOfMany(t *testing.T) {
+	var m Meter
+	const cores, each = 3, mostFew
+	var counting sync.WaitGroup
+	for core := range cores {
+		counting.Go(func() {
+			for range each {
+				m.count([]byte("GET"), 200, core, &outcome{took: 3e5, answered: 2e5, received: 250, sent: 900})
+			}
+		})
+	}
+	counting.Wait()
+	if m.newest.Load().many.Load() == nil {
+		t.Error("all cores write to the same memory still")
+	}
+	m.count([]byte("GET"), 404, 0, &outcome{took: 1, answered: -1})
+	all := SeriesOf(&m)
+	if len(all) != 2 || all[1].Status != "404" || all[1].Took.Count != 1 || all[1].Answered.Count != 0 {
+		t.Fatalf("%+v", all)
+	}
+	s := all[0]
+	for name, h := range map[string]Histogram{"took": s.Took, "answered": s.Answered, "received": s.RequestSize, "sent": s.AnswerSize} {
+		if h.Count != cores*each {
+			t.Errorf("%s: %d of %d", name, h.Count, cores*each)
+		}
+	}
+	if s.RequestSize.Sum != 250*cores*each || s.AnswerSize.Sum != 900*cores*each || upTo(s.Took, 0.0005) != cores*each || upTo(s.RequestSize, 100) != 0 {
+		t.Errorf("%+v", s)
+	}
+	if size := unsafe.Sizeof(series{}); size > 256 {
+		t.Errorf("%d bytes for each method and status of each route", size)
+	}
+}
+
 func BenchmarkMeter(b *testing.B) {
 	var m Meter
 	method := []byte("GET")
 	b.ReportAllocs()
 	for b.Loop() {
-		t := m.tally(method, 200, 1)
-		duration(&t.took, 3e5)
-		duration(&t.answered, 3e5)
-		size(&t.received, 250)
-		size(&t.sent, 900)
+		m.count(method, 200, 1, &outcome{took: 3e5, answered: 3e5, received: 250, sent: 900})
 	}
 }

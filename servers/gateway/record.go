@@ -73,13 +73,11 @@ func (c *client) measure(status int) {
 	if m == nil {
 		m = &c.server.others
 	}
-	t := m.tally(c.request.Method, status, c.core)
-	duration(&t.took, now-r.began)
+	o := outcome{took: now - r.began, answered: -1, received: c.received(), sent: r.sent}
 	if r.from != 0 {
-		duration(&t.answered, now-r.asked)
+		o.answered = now - r.asked
 	}
-	size(&t.received, c.received())
-	size(&t.sent, r.sent)
+	m.count(c.request.Method, status, c.core, &o)
 	if log := c.server.settings.Log; log != nil && !c.ask.Quiet {
 		log.take(c, m, status, now)
 	}
@@ -113,7 +111,7 @@ func (c *client) dials() int64 {
 // dialled takes note of one that was made.
 func (c *client) dialled(since int64) {
 	if m := c.ask.Meter; m != nil && since != 0 {
-		duration(&m.connects, c.server.nanos()-since)
+		made(&m.connects).count(c.server.nanos() - since)
 	}
 }
 

@@ -14,6 +14,7 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []
 	r := &u.response
 	edits := &route.Response
 	untouched := edits.empty()
+	offer := c.offer()
 	for i := range r.Fields() {
 		f := &r.Fields()[i]
 		if f.Hop || f.Known == http1.ContentLength && r.Status == http.StatusNoContent {
@@ -26,24 +27,31 @@ func (c *client) appendFields(b []byte, u *upstream, route *Route, z squeeze) []
 		if !untouched && f.Known != http1.ContentLength && edits.replaces(name) {
 			continue
 		}
+		if offer != nil && isName(name, "alt-svc") {
+			offer = nil // the backend knows better
+		}
 		value := r.Value(f)
-		if z == squeezed && dropped(f, name) {
+		if z.is() && dropped(f, name) {
 			continue
 		}
 		b = append(append(b, name...), ": "...)
-		if z == squeezed && len(value) > 0 && value[0] == '"' && isETag(name) {
+		if z.is() && len(value) > 0 && value[0] == '"' && isETag(name) {
 			b = append(b, "W/"...)
 		}
 		b = append(edits.value(b, name, value, &c.ask), "\r\n"...)
 	}
-	b = appendSqueezed(b, z)
+	b = append(appendSqueezed(b, z), offer...)
 	for i := range c.ask.Also {
 		b = c.ask.Also[i].append(b, &c.ask)
 	}
 	return edits.append(b, &c.ask, r.Status)
 }
 
-func isETag(name []byte) bool { return len(name) == 4 && strings.EqualFold(text(name), "etag") }
+func isETag(name []byte) bool { return isName(name, "etag") }
+
+func isName(name []byte, lower string) bool {
+	return len(name) == len(lower) && strings.EqualFold(text(name), lower)
+}
 
 // relay passes an answer on, and returns whether the client's connection goes on.
 func (c *client) relay(u *upstream, a *attempt) bool {
@@ -52,7 +60,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	length := r.Length
 	z := c.squeezes(r)
 	switch {
-	case z == squeezed:
+	case z.is():
 		defer c.unsqueezed()
 		length = http1.Chunked
 	case length < 0 && c.request.Minor == 1:
@@ -60,11 +68,11 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	case length < 0:
 		length, keep = http1.UntilClose, false
 	}
-	if c.stream != nil {
+	awaits := c.stream != nil || r.Length < 0
+	if awaits {
 		c.awaits(u) // an endpoint that is silent is left as soon as the client has left
 	}
 	out := newBuffer()
-	defer out.free()
 	b := c.appendFields(appendStatus(out.b[:0], r.Status, r.Reason), u, a.route, z)
 	if length == http1.Chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -72,18 +80,14 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	b = append(c.appendConnection(b, keep), "\r\n"...)
 	c.answered(r.Status, len(b))
 	status, persist, chunked := r.Status, r.Persist, r.Length == http1.Chunked
-	if a.route.Rate.PerSecond > 0 {
-		was := c.wire
-		c.wire = &throttled{wire: was, client: c, rate: Rate{PerSecond: a.route.Rate.PerSecond, After: a.route.Rate.After + int64(len(b))}}
-		defer func() { c.wire = was }()
-	}
+	defer c.throttle(a.route.Rate, len(b))()
 	var failed *side
 	switch {
-	case z == squeezed:
+	case z.is():
 		persist = persist && r.Length != http1.UntilClose
-		failed = c.relaySqueezed(u, b, r.Length)
+		failed = c.relaySqueezed(u, out, b, r.Length, z)
 	case r.Length >= 0:
-		failed = c.relayLength(u, b, r.Length)
+		failed = c.relayLength(u, out, b, r.Length)
 	default:
 		persist = persist && chunked
 		failed = c.relayStream(u, out, b, chunked, length == http1.Chunked)
@@ -96,7 +100,7 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	}
 	c.ended(status)
 	uploaded := c.upload.finish(u)
-	if c.stream != nil && c.left() {
+	if awaits && c.left() {
 		persist = false
 	}
 	if persist && uploaded && (u.in == nil || len(u.in.bytes()) == 0) {
@@ -107,14 +111,28 @@ func (c *client) relay(u *upstream, a *attempt) bool {
 	return keep && uploaded
 }
 
-// relayLength passes a body on whose length is known, after some bytes.
-func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
+// throttle slows down what is written behind a head, until it is undone.
+func (c *client) throttle(rate Rate, head int) (undo func()) {
+	if rate.PerSecond == 0 {
+		return func() {}
+	}
+	was := c.wire
+	rate.After += int64(head)
+	c.wire = &throttled{wire: was, client: c, rate: rate}
+	return func() { c.wire = was }
+}
+
+// relayLength passes a body on whose length is known, after some bytes, which are in a
+// buffer that it gives back.
+func (c *client) relayLength(u *upstream, out *buffer, b []byte, length int64) *side {
 	n := int(min(length, int64(len(u.in.bytes()))))
 	have := u.in.bytes()[:n]
 	if len(b)+n <= cap(b) {
 		b, have = append(b, have...), nil
 	}
-	if err := c.write(b); err != nil {
+	err := c.write(b)
+	out.free()
+	if err != nil {
 		return &side{err: err}
 	}
 	if len(have) > 0 {
@@ -125,6 +143,8 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 	u.in.take(n)
 	left := length - int64(n)
 	if left > spliceFrom && c.plain() && u.plain() {
+		u.in.free()
+		u.in = nil
 		moved, failed := splice(c.sock, u.sock, left)
 		c.record.sent += moved
 		return failed
@@ -145,9 +165,10 @@ func (c *client) relayLength(u *upstream, b []byte, length int64) *side {
 
 // relayStream passes a body on whose length is not known: one in chunks, or one
 // that ends with the connection; in chunks, or until the connection ends. Each
-// piece is passed on as it comes.
+// piece is passed on as it comes, and no buffer waits for it.
 func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) *side {
 	var chunks http1.Chunks
+	defer func() { out.free() }()
 	for {
 		piece := u.in.bytes()
 		ended := false
@@ -179,26 +200,45 @@ func (c *client) relayStream(u *upstream, out *buffer, b []byte, from, to bool) 
 			if err := c.write(b); err != nil {
 				return &side{err: err}
 			}
-			b = out.b[:0]
 		}
 		if ended {
 			return nil
 		}
-		u.in.from, u.in.to = 0, 0
-		n, err := u.Read(u.in.b[:bufferSize-64])
-		switch {
-		case err == nil:
-			u.in.to = n
-		case errors.Is(err, io.EOF) && !from:
+		out.free()
+		out = nil
+		ended, failed := u.next(from)
+		if failed != nil {
+			return failed
+		}
+		if ended {
 			if to {
-				err = c.write([]byte("0\r\n\r\n"))
-				if err != nil {
+				if err := c.write([]byte("0\r\n\r\n")); err != nil {
 					return &side{err: err}
 				}
 			}
 			return nil
-		default:
-			return &side{err: err, reading: true}
 		}
+		out = newBuffer()
+		b = out.b[:0]
 	}
+}
+
+// next reads the next piece of a body of chunks, or of one that ends with the
+// connection.
+func (u *upstream) next(chunks bool) (ended bool, failed *side) {
+	var err error
+	if u.plain() {
+		u.in.free()
+		u.in, err = u.sock.first(bufferSize - 64)
+	} else {
+		u.in.from = 0
+		u.in.to, err = u.Read(u.in.b[:bufferSize-64])
+	}
+	if errors.Is(err, io.EOF) && !chunks {
+		return true, nil
+	}
+	if err != nil {
+		return false, &side{err: err, reading: true}
+	}
+	return false, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
@@ -30,6 +31,8 @@ type Table struct {
 	// Asks finds, for a name of TLS, the authorities whose certificates clients are asked
 	// for; nil: for none. Whether what they show suffices is for the Router to say.
 	Asks func(name string) *x509.CertPool
+	// Checked are the backends that have a Check.
+	Checked []*Backend
 	// Passes finds, for a name of TLS, the backend that speaks TLS with clients itself;
 	// nil: this server does. If Passes is nil, it always does.
 	Passes func(name string) *Backend
@@ -107,9 +110,6 @@ type Route struct {
 	// Method replaces that of the request, but for HEAD; then it has no body. Empty:
 	// it is the client's.
 	Method string
-	// OwnName refuses, with 421, who came to another name of TLS than the host that
-	// is asked for: what the handshake has proved was for that name.
-	OwnName bool
 	// Retry says when another endpoint is asked. nil: DefaultRetry does.
 	Retry *Retry
 }
@@ -245,6 +245,10 @@ type Backend struct {
 	// other connections.
 	TLS   *tls.Config
 	HTTP2 bool // they speak HTTP/2, and nothing else
+	// Check is what its endpoints are asked again and again, if the table names the
+	// backend among Checked. Who has another one knows nothing of what was answered. The
+	// zero one: nothing.
+	Check unique.Handle[Check]
 
 	next  atomic.Uint32
 	bound atomic.Pointer[[]*endpoint]

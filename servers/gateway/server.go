@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
@@ -24,7 +27,7 @@ type Settings struct {
 	Forget       time.Duration // for which the health of an endpoint is known that nobody uses
 	Drain        time.Duration // for what is under way, once the server is to end
 	DrainIdle    time.Duration // for idle clients, once the server is to end, to ask once more and be told
-	Clients      int           // connections at once
+	Clients      int           // connections at once; 0: of DefaultSettings, or half as many as there may be descriptors
 	// Heads is how much memory clients have together, in bytes, who have sent a part of
 	// a head each. Who would need more is refused.
 	Heads int64
@@ -65,9 +68,18 @@ func (s Settings) or(other Settings) Settings {
 		s.Heads = other.Heads
 	}
 	if s.Clients == 0 {
-		s.Clients = other.Clients
+		s.Clients = min(other.Clients, descriptors()/2) // one more of each may be for an endpoint
 	}
 	return s
+}
+
+// descriptors is how many this process may have.
+func descriptors() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return math.MaxInt
+	}
+	return int(min(limit.Cur, math.MaxInt))
 }
 
 // Server is a reverse proxy.
@@ -89,6 +101,8 @@ type Server struct {
 	tls       *tls.Config
 	tickets   *tickets
 	streams   *streams
+	quic      *quic
+	checkups  checkups
 	mirrors   mirrors
 	measures  bool
 	others    Meter // see Others
@@ -103,6 +117,7 @@ type Server struct {
 type Listener struct {
 	At     netip.AddrPort
 	Secure bool // they speak TLS
+	HTTP3  bool // over QUIC: it is a port of UDP, and Secure
 	// Port is the one that clients know, and backends are told of, if somebody leads
 	// it here; 0: that of At.
 	Port uint16
@@ -116,7 +131,14 @@ func (l Listener) port() uint16 {
 	return l.At.Port()
 }
 
-func (l Listener) compare(other Listener) int { return l.At.Compare(other.At) }
+func (l Listener) compare(other Listener) int {
+	if c := l.At.Compare(other.At); c != 0 || l.HTTP3 == other.HTTP3 {
+		return c
+	} else if l.HTTP3 {
+		return 1
+	}
+	return -1
+}
 
 // New returns a server that knows no route, and listens nowhere.
 func New(settings Settings, log *slog.Logger) *Server {
@@ -131,16 +153,21 @@ func New(settings Settings, log *slog.Logger) *Server {
 	s.watch.began = time.Now()
 	s.watch.clock.at.Store(1)
 	s.table.Store(&Table{})
-	s.tls = s.newTLS()
-	s.tickets = &tickets{config: s.tls}
+	s.tls = s.newTLS(tls.VersionTLS12, "h2", "http/1.1")
+	s.quic = newQUIC(s)
+	s.tickets = &tickets{configs: []*tls.Config{s.tls, s.quic.tls}}
 	s.tickets.rotate()
 	s.streams = newStreams(s)
+	s.checkups.begin(s)
 	return s
 }
 
 // Serve makes the server go by this table from the next request on. It does not
 // block, and no connection is closed.
-func (s *Server) Serve(table *Table) { s.table.Store(table) }
+func (s *Server) Serve(table *Table) {
+	s.table.Store(table)
+	s.checkups.follow()
+}
 
 // Listen makes the server listen at these addresses, and at no others: one that is
 // no longer wanted has its connections go on. It does not block. An address that
@@ -149,7 +176,7 @@ func (s *Server) Serve(table *Table) { s.table.Store(table) }
 func (s *Server) Listen(at []Listener) {
 	at = slices.Clone(at)
 	slices.SortFunc(at, Listener.compare)
-	at = slices.CompactFunc(at, func(a, b Listener) bool { return a.At == b.At })
+	at = slices.CompactFunc(at, func(a, b Listener) bool { return a.At == b.At && a.HTTP3 == b.HTTP3 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Equal(s.wanted, at) {
@@ -183,6 +210,7 @@ func (s *Server) Run(ctx context.Context) error {
 	watching.Go(func() { s.watch.run(s.context) })
 	watching.Go(func() { s.sweep(s.context) })
 	watching.Go(func() { s.tickets.run(s.context) })
+	watching.Go(func() { s.checkups.run(s.context) })
 	watching.Go(func() { s.streams.run(ctx) })
 	s.listen(ctx)
 	s.drain()
@@ -220,7 +248,7 @@ func (s *Server) listen(ctx context.Context) {
 			}
 			delete(said, l)
 			doors[l] = d
-			s.log.Info("answering requests", "address", d.at, "tls", l.Secure)
+			s.log.Info("answering requests", "address", d.at.At, "tls", l.Secure, "http3", l.HTTP3)
 		}
 		s.mu.Lock()
 		s.open = s.open[:0]
@@ -228,10 +256,12 @@ func (s *Server) listen(ctx context.Context) {
 			s.open = append(s.open, d.at)
 		}
 		slices.SortFunc(s.open, Listener.compare)
+		s.quic.offer(s.open)
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			s.draining.Store(true)
+			s.quic.offer(nil)
 			s.close(doors, func(Listener) bool { return false })
 			return
 		case <-s.changed:
@@ -270,6 +300,7 @@ func (s *Server) drain() {
 		case <-all.C:
 			s.cutting.Store(true)
 			s.watch.cut(true)
+			s.quic.cut()
 			<-ended
 			return
 		}

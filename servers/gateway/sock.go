@@ -28,7 +28,7 @@ type sock struct {
 	pipes   *pipes
 	in, out half
 	lease   *buffer     // that the next read has filled, if it was to find its own
-	lazy    bool        // the next read finds its own buffer
+	lazy    int         // the next read finds its own buffer, of so many bytes; 0: it has one
 	waiting atomic.Bool // for the first byte of a request
 	index   int         // among those that are watched
 	// The connection whose answer is awaited for who is at the other end of this one.
@@ -103,13 +103,13 @@ func receive(fd uintptr, into []byte, flags int) (int, syscall.Errno) {
 
 func (s *sock) tryRead(fd uintptr) bool {
 	h := &s.in
-	if s.lazy && s.lease == nil {
-		s.lease = newBuffer()
-		h.buf = s.lease.b
+	if s.lazy > 0 && s.lease == nil {
+		s.lease = bufferOf(s.lazy)
+		h.buf = s.lease.b[:s.lazy]
 	}
 	n, errno := receive(fd, h.buf, 0)
 	if errno == unix.EAGAIN {
-		if s.lazy {
+		if s.lazy > 0 {
 			s.lease.free()
 			s.lease, h.buf = nil, nil
 		}
@@ -152,11 +152,11 @@ func (s *sock) Read(into []byte) (int, error) {
 	return s.in.n, s.in.err
 }
 
-// first waits for bytes without a buffer, and returns them in one.
-func (s *sock) first() (*buffer, error) {
-	s.lazy = true
+// first waits for bytes without a buffer, and returns them in one, so many at most.
+func (s *sock) first(most int) (*buffer, error) {
+	s.lazy = most
 	n, err := s.wait()
-	s.lazy = false
+	s.lazy = 0
 	b := s.lease
 	s.lease = nil
 	if err != nil {
@@ -264,13 +264,29 @@ func (s *sock) tryListen(fd uintptr) {
 	s.silent = errno == unix.EAGAIN
 }
 
-// left tells whether the other end sends no more.
+// lastRecord is how long a record of TLS may be that has an alert, as that of who closes
+// a connection, in bytes; and the types of such records. No request is as short, and
+// none without TLS begins so.
+const (
+	lastRecord             = 31
+	typeAlert, typeCovered = 21, 23 // that of TLS 1.3 looks like any other
+)
+
+// left tells whether the other end sends no more. Who speaks TLS says so, and nobody
+// reads that while an answer is awaited.
 func (s *sock) left() bool {
-	var b [1]byte
+	var b [lastRecord + 1]byte
 	left := false
 	_ = s.raw.Control(func(fd uintptr) {
 		n, errno := receive(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		left = n <= 0 && errno != unix.EAGAIN
+		switch {
+		case n <= 0:
+			left = errno != unix.EAGAIN
+		case n <= lastRecord && (b[0] == typeAlert || b[0] == typeCovered):
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+			_, err := unix.Poll(poll, 0)
+			left = err == nil && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+		}
 	})
 	return left
 }
@@ -285,6 +301,16 @@ func (s *sock) has() bool {
 		}
 	})
 	return n > 0
+}
+
+// more reads what is there still, without waiting for it: none may be.
+func (s *sock) more(into []byte) (n int) {
+	_ = s.raw.Control(func(fd uintptr) {
+		if got, errno := receive(fd, into, unix.MSG_DONTWAIT); errno == 0 {
+			n = got
+		}
+	})
+	return n
 }
 
 // past is a deadline that ends what waits now, and all that comes.

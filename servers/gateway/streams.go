@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -11,9 +12,9 @@ import (
 	"github.com/fairlead-net/fairlead/servers/gateway/http2"
 )
 
-// streams serve the connections of HTTP/2. Each request comes as one of HTTP/1.1
-// (http2) and is read by http1: what is refused there is refused here, and all that
-// follows is the same.
+// streams serve the connections of HTTP/2, and the requests of HTTP/3. Each request
+// comes as one of HTTP/1.1 (http2, http3) and is read by http1: what is refused there
+// is refused here, and all that follows is the same.
 type streams struct {
 	server *Server
 	crews  []crew // one for each core
@@ -78,7 +79,8 @@ func (h *streams) serve(tls *tls.Conn, c *client) {
 	in := &c.sock.in
 	conn := http2.New(tls, http2.Config{
 		Limits: settings.Limits, Streams: maxStreams, Patience: settings.Body, Now: c.clock.now,
-		Start: func(s *http2.Stream) { h.crews[c.core].serve(s, c) },
+		Hold:  h.server.hold,
+		Start: func(s *http2.Stream) { h.crews[c.core].serve(job{s, c, 2}) },
 		Wait: func(what http2.Waiting) {
 			switch what {
 			case http2.ForRest:
@@ -132,20 +134,33 @@ type worker struct {
 	jobs   chan job
 }
 
+// multiplexed is a request of a connection that has many: a stream of HTTP/2 or 3.
+type multiplexed interface {
+	io.ReadWriteCloser
+	AppendRequest(b []byte) (all []byte, tooLong bool)
+	Asks(head bool)
+	OnGone(f func())
+	Bear(patience time.Duration)
+	CloseWrite() error
+	Abort()
+	End()
+}
+
 // job is a stream, and whose it is.
 type job struct {
-	stream *http2.Stream
+	stream multiplexed
 	of     *client
+	major  uint8 // of the version of HTTP
 }
 
 // serve has somebody serve a stream.
-func (w *crew) serve(s *http2.Stream, of *client) {
+func (w *crew) serve(j job) {
 	w.mu.Lock()
 	n := len(w.idle)
 	if n == 0 {
 		w.mu.Unlock()
 		one := &worker{jobs: make(chan job, 1)}
-		one.jobs <- job{s, of}
+		one.jobs <- j
 		w.working.Go(func() { one.run(w) })
 		return
 	}
@@ -153,7 +168,7 @@ func (w *crew) serve(s *http2.Stream, of *client) {
 	w.idle = w.idle[:n-1]
 	w.least = min(w.least, n-1)
 	w.mu.Unlock()
-	one.jobs <- job{s, of}
+	one.jobs <- j
 }
 
 // run works until there is nothing to do for some time.
@@ -190,16 +205,17 @@ func (w *crew) rest(all bool) {
 // serve answers a request.
 func (one *worker) serve(j job) {
 	c, of := &one.client, j.of
-	one.stream.begin(j.stream)
+	one.stream.begin(j)
 	if c.of != of { // the last one was another connection's
 		c.server, c.core, c.counts, c.clock = of.server, of.core, of.counts, of.clock
-		c.remote, c.at, c.name, c.peer, c.forwarded, c.table = of.remote, of.at, of.name, of.peer, of.forwarded, nil
+		c.remote, c.at, c.name, c.peer, c.forwarded = of.remote, of.at, of.name, of.peer, of.forwarded
+		c.led = of.led
 		c.of, c.wire, c.stream = of, &one.stream, &one.stream
 	}
 	c.began, c.linger = false, false
 	c.begins()
 	c.request.Reset()
-	c.in = newBuffer()
+	c.in = bufferOf(headSize)
 	text, tooLong := j.stream.AppendRequest(c.in.b[:0])
 	if len(text) > len(c.in.b) {
 		c.in.free()
@@ -228,27 +244,28 @@ func (one *worker) serve(j job) {
 	one.stream.end()
 }
 
-// stream is the wire of one request of HTTP/2.
+// stream is the wire of one request of HTTP/2 or 3.
 type stream struct {
-	*http2.Stream
+	multiplexed
+	major  uint8                // of the version
 	awaits atomic.Pointer[sock] // as a sock has it
 	cut    atomic.Bool          // by the client
 	left   func()               // gone, as a value: it costs memory
 }
 
-func (s *stream) begin(of *http2.Stream) {
-	s.Stream = of
+func (s *stream) begin(j job) {
+	s.multiplexed, s.major = j.stream, j.major
 	s.cut.Store(false)
 	if s.left == nil {
 		s.left = s.gone
 	}
-	of.OnGone(s.left)
+	j.stream.OnGone(s.left)
 }
 
 func (s *stream) end() {
 	s.awaits.Store(nil)
-	s.Stream.End()
-	s.Stream = nil
+	s.multiplexed.End()
+	s.multiplexed = nil
 }
 
 // await has a wait for an endpoint end once the client is gone.

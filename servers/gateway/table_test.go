@@ -1,12 +1,19 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
+	"weak"
 )
 
 // TestTableOfBadInput: the table of docs/ingress.md has 20 rows, and the tests that
@@ -49,5 +56,43 @@ func TestTableOfBadInput(t *testing.T) {
 	}
 	if rows != 20 {
 		t.Errorf("%d rows, not 20", rows)
+	}
+}
+
+// TestTableIsLetGoOf: who is silent, and who has a WebSocket, keeps no table that was
+// replaced long ago. With some thousand routes each would be megabytes.
+func TestTableIsLetGoOf(t *testing.T) {
+	at := script(t, func(_ int, conn net.Conn) {
+		for from := bufio.NewReader(conn); ; {
+			request, err := http.ReadRequest(from)
+			if err != nil {
+				return
+			}
+			if request.Header.Get("Upgrade") == "" {
+				_, _ = io.WriteString(conn, ok)
+				continue
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		}
+	})
+	server, front := start(t, Settings{Here: true, Measure: true}, &Table{})
+	old := func() weak.Pointer[Table] {
+		table := one(&Route{}, at)
+		server.Serve(table)
+		return weak.Make(table)
+	}()
+	silent, socket := dial(t, front), dial(t, front)
+	silent.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	silent.answer("GET")
+	socket.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if r, err := http.ReadResponse(socket.Reader, nil); err != nil || r.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("no WebSocket: %v", err)
+	}
+	server.Serve(one(&Route{}, at))
+	for deadline := time.Now().Add(10 * time.Second); old.Value() != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the table is still held")
+		}
+		runtime.GC()
 	}
 }

@@ -16,10 +16,10 @@ const (
 	ticketKeys = 12        // the last ones, whose tickets are taken
 )
 
-// tickets are the keys of a configuration. One goroutine uses it.
+// tickets are the keys of configurations. One goroutine uses it.
 type tickets struct {
-	config *tls.Config
-	keys   [][32]byte // the newest first
+	configs []*tls.Config
+	keys    [][32]byte // the newest first
 }
 
 // rotate makes a new key.
@@ -27,7 +27,9 @@ func (t *tickets) rotate() {
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // it never fails
 	t.keys = append([][32]byte{key}, t.keys[:min(len(t.keys), ticketKeys-1)]...)
-	t.config.SetSessionTicketKeys(t.keys)
+	for _, config := range t.configs {
+		config.SetSessionTicketKeys(t.keys)
+	}
 }
 
 // run rotates until the context ends.

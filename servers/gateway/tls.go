@@ -8,35 +8,37 @@ import (
 
 var errNoCertificate = errors.New("no certificate is for this name")
 
-// newTLS is how connections of TLS begin. There is one for all tables, so that the
-// tickets of sessions outlive them.
-func (s *Server) newTLS() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			find := s.table.Load().Certificate
-			if find == nil {
-				return nil, errNoCertificate
-			}
-			return find(hello)
-		},
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			asks := s.table.Load().Asks
-			if asks == nil {
-				return nil, nil
-			}
-			authorities := asks(strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")))
-			if authorities == nil {
-				return nil, nil
-			}
-			config := s.tls.Clone()
-			config.GetConfigForClient = nil
-			config.ClientAuth, config.ClientCAs = tls.RequestClientCert, authorities
-			config.SessionTicketsDisabled = true // what was shown to another name, or not, is not resumed
-			return config, nil
-		},
+// newTLS is how connections of TLS begin that speak one of some protocols. There is one
+// for all tables, so that the tickets of sessions outlive them.
+func (s *Server) newTLS(least uint16, protocols ...string) *tls.Config {
+	all := &tls.Config{MinVersion: least, NextProtos: protocols}
+	all.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		find := s.table.Load().Certificate
+		if find == nil {
+			return nil, errNoCertificate
+		}
+		return find(hello)
 	}
+	all.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return s.asks(hello, all) }
+	return all
+}
+
+// asks is how a connection begins to whose name a certificate is to be shown. nil: as
+// others do.
+func (s *Server) asks(hello *tls.ClientHelloInfo, all *tls.Config) (*tls.Config, error) {
+	asks := s.table.Load().Asks
+	if asks == nil {
+		return nil, nil
+	}
+	authorities := asks(strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")))
+	if authorities == nil {
+		return nil, nil
+	}
+	config := all.Clone()
+	config.GetConfigForClient = nil
+	config.ClientAuth, config.ClientCAs = tls.RequestClientCert, authorities
+	config.SessionTicketsDisabled = true // what was shown to another name, or not, is not resumed
+	return config, nil
 }
 
 // handshake makes the connection one of TLS. The client has as long for it as for

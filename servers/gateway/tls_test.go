@@ -75,7 +75,7 @@ func TestTLS(t *testing.T) {
 		}
 	})
 	first, second := certificate(t, "a"), certificate(t, "a")
-	table := secured(one(&Route{OwnName: true}, up), map[string]*tls.Certificate{"a": first, "b": first})
+	table := secured(one(&Route{}, up), map[string]*tls.Certificate{"a": first, "b": first})
 	server, at := start(t, Settings{Header: 300 * time.Millisecond}, table)
 	p, conn := dialTLS(t, at, "a")
 	large := strings.Repeat("0123456789abcdef", 1<<16)
@@ -103,14 +103,57 @@ func TestTLS(t *testing.T) {
 	if _, err := tls.Dial("tcp", at, &tls.Config{ServerName: "b", InsecureSkipVerify: true}); err == nil {
 		t.Error("a name without a certificate has one")
 	}
-	server.Serve(table)
-	other, _ := dialTLS(t, at, "b")
-	other.send(get)
-	if response, _ := other.answer("GET"); response.StatusCode != 421 {
-		t.Errorf("by the name of another one: %d", response.StatusCode)
-	}
 	silent := dial(t, at)
 	silent.closed()
+}
+
+// TestTicketsAreOneServers: a session goes on by its ticket while the key of it lives, whatever
+// table there is by then; after that, and at another server, there is a new one.
+func TestTicketsAreOneServers(t *testing.T) {
+	up := backend(t, func(http.ResponseWriter, *http.Request) {})
+	table := secured(one(&Route{}, up), map[string]*tls.Certificate{"a": certificate(t, "a")})
+	server, at := start(t, Settings{}, table)
+	// A table is of one server: it has that one's endpoints.
+	_, elsewhere := start(t, Settings{}, secured(one(&Route{}, up), map[string]*tls.Certificate{"a": certificate(t, "a")}))
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		sessions := tls.NewLRUClientSessionCache(4)
+		resumed := func(at string) bool {
+			t.Helper()
+			conn, err := tls.Dial("tcp", at, &tls.Config{ServerName: "a", InsecureSkipVerify: true, ClientSessionCache: sessions, MaxVersion: version})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			p := &peer{conn, bufio.NewReader(conn), t}
+			p.send(get) // a ticket of TLS 1.3 comes behind the handshake
+			if response, _ := p.answer("GET"); response.StatusCode != http.StatusOK {
+				t.Fatalf("status %d", response.StatusCode)
+			}
+			return conn.ConnectionState().DidResume
+		}
+		if resumed(at) {
+			t.Error("the first session is resumed")
+		}
+		server.Serve(secured(table, map[string]*tls.Certificate{"a": certificate(t, "a")}))
+		if !resumed(at) {
+			t.Error("the second one is not resumed")
+		}
+		for range ticketKeys - 1 {
+			server.tickets.rotate()
+		}
+		if !resumed(at) {
+			t.Error("it is not resumed while its key lives")
+		}
+		for range ticketKeys + 1 {
+			server.tickets.rotate()
+		}
+		if resumed(at) {
+			t.Error("it is resumed by a key that is gone")
+		}
+		if resumed(elsewhere) {
+			t.Error("another server resumes it")
+		}
+	}
 }
 
 // client2 is one of HTTP/2.

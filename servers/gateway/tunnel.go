@@ -28,6 +28,7 @@ func (c *client) switched(u *upstream, a *attempt) bool {
 		_, err = u.Write(early)
 	}
 	c.remembers()
+	a.free()
 	if err != nil {
 		return c.broken(u)
 	}
@@ -128,7 +129,7 @@ func (t *tunnel) copyPieces(to, from wire) *side {
 
 func (t *tunnel) splice(to, from *sock) *side {
 	for {
-		b, err := from.first()
+		b, err := from.first(bufferSize)
 		if err != nil {
 			return ending(err)
 		}

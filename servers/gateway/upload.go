@@ -33,7 +33,7 @@ type upload struct {
 	refused *http1.Error // why the client's body is refused
 	gone    bool         // the client is
 	failed  bool         // the endpoint takes no more
-	in      *buffer      // what was read beyond the body
+	in      *buffer      // of the last piece, and then what was read beyond the body; nil: nothing
 	copied  *copied      // of the body, for a mirror; nil: none
 }
 
@@ -97,13 +97,17 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 	l.max = a.route.MaxBody
 	l.sent.Store(int64(len(l.have)))
 	l.ended = make(chan struct{})
-	l.in = newBuffer()
 	if failed != nil {
 		l.failed = true
 		close(l.ended)
 		return
 	}
 	u.sock.in.bear(0) // the endpoint has time until it has all
+	if u.endpoint.http2 {
+		// In a stream of gRPC either side may have nothing to say for long: the client may
+		// be silent for as long as the endpoint may (proxy-read-timeout).
+		c.bears(max(c.server.settings.Body, a.timeouts.Response))
+	}
 	if c.request.Expects && len(l.have) == 0 {
 		_, err := c.wire.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 		l.gone = err != nil
@@ -125,6 +129,16 @@ func (l *upload) start(u *upstream, a *attempt, failed error) {
 	})
 }
 
+// bears sets how long the client may take for the next piece of a body, of this
+// request.
+func (c *client) bears(patience time.Duration) {
+	if c.stream != nil {
+		c.stream.Bear(patience)
+		return
+	}
+	c.sock.in.bear(patience)
+}
+
 // run copies the rest of the body.
 func (l *upload) run(u *upstream) {
 	c := l.client
@@ -136,19 +150,13 @@ func (l *upload) run(u *upstream) {
 			return
 		}
 	}
-	out := newBuffer()
-	defer out.free()
 	for l.left > 0 || l.length == http1.Chunked && !l.chunks.Done() {
-		room := l.in.b[:bufferSize-64]
-		if l.left > 0 {
-			room = room[:min(int64(len(room)), l.left)]
-		}
-		n, err := l.wire.Read(room)
+		piece, err := l.next()
 		if err != nil {
 			l.judge(&side{err: err, reading: true})
 			return
 		}
-		piece := room[:n]
+		var out *buffer
 		if l.length == http1.Chunked {
 			data, used, refused := l.chunks.Decode(piece)
 			if refused != nil {
@@ -159,23 +167,50 @@ func (l *upload) run(u *upstream) {
 				l.refused = errLargeBody
 				return
 			}
-			l.in.from, l.in.to = used, n
+			l.in.from, l.in.to = used, len(piece)
 			l.copied.add(piece[:data])
+			out = newBuffer()
 			piece = http1.AppendChunk(out.b[:0], piece[:data])
 			if l.chunks.Done() {
 				piece = l.chunks.AppendEnd(piece)
 			}
 		} else {
-			l.left -= int64(n)
+			l.left -= int64(len(piece))
 			l.copied.add(piece)
 		}
 		l.last.Store(l.left == 0 && (l.length != http1.Chunked || l.chunks.Done()))
-		if _, err := u.Write(piece); err != nil {
+		_, err = u.Write(piece)
+		out.free()
+		if err != nil {
 			l.failed = true
 			return
 		}
 	}
 	l.copied.send(c.server)
+}
+
+// next reads the next piece. While it is waited for there is no buffer, if the client
+// does not speak TLS.
+func (l *upload) next() ([]byte, error) {
+	most := bufferSize - 64
+	if l.left > 0 {
+		most = int(min(int64(most), l.left))
+	}
+	if l.plain {
+		l.in.free()
+		var err error
+		if l.in, err = l.client.sock.first(most); err != nil {
+			return nil, err
+		}
+		n := l.in.to
+		l.in.to = 0
+		return l.in.b[:n], nil
+	}
+	if l.in == nil {
+		l.in = newBuffer()
+	}
+	n, err := l.wire.Read(l.in.b[:most])
+	return l.in.b[:n], err
 }
 
 // judge takes note of why copying ended.
@@ -252,7 +287,7 @@ func (l *upload) finish(u *upstream) bool {
 	}
 	c.in.free()
 	c.in, l.in = l.in, nil
-	if c.in.from == c.in.to {
+	if c.in != nil && c.in.from == c.in.to {
 		c.in.from, c.in.to = 0, 0
 	}
 	return ok

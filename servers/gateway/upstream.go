@@ -165,11 +165,7 @@ func (s *Server) sweepOnce(idle time.Duration) {
 				s.end(u)
 			}
 		}
-		if idle == 0 || p.bridge != nil && now-p.used.Load() > int64(idle) {
-			kept += p.bridge.expire(idle == 0)
-		} else if p.bridge != nil {
-			kept++
-		}
+		kept += p.bridge.expire(now, int64(idle))
 		if kept == 0 && p.active.Load() == 0 && now-p.used.Load() > int64(s.settings.Forget) {
 			p.forgotten.Store(true)
 			delete(s.endpoints.known, at)
@@ -198,6 +194,12 @@ func (p *pool) expire(now int64, idle time.Duration) (gone []*upstream, left int
 // head reads the head of the answer.
 func (u *upstream) head(toHEAD bool, limits *http1.Limits) error {
 	u.response.Reset()
+	if u.in == nil && u.plain() {
+		var err error
+		if u.in, err = u.sock.first(bufferSize); err != nil {
+			return err
+		}
+	}
 	if u.in == nil {
 		u.in = newBuffer()
 	}

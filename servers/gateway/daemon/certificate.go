@@ -27,7 +27,8 @@ type certificates struct {
 // pair is what was read of a Secret.
 type pair struct {
 	secret      *model.Secret
-	certificate *tls.Certificate // nil: there is none
+	certificate *tls.Certificate  // nil: there is none
+	leaf        *x509.Certificate // of it, or of one that has ended
 	problem     string
 }
 
@@ -54,10 +55,10 @@ func (c *certificates) begin(standard model.SecretKey) error {
 // follow reads the Secrets of a table that have changed, or whose certificate has
 // ended meanwhile, and says what is wrong with them.
 func (c *certificates) follow(table *plan.Table, secrets model.Map[model.SecretKey, *model.Secret]) (problems []model.Problem) {
-	next := map[model.SecretKey]*pair{}
-	take := func(key model.SecretKey, so string) {
+	next, said := make(map[model.SecretKey]*pair, len(c.by)), map[model.SecretKey]bool{}
+	know := func(key model.SecretKey) *pair {
 		if next[key] != nil {
-			return
+			return next[key]
 		}
 		secret, _ := secrets.Get(key)
 		if old := c.by[key]; old != nil && old.secret == secret && !old.ended() {
@@ -65,7 +66,11 @@ func (c *certificates) follow(table *plan.Table, secrets model.Map[model.SecretK
 		} else {
 			next[key] = read(secret)
 		}
-		if text := next[key].problem; text != "" {
+		return next[key]
+	}
+	take := func(key model.SecretKey, so string) {
+		if text := know(key).problem; text != "" && !said[key] {
+			said[key] = true
 			problems = append(problems, problemOf(key, "NoCertificate", text+so))
 		}
 	}
@@ -74,6 +79,11 @@ func (c *certificates) follow(table *plan.Table, secrets model.Map[model.SecretK
 	}
 	for name, host := range table.Hosts.All() {
 		for _, key := range host.Certificates {
+			if host.Asked != nil {
+				if p := know(key); p.secret == nil || key == host.Asked.Secret {
+					continue // it is ordered, and whether it can be is said elsewhere
+				}
+			}
 			take(key, ", so hosts that it is for have the default certificate")
 			if why := next[key].unfit(name); why != "" {
 				problems = append(problems, problemOf(key, "CertificateOfOtherHost", why+", so it has the default certificate"))
@@ -111,6 +121,20 @@ func (p *pair) unfit(host string) string {
 	return fmt.Sprintf("the certificate is for %q, and not for host %s", p.certificate.Leaf.DNSNames, host)
 }
 
+// has tells whether a host has a certificate that somebody has put where its Ingress
+// says.
+func (c *certificates) has(host *plan.Host) bool {
+	for _, key := range host.Certificates {
+		if key == host.Asked.Secret {
+			return false // those behind it are of others
+		}
+		if p := c.by[key]; p.certificate != nil && p.unfit(host.Name) == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // expiry is when the certificate of a host ends.
 type expiry struct {
 	host   string
@@ -118,20 +142,25 @@ type expiry struct {
 	at     time.Time
 }
 
+// secured is what was read of Secrets for a table. It is immutable.
+type secured struct {
+	table *plan.Table
+	by    map[model.SecretKey]*pair
+}
+
 // expiries are those of all hosts, and of all their certificates.
-func (c *certificates) expiries(table *plan.Table) *[]expiry {
-	all := []expiry{}
-	for name, host := range table.Hosts.All() {
+func (s *secured) expiries() (all []expiry) {
+	for name, host := range s.table.Hosts.All() {
 		if name == "" {
 			name = "_"
 		}
 		for _, key := range host.Certificates {
-			if made := c.by[key].certificate; made != nil && made.Leaf != nil {
+			if made := s.by[key].certificate; made != nil && made.Leaf != nil {
 				all = append(all, expiry{name, key, made.Leaf.NotAfter})
 			}
 		}
 	}
-	return &all
+	return all
 }
 
 func read(secret *model.Secret) *pair {
@@ -145,7 +174,7 @@ func read(secret *model.Secret) *pair {
 		p.problem = "tls.crt and tls.key are no certificate with its key: " + err.Error()
 		return p
 	}
-	p.certificate = &made
+	p.certificate, p.leaf = &made, made.Leaf
 	if now := time.Now(); made.Leaf != nil && now.After(made.Leaf.NotAfter) {
 		p.problem = fmt.Sprintf("the certificate has expired at %s", made.Leaf.NotAfter.UTC().Format(time.RFC3339))
 		p.certificate = nil

@@ -11,7 +11,9 @@ import (
 
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/certificate"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway/acme"
 )
 
 // Register is where the API server has what is written of Ingresses;
@@ -27,6 +29,7 @@ type Register interface {
 	// Publish makes the status of an Ingress tell addresses; none: nothing of ours.
 	Publish(ctx context.Context, key model.IngressKey, uid string, addresses []string) error
 	WriteEvent(ctx context.Context, event kube.Event) error
+	acme.Store // has what is ordered
 }
 
 // served is what is served at a moment.
@@ -34,6 +37,9 @@ type served struct {
 	snapshot *model.Snapshot
 	table    *plan.Table
 	problems []model.Problem
+	ordered  *acme.State
+	wanted   []certificate.Wanted
+	trouble  trouble
 }
 
 // current is the latest of something, for one who waits for the next.
@@ -87,6 +93,9 @@ func (d *daemon) lead(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := d.Register.Lead(ctx, func(ctx context.Context) error {
 			d.Log.Info("this gateway writes the status of Ingresses")
+			var ordering sync.WaitGroup
+			defer ordering.Wait()
+			ordering.Go(func() { _ = d.orders().Run(ctx) }) // it returns nil
 			return (&clerk{log: d.Log, register: d.Register, served: &d.serving, written: map[model.IngressKey]*writing{}}).run(ctx)
 		})
 		if err != nil {
@@ -112,6 +121,10 @@ func (c *clerk) run(ctx context.Context) error {
 		entries, others := c.entries.latest()
 		again := c.look(ctx, is, entries, time.Now())
 		pause(ctx, lookPause, nil, nil) // more changes come in the wake of one
+		if c.said != "" {
+			pause(ctx, again, nil, nil) // whatever changes, what failed is not asked for more often
+			continue
+		}
 		pause(ctx, again, changed, others)
 	}
 	return nil
@@ -133,7 +146,7 @@ func (c *clerk) look(ctx context.Context, is served, entries kube.Entries, now t
 		}
 		return ""
 	}
-	events, in := c.herald.due(append(ofIngresses(is.problems, is.table), contested...), uid, now)
+	events, in := c.herald.due(slices.Concat(ofIngresses(is.problems, is.table), is.unordered(now), contested), uid, now)
 	soon(in)
 	for _, event := range events {
 		if err != nil && !kube.IsOfObject(err) {

@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fairlead-net/fairlead/kube"
@@ -42,6 +44,9 @@ func (b *book) note(text string) error {
 func (b *book) Publish(_ context.Context, key model.IngressKey, uid string, addresses []string) error {
 	return b.note(fmt.Sprintf("%s %s: %s", key, uid, strings.Join(addresses, " ")))
 }
+func (b *book) ReadSecret(context.Context, model.SecretKey) (*model.Secret, error) { return nil, nil }
+func (b *book) WriteSecret(context.Context, *model.Secret) error                   { return nil }
+func (b *book) DeleteSecret(context.Context, model.SecretKey) error                { return nil }
 func (b *book) WriteEvent(_ context.Context, event kube.Event) error {
 	return b.note(fmt.Sprintf("%s %s %s: %s", event.Object(), event.UID, event.Reason, event.Message))
 }
@@ -210,11 +215,14 @@ func TestEvents(t *testing.T) {
 	d.now = d.now.Add(settleTime)
 	total := 0
 	for range 3 {
-		d.book.wrote = nil
-		d.clerk.look(t.Context(), d.served, d.entries, d.now)
-		if total += len(d.book.wrote); len(d.book.wrote) > mostEvents {
-			t.Errorf("%d at once", len(d.book.wrote))
+		for turn := range 2 { // something else changes meanwhile
+			d.book.wrote = nil
+			d.clerk.look(t.Context(), d.served, d.entries, d.now)
+			if total += len(d.book.wrote); len(d.book.wrote) > mostEvents || turn > 0 && len(d.book.wrote) > 0 {
+				t.Errorf("%d at once", len(d.book.wrote))
+			}
 		}
+		d.now = d.now.Add(eventsPause)
 	}
 	if total != 50 {
 		t.Errorf("%d of 50", total)
@@ -239,4 +247,42 @@ func TestSecretsOfIngresses(t *testing.T) {
 		got[1].Field != "metadata.annotations[nginx.ingress.kubernetes.io/auth-secret]" {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// TestPauseAfterFailure: whatever changes meanwhile, an API server that refuses is not
+// asked at each change.
+func TestPauseAfterFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, "fairlead")
+		asked := 0
+		d.clerk.register = refusing{d.book, &asked}
+		d.clerk.served = &current[served]{}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*failPause)
+		defer cancel()
+		var changing sync.WaitGroup
+		defer changing.Wait()
+		changing.Go(func() {
+			for ctx.Err() == nil {
+				d.clerk.served.edit(func(s *served) { *s = d.served })
+				d.clerk.entries.edit(func(e *kube.Entries) { *e = d.entries })
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
+		_ = d.clerk.run(ctx)
+		changing.Wait()
+		if asked < 5 || asked > 11 {
+			t.Errorf("in %v it is asked %d times", 10*failPause, asked)
+		}
+	})
+}
+
+// refusing is a Register that fails, and counts.
+type refusing struct {
+	*book
+	asked *int
+}
+
+func (r refusing) Publish(context.Context, model.IngressKey, string, []string) error {
+	*r.asked++
+	return fmt.Errorf("not now")
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead-net/fairlead/observe/httpd"
 	plan "github.com/fairlead-net/fairlead/plan/gateway"
 	"github.com/fairlead-net/fairlead/servers/gateway"
+	"github.com/fairlead-net/fairlead/servers/gateway/acme"
 	"github.com/fairlead-net/fairlead/servers/gateway/routing"
 )
 
@@ -27,6 +28,7 @@ type Config struct {
 	Version string
 	Source  Source
 	// HTTP and HTTPS are where it listens; clients know the ports as 80 and 443.
+	// HTTP/3 is spoken at the UDP ports of HTTPS while the Network says so.
 	HTTP, HTTPS []netip.AddrPort
 	// Register is where the one gateway that leads writes status and Events of
 	// Ingresses; nil: nothing is written.
@@ -37,7 +39,8 @@ type Config struct {
 	// Trusted are proxies whose X-Forwarded-* holds, and Introduced load balancers that
 	// begin their connections with the PROXY protocol.
 	Trusted, Introduced []netip.Prefix
-	Compress            bool          // answers, for clients that can read it
+	StrictTransport     string        // see routing.Sources
+	Gzip, Zstd          bool          // answers are compressed so, for clients that can read it
 	SlowStart           time.Duration // see gateway.Settings
 	HealthAddress       string        // see httpd.Server; empty: not at all
 	// Linger is how long it goes on as before when it is told to end, but that it says
@@ -58,7 +61,10 @@ type AccessLog struct {
 type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{}
-	Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{})
+	// Name says which Secrets there are to be. Secrets returns them, whether some are
+	// still waited for, and a channel that is closed when there is more to tell.
+	Name(keys model.Map[model.SecretKey, int])
+	Secrets() (known model.Map[model.SecretKey, *model.Secret], waiting bool, changed <-chan struct{})
 	// Problems are what was not understood, or cannot be watched; Changed is closed
 	// when they are others. Take it before.
 	Problems() []model.Problem
@@ -80,16 +86,19 @@ type daemon struct {
 	endpoints    *plan.Endpoints
 	router       *routing.Router
 	routed       atomic.Pointer[routing.Router] // the same, for others to read
-	secured      atomic.Pointer[[]expiry]
+	secured      atomic.Pointer[secured]
+	known        *acme.State
+	results      ordering
 	access       *gateway.AccessLog // nil: none
 	said         map[model.Problem]bool
 	garbage      collector
+	began        chan struct{} // closed when the first table is served
 }
 
 // Run serves until the context has ended, and for as long as it lingers then; lets
 // what is under way be finished, and returns nil.
 func Run(ctx context.Context, config Config) error {
-	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}}
+	d := &daemon{Config: config, feed: &model.Feed{}, endpoints: &plan.Endpoints{}, said: map[model.Problem]bool{}, began: make(chan struct{})}
 	d.garbage.set(leastPercent) // what is listed at first is mostly garbage
 	if config.AccessLog.To != nil {
 		d.access = gateway.NewAccessLog(config.AccessLog.Form, config.AccessLog.OneIn)
@@ -97,13 +106,6 @@ func Run(ctx context.Context, config Config) error {
 	d.server = gateway.New(gateway.Settings{Measure: true, Log: d.access, SlowStart: config.SlowStart}, config.Log)
 	if err := d.certificates.begin(config.DefaultCertificate); err != nil {
 		return err
-	}
-	var listeners []gateway.Listener
-	for _, at := range config.HTTP {
-		listeners = append(listeners, gateway.Listener{At: at, Port: 80})
-	}
-	for _, at := range config.HTTPS {
-		listeners = append(listeners, gateway.Listener{At: at, Secure: true, Port: 443})
 	}
 	d.told = ctx
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -120,8 +122,9 @@ func Run(ctx context.Context, config Config) error {
 		})
 	}
 	start(rest, func(ctx context.Context) error { return config.Source.Run(ctx, d.feed) })
-	start(rest, func(ctx context.Context) error { return d.follow(ctx, listeners) })
+	start(rest, func(ctx context.Context) error { return d.follow(ctx) })
 	start(rest, d.health().Run)
+	start(rest, d.rest)
 	start(serving, func(ctx context.Context) error { defer endRest(); return d.run(ctx) })
 	if config.Register != nil {
 		start(ctx, d.lead)
@@ -150,7 +153,7 @@ const lookAgain = time.Hour
 
 // follow serves what the snapshot and the Secrets say, and listens once it knows
 // all of it: before, it would answer that there is nothing.
-func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error {
+func (d *daemon) follow(ctx context.Context) error {
 	for synced := false; !synced; {
 		changed := d.Source.Changed()
 		d.say(d.Source.Problems())
@@ -162,16 +165,18 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 			synced = true
 		}
 	}
+	began := sync.OnceFunc(func() { close(d.began) })
 	first := true
 	for {
 		snapshot, newer := d.feed.Latest()
-		secrets, others := d.Source.Secrets()
+		table, problems := plan.Compute(d.table, snapshot)
+		d.table = table
+		secrets, others := d.secrets(ctx, first)
 		changed := d.Source.Changed()
-		d.serve(snapshot, secrets)
-		if d.server.Listen(listeners); first {
-			first = false
-			d.rest() // the lists and the start took much
-		}
+		d.serve(snapshot, problems, secrets)
+		d.server.Listen(d.listeners(snapshot.Network))
+		began()
+		first = false
 		select {
 		case <-ctx.Done():
 			return nil
@@ -183,9 +188,62 @@ func (d *daemon) follow(ctx context.Context, listeners []gateway.Listener) error
 	}
 }
 
-func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretKey, *model.Secret]) {
-	table, problems := plan.Compute(d.table, snapshot)
-	d.table = table
+// listeners are where it listens, as the Network has it.
+func (d *daemon) listeners(network *model.Network) (all []gateway.Listener) {
+	for _, at := range d.HTTP {
+		all = append(all, gateway.Listener{At: at, Port: 80})
+	}
+	for _, at := range d.HTTPS {
+		all = append(all, gateway.Listener{At: at, Secure: true, Port: 443})
+		if network != nil && network.Ingress.HTTP3 {
+			all = append(all, gateway.Listener{At: at, Secure: true, HTTP3: true, Port: 443})
+		}
+	}
+	return all
+}
+
+// secretPatience is how long a change waits for the Secrets that it names, and all
+// that come after it.
+const secretPatience = time.Second
+
+// secrets returns those that the table names, and a channel that is closed when there
+// are others. What is new of them is waited for: a host that has another certificate
+// from now on is not to have the default one in between.
+func (d *daemon) secrets(ctx context.Context, first bool) (model.Map[model.SecretKey, *model.Secret], <-chan struct{}) {
+	named := d.table.Secrets()
+	if standard := d.DefaultCertificate; standard != (model.SecretKey{}) {
+		named = named.With(standard, 1)
+	}
+	d.Source.Name(named)
+	var late <-chan time.Time
+	for {
+		known, waiting, changed := d.Source.Secrets()
+		if !waiting {
+			return known, changed
+		}
+		if late == nil && !first {
+			timer := time.NewTimer(secretPatience)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return known, changed
+		case <-late:
+			return known, changed
+		case <-changed:
+		}
+	}
+}
+
+func (d *daemon) serve(snapshot *model.Snapshot, problems []model.Problem, secrets model.Map[model.SecretKey, *model.Secret]) {
+	table := d.table
+	ordered := acme.Read(d.known, secrets)
+	d.known = ordered
+	var challenge func(host, token string) string
+	if ordered.Asked() {
+		challenge = ordered.Answer
+	}
 	d.endpoints = d.endpoints.Next(snapshot)
 	d.router = routing.New(d.router, table, routing.Sources{
 		Endpoints: d.endpoints,
@@ -195,19 +253,25 @@ func (d *daemon) serve(snapshot *model.Snapshot, secrets model.Map[model.SecretK
 			}
 			return nil
 		},
+		Challenge: challenge, StrictTransport: d.StrictTransport,
 	})
 	problems = slices.Concat(problems, d.certificates.follow(table, secrets), d.router.Problems(), d.Source.Problems())
 	d.routed.Store(d.router)
-	d.secured.Store(d.certificates.expiries(table))
+	d.secured.Store(&secured{table, d.certificates.by})
 	serves := &gateway.Table{
-		Router: d.router, Asks: d.router.Asks, Passes: d.router.Passes(), Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
+		Router: d.router, Asks: d.router.Asks, Passes: d.router.Passes(), Checked: d.router.Checked(), Trusted: d.Trusted, Introduced: d.Introduced, Certificate: d.certificates.choose(table),
 	}
-	if d.Compress {
+	if d.Gzip || d.Zstd {
 		serves.Compress = gateway.UsualCompression()
+		serves.Compress.Gzip, serves.Compress.Zstd = d.Gzip, d.Zstd
 	}
 	d.server.Serve(serves)
-	d.say(problems)
-	d.serving.edit(func(s *served) { *s = served{snapshot, table, problems} })
+	now := served{snapshot: snapshot, table: table, problems: problems, ordered: ordered, wanted: wantedOf(table, &d.certificates)}
+	d.say(slices.Concat(problems, now.unordered(time.Now())))
+	d.serving.edit(func(s *served) {
+		now.trouble = s.trouble
+		*s = now
+	})
 	d.garbage.follow()
 	d.serves.Store(snapshot.Revision)
 }
@@ -226,7 +290,7 @@ func (d *daemon) say(problems []model.Problem) {
 func (d *daemon) health() *httpd.Server {
 	return &httpd.Server{
 		Address: d.HealthAddress, Log: d.Log, Metrics: d.handler(), Health: func() error { return nil },
-		Debug: map[string]http.HandlerFunc{"top": d.serveTop},
+		Debug: map[string]http.HandlerFunc{"top": d.serveTop, "status": d.serveDetails},
 		Ready: func() (string, bool) {
 			var lines strings.Builder
 			ready := true

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +33,11 @@ type cluster struct {
 	synced chan struct{}
 
 	mu      sync.Mutex
+	named   model.Map[model.SecretKey, int]
+	late    bool // some Secrets are not known yet
 	secrets model.Map[model.SecretKey, *model.Secret]
 	changed chan struct{}
+	unfed   []model.Problem
 }
 
 func (c *cluster) Run(ctx context.Context, feed *model.Feed) error {
@@ -44,14 +48,25 @@ func (c *cluster) Run(ctx context.Context, feed *model.Feed) error {
 
 func (c *cluster) Synced() <-chan struct{} { return c.synced }
 
-func (c *cluster) Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{}) {
+func (c *cluster) Name(named model.Map[model.SecretKey, int]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.secrets, c.changed
+	c.named = named
 }
 
-func (c *cluster) Problems() []model.Problem { return nil }
-func (c *cluster) Changed() <-chan struct{}  { return nil }
+func (c *cluster) Secrets() (model.Map[model.SecretKey, *model.Secret], bool, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.secrets, c.late, c.changed
+}
+
+func (c *cluster) Problems() []model.Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unfed
+}
+
+func (c *cluster) Changed() <-chan struct{} { return nil }
 
 func (c *cluster) put(secret *model.Secret) {
 	c.mu.Lock()
@@ -250,4 +265,77 @@ func TestLingers(t *testing.T) {
 	if took := time.Since(began); took < linger {
 		t.Errorf("it ended after %v", took)
 	}
+}
+
+// TestNamesSecrets: what Ingresses name is asked for, and nothing else; a host that has
+// another certificate from now on does not have the default one until it is known.
+func TestNamesSecrets(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "backend") }))
+	t.Cleanup(backend.Close)
+	c := &cluster{feed: make(chan *model.Feed, 1), synced: make(chan struct{}), changed: make(chan struct{})}
+	at := freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- Run(ctx, Config{
+			Source: c, HTTPS: []netip.AddrPort{at}, Log: slog.New(slog.DiscardHandler),
+			DefaultCertificate: model.SecretKey{Namespace: "kube-system", Name: "default"},
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	named := func() string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var all []string
+		for key := range c.named.All() {
+			all = append(all, key.String())
+		}
+		slices.Sort(all)
+		return strings.Join(all, " ")
+	}
+	pair := model.SecretKey{Namespace: "shop", Name: "pair"}
+	c.put(&model.Secret{SecretKey: pair, Content: pemPair(t, "shop.example.org", time.Now().Add(time.Hour))})
+	feed := <-c.feed
+	feed.Edit(func(s *model.Snapshot) { addShop(s, netip.MustParseAddrPort(backend.Listener.Addr().String())) })
+	close(c.synced)
+	eventually(t, "200 backend shop.example.org", func() string { return ask(at) })
+	eventually(t, "kube-system/default shop/pair", named)
+
+	// The default certificate.
+	c.put(&model.Secret{SecretKey: model.SecretKey{Namespace: "kube-system", Name: "default"}, Content: pemPair(t, "default.example.org", time.Now().Add(time.Hour))})
+	c.wait(true)
+	feed.Edit(func(s *model.Snapshot) {
+		key := model.IngressKey{Namespace: "shop", Name: "web"}
+		old, _ := s.Ingresses.Get(key)
+		next := *old
+		next.TLS = []model.IngressTLS{{Secret: "other"}}
+		s.Ingresses = s.Ingresses.With(key, &next)
+	})
+	eventually(t, "kube-system/default shop/other", named)
+	if got := ask(at); got != "200 backend shop.example.org" {
+		t.Errorf("while the other certificate is not known, %s", got)
+	}
+	c.put(&model.Secret{SecretKey: model.SecretKey{Namespace: "shop", Name: "other"}, Content: pemPair(t, "*.example.org", time.Now().Add(time.Hour))})
+	c.wait(false)
+	eventually(t, "200 backend *.example.org", func() string { return ask(at) })
+
+	// One that does not come is not waited for for ever.
+	c.wait(true)
+	feed.Edit(func(s *model.Snapshot) {
+		key := model.IngressKey{Namespace: "shop", Name: "web"}
+		old, _ := s.Ingresses.Get(key)
+		next := *old
+		next.TLS = []model.IngressTLS{{Secret: "third"}}
+		s.Ingresses = s.Ingresses.With(key, &next)
+	})
+	eventually(t, "200 backend default.example.org", func() string { return ask(at) })
+}
+
+// wait has the API server owe an answer, or not.
+func (c *cluster) wait(late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.late = late
+	close(c.changed)
+	c.changed = make(chan struct{})
 }

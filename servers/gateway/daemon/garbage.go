@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 
 	"github.com/fairlead-net/fairlead/servers/resident"
 )
@@ -41,11 +43,35 @@ func percentOf(live uint64) int {
 	return int(min(max(usualGarbage*100/max(live, 1), leastPercent), mostPercent))
 }
 
-// rest gives back what the start took: free memory, and the pages of the program
-// that only it needs.
-func (d *daemon) rest() {
-	debug.FreeOSMemory()
-	if err := resident.ReleaseProgram(); err != nil {
-		d.Log.Warn("memory is not given back", "error", err)
+// restInterval is between two times that the program is let go of, which takes 3 ms.
+// Each third time what changes have left behind is given back as well: the runtime
+// would keep a good part of it.
+const (
+	restInterval = 10 * time.Second
+	restsPerFree = 3
+)
+
+// rest gives back, now and then, the pages of the program's file that were needed for
+// a moment, those of the start first, and memory that nothing lives in any more.
+func (d *daemon) rest(ctx context.Context) error {
+	again := time.NewTicker(restInterval)
+	defer again.Stop()
+	began := d.began
+	for n := 1; ; n++ {
+		if err := resident.ReleaseProgram(); err != nil {
+			d.Log.Warn("memory is not given back", "error", err)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+			if n%restsPerFree == 0 {
+				debug.FreeOSMemory()
+			}
+		case <-began: // the lists took much
+			began = nil
+			debug.FreeOSMemory()
+		}
 	}
 }

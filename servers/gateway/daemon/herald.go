@@ -40,6 +40,7 @@ type matter struct {
 type herald struct {
 	since map[matter]sighting
 	told  map[matter]string // the message
+	full  time.Time         // when there were more to write than at one look, last
 }
 
 // sighting is from when on a problem has had a message.
@@ -85,9 +86,13 @@ func (h *herald) due(problems []model.Problem, uid func(model.IngressKey) string
 			events = append(events, eventOf(problem, id))
 		}
 	}
+	if left := eventsPause - now.Sub(h.full); len(events) > 0 && left > 0 {
+		events = nil
+		soon(left)
+	}
 	slices.SortFunc(events, func(a, b kube.Event) int { return a.Problem.Compare(b.Problem) })
 	if len(events) > mostEvents {
-		events = events[:mostEvents]
+		events, h.full = events[:mostEvents], now
 		soon(eventsPause)
 	}
 	return events, again

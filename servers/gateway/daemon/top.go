@@ -3,9 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/fairlead-net/fairlead/observe/traffic"
@@ -57,14 +55,13 @@ func (d *daemon) traffic() (all []traffic.Route, bounds []float64) {
 			route.Received += uint64(s.RequestSize.Sum)
 			route.Sent += uint64(s.AnswerSize.Sum)
 			if bounds == nil {
-				bounds = slices.Sorted(maps.Keys(s.Took.Buckets))
+				bounds = s.Took.Bounds
 			}
 			if route.Took == nil {
 				route.Took = make([]uint64, len(bounds)+1)
 			}
 			below := uint64(0)
-			for i, bound := range bounds {
-				n := s.Took.Buckets[bound]
+			for i, n := range s.Took.UpTo {
 				route.Took[i] += n - below
 				below = n
 			}

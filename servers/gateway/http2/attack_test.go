@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead-net/fairlead/servers/gateway/multiplex"
 	"golang.org/x/net/http2"
 )
 
@@ -46,19 +47,19 @@ func TestFloods(t *testing.T) {
 		most int // times that are taken before
 		send func(r *raw, i int) error
 	}{
-		{"rapid reset", 4 * mostResets, func(r *raw, i int) error {
+		{"rapid reset", 4 * multiplex.MostResets, func(r *raw, i int) error {
 			r.ask(uint32(2*i+1), true)
 			return r.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
 		}},
-		{"resets that are provoked", 4 * mostResets, func(r *raw, i int) error {
+		{"resets that are provoked", 4 * multiplex.MostResets, func(r *raw, i int) error {
 			r.ask(uint32(2*i+1), false)
 			return r.WriteWindowUpdate(uint32(2*i+1), 0)
 		}},
-		{"resets that are provoked by bodies", 4 * mostResets, func(r *raw, i int) error {
+		{"resets that are provoked by bodies", 4 * multiplex.MostResets, func(r *raw, i int) error {
 			r.ask(uint32(2*i+1), true)
 			return r.WriteData(uint32(2*i+1), true, []byte("x"))
 		}},
-		{"requests that are malformed", 4 * mostResets, func(r *raw, i int) error {
+		{"requests that are malformed", 4 * multiplex.MostResets, func(r *raw, i int) error {
 			r.ask(uint32(2*i+1), true, "A", "b")
 			return nil
 		}},

@@ -3,10 +3,12 @@ package http2
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/fairlead-net/fairlead/servers/gateway/http1"
+	"github.com/fairlead-net/fairlead/servers/gateway/multiplex"
 )
 
 // Waiting is what a connection waits for when it reads.
@@ -29,6 +31,9 @@ type Config struct {
 	Patience time.Duration
 	// Now is the time in nanoseconds; it need not be precise.
 	Now func() int64
+	// Hold takes note of bytes more, or fewer, that heads have which are not whole; false:
+	// that is too much.
+	Hold func(bytes int) bool
 	// Start has a goroutine serve a stream, and call its End.
 	Start func(*Stream)
 	// Wait is told before each read what is waited for, and Idle during one that there
@@ -47,15 +52,15 @@ type Conn struct {
 	mu      sync.Mutex
 	serving sync.WaitGroup // of streams
 	streams map[uint32]*Stream
-	open    int          // of them, those that the client has to count
-	last    uint32       // that it has begun
-	served  uint32       // the last of those that were not refused
-	early   [1024]uint32 // that ended before the client had sent all
+	open    int           // of them, those that the client has to count
+	last    uint32        // that it has begun
+	served  uint32        // the last of those that were not refused
+	early   *[1024]uint32 // that ended before the client had sent all; nil: none has
 	earlier int
 	encoder encoder
 	block   []byte // of fields, that is being written
-	resets  budget
-	idle    budget
+	resets  multiplex.Budget
+	idle    multiplex.Budget
 
 	// Of what is sent.
 	out      []byte // frames that wait for the writer
@@ -92,7 +97,7 @@ func New(wire io.ReadWriter, config Config) *Conn {
 	now := config.Now()
 	c := &Conn{
 		config: config, wire: wire, streams: map[uint32]*Stream{}, encoder: newEncoder(),
-		resets: budget{most: mostResets, each: eachResets, at: now}, idle: budget{most: mostIdle, each: eachIdle, at: now},
+		resets: multiplex.Resets(now), idle: multiplex.Budget{Most: mostIdle, Each: eachIdle, At: now},
 		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 		initial: defaultWindow, window: defaultWindow, credit: connectionWindow, moved: now,
 	}
@@ -110,6 +115,7 @@ func (c *Conn) Serve() error {
 	r := newReader(c)
 	err := r.run()
 	r.free()
+	r.hold(0)
 	c.end(err)
 	c.serving.Wait()
 	c.mu.Lock()
@@ -196,7 +202,7 @@ func (c *Conn) reset(e *Error) *Error {
 
 // spendReset takes note of a stream that ended before its answer.
 func (c *Conn) spendReset() *Error {
-	if !c.resets.spend(1, c.config.Now()) {
+	if !c.resets.Spend(1, c.config.Now()) {
 		return broken(EnhanceYourCalm, "too many streams end before their answer")
 	}
 	return nil
@@ -204,7 +210,7 @@ func (c *Conn) spendReset() *Error {
 
 // spend takes note of a frame that brings nothing.
 func (c *Conn) spend() *Error {
-	if !c.idle.spend(1, c.config.Now()) {
+	if !c.idle.Spend(1, c.config.Now()) {
 		return broken(EnhanceYourCalm, "too many frames bring nothing")
 	}
 	return nil
@@ -213,18 +219,16 @@ func (c *Conn) spend() *Error {
 // remember takes note of a stream that ended before the client's end of it, so that
 // what is on its way is no mistake.
 func (c *Conn) remember(stream uint32) {
+	if c.early == nil {
+		c.early = new([1024]uint32)
+	}
 	c.early[c.earlier%len(c.early)] = stream
 	c.earlier++
 }
 
 // endedEarly tells whether it did.
 func (c *Conn) endedEarly(id uint32) bool {
-	for _, e := range c.early {
-		if e == id {
-			return true
-		}
-	}
-	return false
+	return c.early != nil && slices.Contains(c.early[:], id)
 }
 
 func (c *Conn) notify(to chan struct{}) {

@@ -9,15 +9,16 @@
 //
 // # What a client can make it hold
 //
-// Of a connection: the frames that wait to be written (outputRoom, and answers to
-// one read of frames), connectionWindow bytes of bodies, one head within
-// Config.Limits, and HPACK's two tables of 4096 bytes. Of a stream: a head, and
-// streamWindow bytes of the connection's.
+// Of a connection: while a frame comes, an input (inputSizes); the frames that wait to
+// be written (outputRoom, and answers to one read of frames), connectionWindow bytes of
+// bodies, one head within Config.Limits, and HPACK's two tables of 4096 bytes. Of a
+// stream: a head, and streamWindow bytes of the connection's. What waits for the rest of
+// a head is told to Config.Hold, which bounds it for all connections.
 //
 // # What a client can make it do
 //
 // Resets, and frames that ask for work and bring none, are paid from budgets that
-// requests and bodies fill again (budget). Who has spent them is told so
+// requests and bodies fill again (multiplex.Budget). Who has spent them is told so
 // (ENHANCE_YOUR_CALM), and the connection ends. That includes the resets that a
 // client provokes by breaking rules. A stream that was reset counts for as long as it
 // is served.

@@ -65,27 +65,3 @@ func TestEncodingCostsNoMemory(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
-
-func TestBudget(t *testing.T) {
-	const second = int64(1e9)
-	b := budget{most: 10, each: 2}
-	spend := func(n int, now int64) (all bool) {
-		all = true
-		for range n {
-			all = b.spend(1, now)
-		}
-		return all
-	}
-	if !spend(10, 0) || spend(1, 0) {
-		t.Error("what may be spent at once is not what was set")
-	}
-	if spend(1, second-1) || !spend(1, 2*second) || b.spent != 9 {
-		t.Errorf("after two seconds %d are spent", b.spent)
-	}
-	if b.earn(100); b.spent != 0 || !spend(10, 2*second) || spend(1, 2*second) {
-		t.Error("more is earned than was spent")
-	}
-	if b.at != 2*second {
-		t.Error("time is counted twice")
-	}
-}

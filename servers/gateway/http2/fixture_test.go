@@ -87,6 +87,7 @@ func newServed(wire io.ReadWriter, stop func(), edit func(*Config), answer func(
 	config := Config{
 		Limits: http1.Usual(), Streams: 100, Patience: 5 * time.Second,
 		Now:  func() int64 { return int64(time.Since(began)) },
+		Hold: func(int) bool { return true },
 		Wait: func(Waiting) {}, Idle: func() {}, Stop: stop,
 		Start: func(stream *Stream) {
 			s.mu.Lock()

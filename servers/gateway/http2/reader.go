@@ -3,31 +3,25 @@ package http2
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
-	"sync"
 
+	"github.com/fairlead-net/fairlead/servers/gateway/multiplex"
 	"golang.org/x/net/http2/hpack"
 )
 
 // preface is how a connection begins (RFC 9113, section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// input is what frames are read into: one whole, and what came with it.
-type input struct {
-	b [maxFrame + frameHead + 4096]byte
-}
-
-var inputs = sync.Pool{New: func() any { return new(input) }}
-
 // reader reads what a client sends.
 type reader struct {
 	conn     *Conn
 	in       *input // nil: nothing has come that was not used
 	from, to int
-	first    [frameHead]byte // of a connection that has no buffer
+	first    [frameHead]byte // of a client that has no buffer
+	held     int             // bytes that Config.Hold knows of
+	tooMuch  bool            // it has said so
 	settled  bool            // the client's SETTINGS have come
 	hpack    *hpack.Decoder
-	head     head
+	head     multiplex.Head
 	block    block
 	begun    []*Stream // by the frames of one read
 }
@@ -54,7 +48,7 @@ const maxBlockFrames = 32
 
 func newReader(c *Conn) *reader {
 	r := &reader{conn: c}
-	r.hpack = newDecoder(r.longest(), r.head.field)
+	r.hpack = newDecoder(r.longest(), func(f hpack.HeaderField) { r.head.Field(f.Name, f.Value) })
 	return r
 }
 
@@ -130,49 +124,10 @@ func (r *reader) waiting() Waiting {
 		waiting = ForRest
 	}
 	c.config.Wait(waiting) // while no stream ends: its end may say otherwise
+	if waiting != ForRest {
+		r.hold(0)
+	}
 	return waiting
-}
-
-// fill reads some more. A connection without anything under way has no buffer.
-func (r *reader) fill(waiting Waiting) error {
-	if r.in != nil && r.from == r.to {
-		r.from, r.to = 0, 0
-		if waiting == ForRequest {
-			r.free()
-		}
-	}
-	if r.in == nil {
-		if waiting == ForRequest {
-			n, err := r.conn.wire.Read(r.first[:])
-			if n > 0 {
-				r.in = inputs.Get().(*input)
-				r.from, r.to = 0, copy(r.in.b[:], r.first[:n])
-				return nil
-			}
-			return err
-		}
-		r.in = inputs.Get().(*input)
-	}
-	if r.from > 0 && len(r.in.b)-r.from < maxFrame+frameHead {
-		r.to = copy(r.in.b[:], r.bytes())
-		r.from = 0
-	}
-	n, err := r.conn.wire.Read(r.in.b[r.to:])
-	r.to += n
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
-}
-
-func (r *reader) free() {
-	if r.in != nil {
-		inputs.Put(r.in)
-		r.in = nil
-	}
 }
 
 // take takes a frame.

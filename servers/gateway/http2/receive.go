@@ -38,7 +38,7 @@ func (r *reader) headers(f *frame) *Error {
 		return err
 	}
 	limits := &c.config.Limits
-	r.head.reset(limits.Head+limits.Line, limits.Fields, r.block.of == toTrail)
+	r.head.Reset(limits.Head+limits.Line, limits.Fields, r.block.of == toTrail)
 	r.hpack.SetEmitEnabled(r.block.of != toDrop)
 	return r.fragment(payload, f.has(flagEndHeaders))
 }
@@ -52,7 +52,7 @@ func (r *reader) fragment(b []byte, last bool) *Error {
 	if _, err := r.hpack.Write(b); err != nil {
 		return broken(CompressionError, "the fields cannot be read")
 	}
-	if r.head.long || r.head.malformed != "" {
+	if r.head.Long || r.head.Malformed != "" {
 		r.hpack.SetEmitEnabled(false) // only the table is kept: what is repeated costs nothing
 	}
 	if !last {
@@ -63,7 +63,7 @@ func (r *reader) fragment(b []byte, last bool) *Error {
 	}
 	block := r.block
 	r.block.stream = 0
-	r.head.end(block.end)
+	r.head.End(block.end)
 	switch block.of {
 	case toDrop:
 		return r.idle()
@@ -79,21 +79,21 @@ func (r *reader) begin(b block) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	full := c.open >= c.config.Streams || len(c.streams) >= 2*c.config.Streams
-	if (full || r.head.malformed != "") && !b.end {
+	if (full || r.head.Malformed != "") && !b.end {
 		c.remember(b.stream)
 	}
 	switch {
-	case r.head.malformed != "":
-		return brokenStream(b.stream, ProtocolError, r.head.malformed)
+	case r.head.Malformed != "":
+		return brokenStream(b.stream, ProtocolError, r.head.Malformed)
 	case full:
 		return brokenStream(b.stream, RefusedStream, "there are too many streams")
 	}
 	c.served = b.stream
-	c.idle.earn(earnedByRequest)
+	c.idle.Earn(earnedByRequest)
 	s := newStream(c, b.stream)
-	s.text = append(s.text, r.head.text...)
-	s.long, s.length, s.ended = r.head.long, r.head.length, b.end
-	s.extended = r.head.protocol != ""
+	s.text = append(s.text, r.head.Text...)
+	s.long, s.length, s.ended = r.head.Long, r.head.Length, b.end
+	s.extended = r.head.Protocol != ""
 	c.streams[b.stream] = s
 	c.open++
 	c.serving.Add(1)
@@ -106,9 +106,9 @@ func (r *reader) trail(b block) *Error {
 	switch {
 	case !b.end:
 		return brokenStream(b.stream, ProtocolError, "trailers are not the end")
-	case r.head.malformed != "":
-		return brokenStream(b.stream, ProtocolError, r.head.malformed)
-	case r.head.long:
+	case r.head.Malformed != "":
+		return brokenStream(b.stream, ProtocolError, r.head.Malformed)
+	case r.head.Long:
 		return brokenStream(b.stream, ProtocolError, "the trailers are too long")
 	}
 	c := r.conn
@@ -118,7 +118,7 @@ func (r *reader) trail(b block) *Error {
 	if s == nil || s.over {
 		return nil
 	}
-	s.trailers = append(s.trailers[:0], r.head.text...)
+	s.trailers = append(s.trailers[:0], r.head.Text...)
 	return s.endOfBody()
 }
 
@@ -166,7 +166,7 @@ func (r *reader) data(f *frame) *Error {
 	case len(payload) == 0:
 		return c.spend()
 	}
-	c.idle.earn(len(payload) >> 10 * earnedByData)
+	c.idle.Earn(len(payload) >> 10 * earnedByData)
 	s.wakeReader()
 	return nil
 }

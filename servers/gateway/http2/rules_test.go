@@ -3,10 +3,15 @@ package http2
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // TestRules: what a client may not do is answered as RFC 9113 says, and what it may
@@ -162,7 +167,7 @@ func TestText(t *testing.T) {
 		{"no length", get, "hi", "GET / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n2\nhi\n0\n\n"},
 		{"a length of 0", append(get[:8:8], "content-length", "0"), "", "GET / HTTP/1.1\nHost: a\nContent-Length: 0\n\n"},
 		{"a WebSocket", []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "a", ":path", "/w", "sec-websocket-version", "13"}, "",
-			"GET /w HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: " + webSocketKey + "\nsec-websocket-version: 13\n\n"},
+			"GET /w HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nsec-websocket-version: 13\n\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -211,4 +216,54 @@ func TestStreamsAreReused(t *testing.T) {
 			t.Fatalf("%d: %s %q", i, status, body)
 		}
 	}
+}
+
+// waits is a wire that knows how much room its reader waits with.
+type waits struct {
+	net.Conn
+	room atomic.Int64
+}
+
+func (w *waits) Read(into []byte) (int, error) {
+	w.room.Store(int64(len(into)))
+	return w.Conn.Read(into)
+}
+
+// TestIdleClientHasNoBuffer: nor has one whose stream is served, or was served last.
+func TestIdleClientHasNoBuffer(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	wire, release := &waits{Conn: near}, make(chan struct{})
+	s := newServed(wire, func() { _ = near.Close() }, nil, func(s *Stream) { <-release; echo(s) })
+	go func() { s.ended <- s.Serve() }()
+	_ = far.SetDeadline(time.Now().Add(20 * time.Second))
+	r := &raw{Framer: http2.NewFramer(far, far), conn: far, t: t, served: s}
+	r.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	r.hpack = hpack.NewEncoder(&r.block)
+	small := func(when string) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); wire.room.Load() > frameHead; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s it waits with %d bytes", when, wire.room.Load())
+			}
+		}
+	}
+	go func() { // the other end of a pipe waits until it is read
+		_, _ = io.WriteString(far, preface)
+		_ = r.WriteSettings()
+		r.ask(1, true)
+	}()
+	for {
+		if f, err := r.ReadFrame(); err != nil {
+			t.Fatal(err)
+		} else if _, is := f.(*http2.SettingsFrame); is && f.Header().Flags.Has(http2.FlagSettingsAck) {
+			break
+		}
+	}
+	small("while a stream is served,")
+	close(release)
+	if status, _ := r.answer(1); status != "200" {
+		t.Fatal(status)
+	}
+	small("after it,")
 }

@@ -292,7 +292,7 @@ func (s *Stream) End() {
 			c.flush()
 		}
 	default:
-		c.resets.earn(1)
+		c.resets.Earn(1)
 	}
 	if !s.over {
 		s.over = true

@@ -159,9 +159,9 @@ func (s *Stream) pour(b []byte, end bool) error {
 		s.window -= int64(n)
 		c.window -= int64(n)
 		if b = b[n:]; len(b) == 0 || n >= leastWindow {
-			c.idle.earn(1)
+			c.idle.Earn(1)
 		}
-		c.idle.earn(n >> 10 * earnedByData)
+		c.idle.Earn(n >> 10 * earnedByData)
 	}
 	if end && !s.sent {
 		if s.err != nil {

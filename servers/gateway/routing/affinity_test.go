@@ -2,8 +2,10 @@ package routing
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,6 +151,36 @@ func TestNearest(t *testing.T) {
 	for place, count := range counts {
 		if count < 800 || count > 1200 {
 			t.Errorf("endpoint %d has %d of 10000", place, count)
+		}
+	}
+}
+
+// TestNearestGrows: while endpoints come one by one, as early in the start of a gateway
+// or of what it leads to, a client moves to none but the one that has just come; and in
+// which order they are known does not matter, so that all gateways choose the same.
+func TestNearestGrows(t *testing.T) {
+	var at []netip.AddrPort
+	for n := range 20 {
+		at = append(at, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 80))
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	was := map[int]netip.AddrPort{}
+	for n := 1; n <= len(at); n++ {
+		known := slices.Clone(at[:n])
+		random.Shuffle(n, func(i, j int) { known[i], known[j] = known[j], known[i] })
+		b := newBackend(known)
+		moved := 0
+		for key := range 2000 {
+			is := known[b.nearest(hash(fmt.Append(nil, key)))-1]
+			if before, had := was[key]; had && is != before {
+				if moved++; is != at[n-1] {
+					t.Fatalf("with endpoint %d, client %d moves from %s to %s", n, key, before, is)
+				}
+			}
+			was[key] = is
+		}
+		if most := 3 * 2000 / n; n > 1 && moved > most {
+			t.Errorf("with endpoint %d, %d of 2000 move", n, moved)
 		}
 	}
 }

@@ -22,6 +22,18 @@ func TestComplete(t *testing.T) {
 			told[string(found[1])] = true
 		}
 	}
+	own := map[string]bool{}
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for _, found := range regexp.MustCompile(`fairlead\.io/([a-z-]+):`).FindAllSubmatch(text, -1) {
+			own[string(found[1])] = true
+		}
+	}
+	for _, name := range plan.OwnNames() {
+		if !own[name] {
+			t.Errorf("no story in testdata has fairlead.io/%s", name)
+		}
+	}
 	for _, name := range plan.Names() {
 		if !told[name] {
 			t.Errorf("no story in testdata has %s", name)

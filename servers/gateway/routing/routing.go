@@ -19,6 +19,8 @@ type Router struct {
 	hosts     model.Map[string, *host]
 	endpoints *plan.Endpoints
 	parts     *parts
+	challenge func(host, token string) string // see Sources
+	strict    []gateway.Field                 // of Sources.StrictTransport
 }
 
 // Sources are what a plan names and does not have.
@@ -26,6 +28,14 @@ type Sources struct {
 	Endpoints *plan.Endpoints
 	// Secret returns what a Secret has, by key, and nil if there is none.
 	Secret func(plan.SecretKey) map[string][]byte
+	// Challenge returns what an authority is answered that asks a host for a token by
+	// HTTP; empty: nothing of that is known. nil: nothing is known of any.
+	Challenge func(host, token string) string
+	// StrictTransport has browsers come by TLS from now on (RFC 6797): it is the value of
+	// Strict-Transport-Security in all that hosts with a certificate answer by TLS, as
+	// ingress-nginx does it. Of one that they do not trust browsers ignore it. Empty: it is
+	// not sent. It is the same for all Routers that follow one another.
+	StrictTransport string
 	// Here is that of gateway.Settings.
 	Here bool
 }
@@ -66,7 +76,10 @@ func New(prev *Router, table *plan.Table, from Sources) *Router {
 	if prev == nil {
 		prev = &Router{table: &plan.Table{}, endpoints: &plan.Endpoints{}, parts: newParts()}
 	}
-	r := &Router{table: table, hosts: prev.hosts, endpoints: from.Endpoints, parts: prev.parts}
+	r := &Router{table: table, hosts: prev.hosts, endpoints: from.Endpoints, parts: prev.parts, challenge: from.Challenge, strict: prev.strict}
+	if r.strict == nil && from.StrictTransport != "" {
+		r.strict = []gateway.Field{{Name: "Strict-Transport-Security", Value: from.StrictTransport}}
+	}
 	stale := r.parts.refresh(prev.endpoints, &from)
 	var left []*host // whose parts are given up last, so that others may take them over
 	replace := func(name string, of *plan.Host) {
@@ -106,7 +119,7 @@ func (r *Router) newHost(of *plan.Host, old *host, from *Sources) *host {
 	}
 	h.meter = counts.meter(hostNames(of))
 	if of.TLS {
-		h.also = strictTransport
+		h.also = r.strict
 	}
 	if of.AppRoot != "" {
 		h.root = moved(http.StatusFound, func(into []byte, ask *gateway.Request) []byte {
@@ -147,6 +160,7 @@ func (r *Router) add(h *host, of *plan.Route, backend func(way) *backend, counts
 	if of.Policy.Limits.Connections > 0 {
 		made.crowd = r.parts.crowds.hold(of.From, &h.crowds, func() *crowd { return &crowd{} })
 	}
+	made.taken = r.parts.alike(made.taken)
 	made.meter = counts.meter(routeNames(of))
 	for i, c := range of.Canaries {
 		made.canaries[i].meter = counts.meter(canaryNames(of, c))
@@ -172,10 +186,6 @@ func otherOf(of *plan.Host) *gateway.Route {
 		return appendTarget(append(append(append(into, scheme(r)...), "://"...), of.Redirect...), r)
 	})
 }
-
-// strictTransport has browsers come by TLS from now on (RFC 6797), as ingress-nginx
-// does for hosts with a certificate. Of one that they do not trust they ignore it.
-var strictTransport = []gateway.Field{{Name: "Strict-Transport-Security", Value: "max-age=31536000; includeSubDomains"}}
 
 // moved is a redirect.
 func moved(status int, to func(into []byte, r *gateway.Request) []byte) *gateway.Route {
@@ -311,6 +321,11 @@ func (r *route) edits(all []plan.HeaderEdit) (e gateway.Edits) {
 // Route says what becomes of a request: it is the order of ingress-nginx, of which
 // docs/ingress.md tells.
 func (r *Router) Route(ask *gateway.Request) (*gateway.Route, *gateway.Backend) {
+	if r.challenge != nil && challenged(ask.Decoded) {
+		if answer := r.challenge(string(ask.Host), string(ask.Decoded[len(challengePath):])); answer != "" {
+			return &gateway.Route{Answer: &gateway.Answer{Status: http.StatusOK, Body: []byte(answer)}}, nil
+		}
+	}
 	found := r.table.Find(text(ask.Host))
 	if found == nil {
 		return nil, nil
@@ -393,8 +408,10 @@ func (r *route) early(h *host, ask *gateway.Request, slash bool) *gateway.Route 
 // challenged tells whether a certificate authority asks by HTTP for a proof (RFC
 // 8555, section 8.3).
 func challenged(path []byte) bool {
-	return strings.HasPrefix(text(path), "/.well-known/acme-challenge/")
+	return strings.HasPrefix(text(path), challengePath)
 }
+
+const challengePath = "/.well-known/acme-challenge/"
 
 // text is bytes as a string, for whoever does not keep it.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -95,9 +95,9 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 	table, _ := plan.Compute(nil, snapshot)
 	certificate := selfSigned(t)
 	server := gateway.New(gateway.Settings{Here: true, DrainIdle: time.Millisecond, Drain: time.Second}, slog.New(slog.DiscardHandler))
-	router := New(nil, table, Sources{Here: true, Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts)})
+	router := New(nil, table, Sources{Here: true, Endpoints: plan.EndpointsOf(snapshot), Secret: secretsOf(t, manifests, certificates.texts), Challenge: ordering, StrictTransport: "max-age=31536000; includeSubDomains"})
 	server.Serve(&gateway.Table{
-		Router: router, Asks: router.Asks, Passes: router.Passes(),
+		Router: router, Asks: router.Asks, Passes: router.Passes(), Checked: router.Checked(),
 		Trusted:     []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	})
@@ -119,6 +119,14 @@ func start(t *testing.T, manifests []txtar.File) *stage {
 		}
 	}
 	return s
+}
+
+// ordering answers an authority that asks shop.example.org for a token of ours.
+func ordering(host, token string) string {
+	if host == "shop.example.org" && token == "ours" {
+		return "ours.thumbprint"
+	}
+	return ""
 }
 
 // secretsOf are the Secrets of the manifests, which plans do not have.
