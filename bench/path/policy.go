@@ -26,11 +26,41 @@ var appOf = [2]int{2, 1}
 
 // policed restricts both pods, by the first of so many NetworkPolicies.
 func policed(policies int) recipe {
+	return restricted(func(node int) *model.Snapshot { return policedCluster(policies, node) })
+}
+
+// ranged lets both pods reach each other by one of so many ranges of addresses of one
+// policy, and by nothing else.
+func ranged(ranges int) recipe {
+	return restricted(func(node int) *model.Snapshot { return rangedCluster(ranges, node) })
+}
+
+func rangedCluster(ranges, node int) *model.Snapshot {
+	s := policedCluster(0, node)
+	rule := model.PolicyRule{AnyPort: true}
+	for i := range appOf {
+		rule.Peers = append(rule.Peers, model.Peer{Block: model.HostPrefix(podAddress(i))})
+	}
+	for i := len(appOf); i < ranges; i++ {
+		// None touches the next one.
+		block := netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i >> 11), byte(i >> 3), byte(i << 5)}), 28)
+		rule.Peers = append(rule.Peers, model.Peer{Block: block})
+	}
+	p := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "n0", Name: "ranges"}, Isolates: [2]bool{true, true}}
+	for d := range p.Rules {
+		p.Rules[d] = []model.PolicyRule{rule}
+	}
+	s.Policies = s.Policies.With(p.PolicyKey, p)
+	return s
+}
+
+// restricted carries out the policies of a cluster.
+func restricted(cluster func(node int) *model.Snapshot) recipe {
 	return func(ctx context.Context, _ *world, node int) error {
 		desired := plan.Compute(nil, snapshot(model.BackendVXLAN, true, node), nodeName(node))
 		// Of that cluster's other pods, policies alone are carried out: they have
 		// no devices.
-		desired.Policy, _ = policy.Compute(nil, policedCluster(policies, node), nodeName(node))
+		desired.Policy, _ = policy.Compute(nil, cluster(node), nodeName(node))
 		at := policy.Subject{Direction: [2]model.Direction{model.Egress, model.Ingress}[node], Address: podAddress(node)}
 		for peer, accepted := range map[netip.Addr]bool{podAddress(1 - node): true, nodeAddress(1 - node): false} {
 			if desired.Policy.Decide(at, peer, model.TCP, port).Accept != accepted {

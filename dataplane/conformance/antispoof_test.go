@@ -2,9 +2,13 @@ package conformance_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 )
@@ -72,6 +77,39 @@ func TestLoopbackIsTheNodesOwn(t *testing.T) {
 	crooked := direct
 	crooked.Destination = loopback
 	n.arrive(n.machines[1], []plan.Packet{direct, crooked}, node.pod, 9000, map[int]bool{0: true})
+}
+
+// TestLoopbackWhereOthersTranslate: what is sent to the loopback interface from
+// elsewhere is kept out though another table leads it on to a server, as that of
+// ports published at 127.0.0.1 does; and what others lead to 127.0.0.1, as proxies
+// of metadata do, comes there.
+func TestLoopbackWhereOthersTranslate(t *testing.T) {
+	n := newNet(t, model.Families[:])
+	node, other := n.machines[0], n.machines[1]
+	n.apply(node)
+	own := node.node.Address(model.IPv4)
+	node.space.Do(func() {
+		for _, device := range []string{"all", "eth0"} {
+			n.check(os.WriteFile("/proc/sys/net/ipv4/conf/"+device+"/route_localnet", []byte("1"), 0))
+		}
+		load := exec.Command("nft", "-f", "-")
+		load.Stdin = strings.NewReader(fmt.Sprintf(`table ip theirs { chain prerouting {
+			type nat hook prerouting priority -150
+			ip daddr 127.0.0.1 udp dport 9001 dnat to %s:9000
+			ip daddr %s udp dport 9002 dnat to 127.0.0.1:9000
+		}; }`, own, own))
+		if out, err := load.CombinedOutput(); err != nil {
+			t.Errorf("nft -f: %v: %s", err, out)
+		}
+	})
+	direct := plan.Packet{MAC: n.uplinkMAC(other), Source: other.node.Address(model.IPv4), Destination: own}
+	published, led := direct, direct
+	published.Destination, published.Port = netip.MustParseAddr("127.0.0.1"), 9001
+	led.Port = 9002
+	packets := []plan.Packet{direct, published, led}
+	n.arrive(other, packets, node.space, 9000, map[int]bool{0: true, 2: true})
+	node.space.Do(func() { n.check(nftables.New().Remove()) })
+	n.arrive(other, packets, node.space, 9000, map[int]bool{0: true, 1: true, 2: true})
 }
 
 // arrive sends UDP datagrams and compares which of them a server got. They

@@ -194,3 +194,47 @@ func TestUDPHostPortMovedWhileAway(t *testing.T) {
 		}
 	})
 }
+
+// TestUDPHostPortOfService: a client stays with the endpoint of a Service that has a
+// successor, until that is gone; others come to the successor.
+func TestUDPHostPortOfService(t *testing.T) {
+	callers(t, func(c *caller) {
+		c.serve(c.node.pod, 9000, 'a')
+		c.serve(c.node.pod, 9001, 'b')
+		key := model.ServiceKey{Namespace: "kube-system", Name: "gateway"}
+		c.snapshot.Services = c.snapshot.Services.With(key, &model.Service{ServiceKey: key, HostPorts: true, Ports: []model.ServicePort{{Name: "http3", Protocol: model.UDP, Port: 8001}}})
+		endpoint := func(name string, port uint16, ready bool) {
+			at := model.SliceKey{Namespace: key.Namespace, Name: name}
+			c.snapshot.Slices = c.snapshot.Slices.With(at, &model.EndpointSlice{
+				SliceKey: at, Service: key.Name, Family: c.family, Ports: []model.EndpointPort{{Name: "http3", Protocol: model.UDP, Port: port}},
+				Endpoints: []model.Endpoint{{Address: c.podOf(c.node, c.family), Node: c.node.node.Name, Ready: ready, Serving: ready, Terminating: !ready}},
+			})
+			c.apply(c.node)
+		}
+		endpoint("old", 9000, true)
+		if got := c.hears(); got != 'a' {
+			c.t.Fatalf("%q answers, want a", got)
+		}
+		endpoint("new", 9001, true)
+		endpoint("old", 9000, false)
+		if got := c.hears(); got != 'a' {
+			c.t.Errorf("%q answers whom the old one served, want a", got)
+		}
+		first := c.client
+		c.outside.Do(func() {
+			var err error
+			c.client, err = net.Dial("udp", netip.AddrPortFrom(c.node.node.Address(c.family), 8001).String())
+			c.check(err)
+		})
+		if got := c.hears(); got != 'b' {
+			c.t.Errorf("%q answers a new client, want b", got)
+		}
+		_ = c.client.Close()
+		c.client = first
+		c.snapshot.Slices = c.snapshot.Slices.Without(model.SliceKey{Namespace: key.Namespace, Name: "old"})
+		c.apply(c.node)
+		if got := c.hears(); got != 'b' {
+			c.t.Errorf("once the old one is gone, %q answers, want b", got)
+		}
+	})
+}

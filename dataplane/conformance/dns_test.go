@@ -275,13 +275,14 @@ func TestDNSConnections(t *testing.T) {
 	var open []net.Conn
 	for _, to := range service.ClusterIPs {
 		n.echo(second, netip.AddrPortFrom(second.node.Address(model.FamilyOf(to)), 9001))
-		first.pod.Do(func() {
-			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(to, 53).String(), 4*time.Second)
-			n.check(err)
-			open = append(open, conn)
-		})
-		conn := open[len(open)-1]
-		t.Cleanup(func() { _ = conn.Close() })
+		for _, from := range []*netnstest.Namespace{first.pod, first.space} {
+			from.Do(func() {
+				conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(to, 53).String(), 4*time.Second)
+				n.check(err)
+				t.Cleanup(func() { _ = conn.Close() })
+				open = append(open, conn)
+			})
+		}
 	}
 	say := func(conn net.Conn, when string) {
 		buffer := make([]byte, 1)
@@ -298,11 +299,14 @@ func TestDNSConnections(t *testing.T) {
 		say(conn, "before somebody listens here")
 	}
 	n.startDNS(first)
+	n.serverIs(first, model.NameServerWell)
 	for i, conn := range open {
 		say(conn, "when somebody listens here")
-		to := netip.AddrPortFrom(service.ClusterIPs[i], 53)
-		if got := n.call(first.pod, model.TCP, to, 4*time.Second); got.server != to.Addr() {
-			t.Errorf("the next connection to %s: %s", to, got)
+		to := netip.AddrPortFrom(service.ClusterIPs[i/2], 53)
+		for _, from := range []*netnstest.Namespace{first.pod, first.space} {
+			if got := n.call(from, model.TCP, to, 4*time.Second); got.server != to.Addr() {
+				t.Errorf("the next connection to %s: %s", to, got)
+			}
 		}
 		say(conn, "after another one here")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/policy"
 )
@@ -22,7 +23,19 @@ const (
 // TestPoliciesUnderLoad changes policies as fast as it can, while packets begin
 // connections as fast as they can. What is allowed before a change and after it
 // arrives, and nothing of what is denied.
-func TestPoliciesUnderLoad(t *testing.T) {
+func TestPoliciesUnderLoad(t *testing.T) { changeUnderLoad(t, 0, func(*policyNode) {}) }
+
+// TestPoliciesReplacedUnderLoad does the same with tables that take the place of
+// the one before as a whole, as that of an agent that starts does. A packet that is
+// between two lookups in the very moment that the former table goes, finds no more
+// in it: that is one of some hundred thousand here.
+func TestPoliciesReplacedUnderLoad(t *testing.T) {
+	changeUnderLoad(t, 6, func(n *policyNode) { n.plane = nftables.New() })
+}
+
+// changeUnderLoad does something before each change, and bears so many packets
+// that become what they should not.
+func changeUnderLoad(t *testing.T, bearable int, before func(*policyNode)) {
 	n := newPolicyNode(t, 2)
 	for _, fd := range n.receivers {
 		n.check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20))
@@ -54,9 +67,11 @@ func TestPoliciesUnderLoad(t *testing.T) {
 			n.gather(arrived)
 		}
 	}()
+	const enough = 60
 	changes, start := 0, time.Now()
-	for ; time.Since(start) < 3*time.Second; changes++ {
+	for ; changes < enough || time.Since(start) < 3*time.Second; changes++ {
 		p = w.plan(n, p)
+		before(n)
 		n.apply(p)
 	}
 	stop.Store(true)
@@ -76,10 +91,10 @@ func TestPoliciesUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("%d packets that are allowed and %d that are denied, %d changes", sent[true], sent[false], changes)
-	if lost != 0 || passed != 0 {
+	if lost+passed > bearable {
 		t.Errorf("%d packets that are allowed were lost, %d that are denied arrived", lost, passed)
 	}
-	if sent[true] < 1000 || sent[false] < 1000 || changes < 50 {
+	if sent[true] < 1000 || sent[false] < 1000 {
 		t.Error("that shows too little")
 	}
 }

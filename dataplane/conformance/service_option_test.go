@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 )
 
@@ -63,30 +64,54 @@ func (n *serviceNet) setSecond(there bool) {
 func TestNodePortAddresses(t *testing.T) {
 	n := newServiceNet(t)
 	n.setService(web(), nil, 1, 2)
-	agree := func(what string) {
+	// What the oracle says is not all: it goes by the same plan.
+	agree := func(what string, first, other bool) {
 		t.Helper()
 		for _, family := range model.Families {
-			for _, protocol := range []model.Protocol{model.TCP, model.UDP} {
-				n.agree(what+", first address", protocol, n.vips(family)["node port 1"])
-				n.agree(what+", second address", protocol, netip.AddrPortFrom(second(family).Addr(), 30080))
+			ports := map[netip.AddrPort]bool{n.vips(family)["node port 1"]: first, netip.AddrPortFrom(second(family).Addr(), 30080): other}
+			for at, answers := range ports {
+				for _, protocol := range []model.Protocol{model.TCP, model.UDP} {
+					n.agree(what, protocol, at)
+				}
+				patience := 4 * time.Second
+				if !answers {
+					patience = 200 * time.Millisecond
+				}
+				if got := n.call(n.machines[1].space, model.TCP, at, patience); got.server.IsValid() != answers {
+					t.Errorf("%s: another node calls %s: %s; an answer: want %t", what, at, got, answers)
+				}
 			}
 		}
 	}
 	n.setSecond(true)
 	n.configure(func(*model.Services) {})
-	agree("by default")
+	agree("by default", true, false)
 	n.configure(func(s *model.Services) {
 		s.NodePortAddresses = []netip.Prefix{subnet(1, 0, model.IPv4), netip.MustParsePrefix("::/0")}
 	})
-	agree("in a network, and everywhere")
+	agree("in a network, and everywhere", true, true)
 	n.setSecond(false)
 	n.setSecond(true)
 	n.forgetFlows()
-	agree("after it went and came")
+	agree("after it went and came", true, true)
 	n.configure(func(s *model.Services) {
-		s.NodePortAddresses = []netip.Prefix{second(model.IPv4), second(model.IPv6)}
+		s.NodePortAddresses = []netip.Prefix{model.HostPrefix(second(model.IPv4).Addr()), model.HostPrefix(second(model.IPv6).Addr())}
 	})
-	agree("at the second alone")
+	agree("at the second alone", false, true)
+	// Somebody announces a load balancer's address by that interface
+	// (kubernetes#111863).
+	n.configure(func(s *model.Services) {
+		s.NodePortAddresses = []netip.Prefix{subnet(1, 0, model.IPv4), netip.MustParsePrefix("::/0")}
+	})
+	s := web()
+	s.LoadBalancerIPs = []netip.Addr{second(model.IPv4).Addr(), second(model.IPv6).Addr()}
+	n.setService(s, nil, 1, 2)
+	n.applyAll()
+	n.forgetFlows()
+	agree("not at the second, as it is a load balancer's", true, false)
+	for _, balancer := range s.LoadBalancerIPs {
+		n.agree("the load balancer itself", model.TCP, netip.AddrPortFrom(balancer, 80))
+	}
 }
 
 // TestMasqueradeAll: whoever calls a ClusterIP is seen as a node.
@@ -147,17 +172,47 @@ func TestLoopbackIsGuarded(t *testing.T) {
 	n.configure(func(s *model.Services) { s.LocalhostNodePorts = true })
 	here, there := n.machines[0], n.machines[1]
 	var server net.PacketConn
+	var client net.Conn
 	var mac net.HardwareAddr
 	here.space.Do(func() {
 		for _, device := range []string{"all", "eth0"} { // the kernel's own check of sources is no part of the test
 			n.check(os.WriteFile("/proc/sys/net/ipv4/conf/"+device+"/rp_filter", []byte("0"), 0))
+			n.check(os.WriteFile("/proc/sys/net/ipv4/conf/"+device+"/accept_local", []byte("1"), 0))
 		}
 		var err error
 		server, err = net.ListenPacket("udp4", ":9001")
 		n.check(err)
 		mac = n.device("eth0").Attrs().HardwareAddr
+		// Connections of the node with itself, to which the last frames could belong.
+		address := here.node.Address(model.IPv4).String()
+		for from, to := range map[string]string{
+			"127.0.0.2:5555": address + ":9001", "127.0.0.1:5555": "127.0.0.1:9001", address + ":5555": "127.0.0.1:9001",
+		} {
+			own, err := net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from)), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to)))
+			n.check(err)
+			_, err = own.Write([]byte{101})
+			n.check(err)
+			t.Cleanup(func() { _ = own.Close() })
+			if from == "127.0.0.2:5555" {
+				client = own
+			}
+		}
 	})
 	defer server.Close()
+	// answered has the link answer that client in the place of the server.
+	answered := func() bool {
+		own := netip.AddrPortFrom(here.node.Address(model.IPv4), 9001)
+		n.sendFrame(there.space, mac, own, netip.MustParseAddrPort("127.0.0.2:5555"), 102)
+		n.sendFrame(there.space, mac, netip.AddrPortFrom(there.node.Address(model.IPv4), 5555), own, 100) // arrives later
+		buffer := make([]byte, 10)
+		for _ = server.SetReadDeadline(time.Now().Add(5 * time.Second)); buffer[0] != 100; {
+			_, _, err := server.ReadFrom(buffer)
+			n.check(err)
+		}
+		_ = client.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, err := client.Read(buffer)
+		return err == nil && buffer[0] == 102
+	}
 	own, other := here.node.Address(model.IPv4), there.node.Address(model.IPv4)
 	frames := []struct {
 		source, destination string
@@ -168,12 +223,13 @@ func TestLoopbackIsGuarded(t *testing.T) {
 		{other.String(), "127.0.0.1", 30080},
 		{"127.0.0.2", own.String(), 9001},
 		{"127.0.0.1", "127.0.0.1", 9001},
+		{own.String(), "127.0.0.1", 9001},
 	}
 	for i, frame := range frames {
 		from, to := netip.MustParseAddr(frame.source), netip.AddrPortFrom(netip.MustParseAddr(frame.destination), frame.port)
-		n.sendFrame(there.space, mac, from, to, byte(i))
+		n.sendFrame(there.space, mac, netip.AddrPortFrom(from, 5555), to, byte(i))
 		// What is sent later arrives later.
-		n.sendFrame(there.space, mac, other, netip.AddrPortFrom(own, 9001), 100)
+		n.sendFrame(there.space, mac, netip.AddrPortFrom(other, 5555), netip.AddrPortFrom(own, 9001), 100)
 		buffer := make([]byte, 10)
 		_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
 		for buffer[0] != 100 {
@@ -184,20 +240,48 @@ func TestLoopbackIsGuarded(t *testing.T) {
 				t.Errorf("from %s to %s: it arrives", from, to)
 			}
 		}
+		here.space.Do(func() {
+			flows, err := rtnl.ConntrackTableList(rtnl.ConntrackTable, unix.AF_INET)
+			n.check(err)
+			for _, flow := range flows { // what is let in to a node port goes on to a pod
+				if to.Port() != 9001 && flow.Forward.SrcIP.Equal(from.AsSlice()) && flow.Forward.DstIP.Equal(to.Addr().AsSlice()) && flow.Forward.DstPort == to.Port() {
+					t.Errorf("from %s to %s: it is let in: %s", from, to, flow)
+				}
+			}
+		})
+	}
+	if answered() {
+		t.Error("the link answers a client at 127.0.0.2 in the place of the node's own server")
+	}
+	// All that would be so without the rules.
+	here.space.Do(func() { n.check(nftables.New().Remove()) })
+	if !answered() {
+		t.Error("without the rules the answer does not arrive either")
+	}
+	for i, frame := range frames {
+		if frame.port != 9001 {
+			continue // there is no node port
+		}
+		n.sendFrame(there.space, mac, netip.AddrPortFrom(netip.MustParseAddr(frame.source), 5555), netip.AddrPortFrom(netip.MustParseAddr(frame.destination), frame.port), byte(i))
+		buffer := make([]byte, 10)
+		_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, _, err := server.ReadFrom(buffer); err != nil || int(buffer[0]) != i {
+			t.Errorf("from %s to %s: without the rules it does not arrive either: %v", frame.source, frame.destination, err)
+		}
 	}
 }
 
 // sendFrame sends a byte over UDP with any source, by the link of a node.
-func (n *serviceNet) sendFrame(from *netnstest.Namespace, to net.HardwareAddr, source netip.Addr, destination netip.AddrPort, word byte) {
+func (n *serviceNet) sendFrame(from *netnstest.Namespace, to net.HardwareAddr, source, destination netip.AddrPort, word byte) {
 	n.t.Helper()
 	from.Do(func() {
 		link := n.device("eth0").Attrs()
 		frame := append(append(slices.Clone([]byte(to)), link.HardwareAddr...), 0x08, 0x00)
 		ip := []byte{0x45, 0, 0, 20 + 8 + 1, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
-		ip = append(append(ip, source.AsSlice()...), destination.Addr().AsSlice()...)
+		ip = append(append(ip, source.Addr().AsSlice()...), destination.Addr().AsSlice()...)
 		binary.BigEndian.PutUint16(ip[10:], checksum(ip))
 		frame = append(frame, ip...)
-		frame = binary.BigEndian.AppendUint16(frame, 5555)
+		frame = binary.BigEndian.AppendUint16(frame, source.Port())
 		frame = binary.BigEndian.AppendUint16(frame, destination.Port())
 		frame = append(frame, 0, 8+1, 0, 0, word) // IPv4 needs no checksum of UDP
 		socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)

@@ -29,6 +29,7 @@ import (
 type serviceNet struct {
 	*network
 	servers map[netip.Addr]bool
+	kept    []*lasting // clients that go on sending
 }
 
 func newServiceNet(t testing.TB) *serviceNet {
@@ -61,7 +62,8 @@ func (n *serviceNet) serve(in *netnstest.Namespace, addrs ...netip.Addr) {
 }
 
 // serveAt answers at a port of TCP and UDP with the address that was called
-// there, and that of the client, until the test ends.
+// there, that of the client, and the port, until the test ends. Over UDP the
+// question follows.
 func (n *serviceNet) serveAt(in *netnstest.Namespace, port uint16, addrs ...netip.Addr) {
 	for _, addr := range addrs {
 		var tcp net.Listener
@@ -82,18 +84,18 @@ func (n *serviceNet) serveAt(in *netnstest.Namespace, port uint16, addrs ...neti
 				if err != nil {
 					return
 				}
-				_, _ = fmt.Fprintf(conn, "%s %s", addr, conn.RemoteAddr())
+				_, _ = fmt.Fprintf(conn, "%s %s %d", addr, conn.RemoteAddr(), port)
 				_ = conn.Close()
 			}
 		}()
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for buffer := make([]byte, 100); ; {
-				_, from, err := udp.ReadFrom(buffer)
+				length, from, err := udp.ReadFrom(buffer)
 				if err != nil {
 					return
 				}
-				_, _ = udp.WriteTo(fmt.Appendf(nil, "%s %s", addr, from), from)
+				_, _ = udp.WriteTo(fmt.Appendf(nil, "%s %s %d %s", addr, from, port, buffer[:length]), from)
 			}
 		}()
 		n.t.Cleanup(func() { _ = tcp.Close(); _ = udp.Close(); <-done; <-done })
@@ -130,9 +132,9 @@ func (n *serviceNet) call(from *netnstest.Namespace, protocol model.Protocol, to
 				length, err = conn.Read(buffer)
 			}
 			if err == nil {
-				server, seen, _ := strings.Cut(string(buffer[:length]), " ")
-				a.server = netip.MustParseAddr(server)
-				a.seen = netip.MustParseAddrPort(seen).Addr().Unmap()
+				said := strings.Fields(string(buffer[:length]))
+				a.server = netip.MustParseAddr(said[0])
+				a.seen = netip.MustParseAddrPort(said[1]).Addr().Unmap()
 			}
 		}
 		a.refused = errors.Is(err, syscall.ECONNREFUSED)
@@ -315,6 +317,18 @@ func (n *serviceNet) setService(s *model.Service, conditions func(*model.Endpoin
 			slice.Endpoints = append(slice.Endpoints, endpoint)
 		}
 		n.snapshot.Slices = n.snapshot.Slices.With(slice.SliceKey, slice)
+	}
+}
+
+// leadTo has all Services that are there lead to another port of their endpoints.
+func (n *serviceNet) leadTo(port uint16) {
+	for key, slice := range n.snapshot.Slices.All() {
+		moved := *slice
+		moved.Ports = slices.Clone(slice.Ports)
+		for i := range moved.Ports {
+			moved.Ports[i].Port = port
+		}
+		n.snapshot.Slices = n.snapshot.Slices.With(key, &moved)
 	}
 }
 

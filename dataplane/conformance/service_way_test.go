@@ -18,11 +18,7 @@ func TestConnectionsChangeTheirWay(t *testing.T) {
 	const port = 9100
 	echo(n, n.machines[1].pod, port)
 	n.setService(web(), nil, 2)
-	for key, slice := range n.snapshot.Slices.All() {
-		moved := *slice
-		moved.Ports = []model.EndpointPort{{Name: "tcp", Protocol: model.TCP, Port: port}}
-		n.snapshot.Slices = n.snapshot.Slices.With(key, &moved)
-	}
+	n.leadTo(port)
 	n.applyAll()
 	var open []*flowing
 	for _, family := range model.Families {

@@ -44,8 +44,9 @@ func (k *kernel) observeTable(node *plan.Node) {
 	node.AntiSpoof = &antispoof.Plan{}
 	for _, name := range []string{"sources4", "sources6", "discoverers"} {
 		for _, element := range k.elements(name) {
-			device, _, _ := bytes.Cut(element.Key[:16], []byte{0})
-			source := antispoof.Source{Device: string(device), MAC: model.MAC(element.Key[16:22]), Address: addrOf(element.Key[24:])}
+			address, rest := element.Key[:len(element.Key)-24], element.Key[len(element.Key)-24:]
+			device, _, _ := bytes.Cut(rest[8:], []byte{0})
+			source := antispoof.Source{Device: string(device), MAC: model.MAC(rest[:6]), Address: addrOf(address)}
 			node.AntiSpoof.Sources = node.AntiSpoof.Sources.With(source, struct{}{})
 		}
 	}

@@ -19,22 +19,21 @@ type sourceSet = elements[antispoof.Source, struct{}]
 
 func newSources() sourceSet {
 	own := perFamily("sources", "what pods send from", func(set *nft.Set, address nft.SetDatatype) {
-		set.KeyType = nft.MustConcatSetType(nft.TypeIFName, nft.TypeEtherAddr, address)
+		set.KeyType = nft.MustConcatSetType(address, nft.TypeEtherAddr, nft.TypeIFName)
 	})
 	discovery := &nft.Set{
 		Name: "discoverers", Comment: "pods that have IPv6 neighbours",
-		KeyType: nft.MustConcatSetType(nft.TypeIFName, nft.TypeEtherAddr),
+		KeyType: nft.MustConcatSetType(nft.TypeEtherAddr, nft.TypeIFName),
 	}
 	return sourceSet{
 		sets: append(own, discovery),
 		encode: func(source antispoof.Source, _ struct{}) (int, []nft.SetElement) {
-			key := make([]byte, unix.IFNAMSIZ, unix.IFNAMSIZ+8+16)
-			copy(key, source.Device)
-			key = append(append(key, source.MAC[:]...), 0, 0)
-			if !source.Address.IsValid() {
-				return len(model.Families), []nft.SetElement{{Key: key}}
+			in := len(model.Families)
+			if source.Address.IsValid() {
+				in = int(model.FamilyOf(source.Address))
 			}
-			return int(model.FamilyOf(source.Address)), []nft.SetElement{{Key: append(key, source.Address.AsSlice()...)}}
+			key := append(source.Address.AsSlice(), source.MAC[:]...)
+			return in, []nft.SetElement{{Key: append(append(key, 0, 0), padded(source.Device)...)}}
 		},
 		named: func(source antispoof.Source) string { return fmt.Sprintf("source %s", source) },
 	}
@@ -54,14 +53,11 @@ func (p *Plane) addAntiSpoof(b *batch) error {
 		Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw,
 	})
 	b.rule(prerouting, "", fromPods(), then(expr.VerdictJump, check.Name))
-	guardLoopback(b, prerouting)
 	p.addQueries(b, prerouting)
-	// Pods that have host ports could else reach servers that trust 127.0.0.1:
-	// see hostport.Plan.Sysctls.
-	b.rule(check, "to the node's loopback interface", loopback(headers[model.IPv4].dest), counted(then(expr.VerdictDrop, "")...))
 	for _, family := range model.Families {
-		b.rule(check, "", ethernet(family), []expr.Any{
-			meta(expr.MetaKeyIIFNAME, word0), etherSource(word4), source(family, word6), in(p.sources.sets[family]),
+		after := word0 + headers[family].words
+		b.rule(check, "", of(family), overEthernet(), []expr.Any{
+			source(family, word0), etherSource(after), meta(expr.MetaKeyIIFNAME, after+2), in(p.sources.sets[family]),
 		}, then(expr.VerdictReturn, ""))
 	}
 	if err := addDiscovery(b, check, p.sources.sets[len(model.Families)]); err != nil {
@@ -91,7 +87,7 @@ func addDiscovery(b *batch, chain *nft.Chain, pods *nft.Set) error {
 		of(model.IPv6), []expr.Any{source(model.IPv6, word0), in(linkLocal)},
 		[]expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_ICMPV6)},
 		[]expr.Any{&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseTransportHeader, Len: 1}, in(types)},
-		overEthernet(), []expr.Any{meta(expr.MetaKeyIIFNAME, word0), etherSource(word4), in(pods)},
+		overEthernet(), []expr.Any{etherSource(word0), meta(expr.MetaKeyIIFNAME, word2), in(pods)},
 		then(expr.VerdictReturn, ""))
 	return nil
 }

@@ -71,7 +71,7 @@ func TestOneElement(t *testing.T) {
 	for set, want := range map[string][]string{
 		"hostports4": {"tcp . 80 : 10.244.1.9 . 9"}, "hostports6": nil,
 		"hostip-ports4": {"192.0.2.1 . tcp . 81 : 10.244.1.2 . 8081", "192.0.2.1 . udp . 81 : 10.244.1.9 . 10"},
-		"sources6":      {`"fl0123456789abc" . 02:00:00:00:00:01 . fd00:1::9`},
+		"sources6":      {`fd00:1::9 . 02:00:00:00:00:01 . "fl0123456789abc"`},
 	} {
 		if got := inSet(t, set); !slices.Equal(got, want) {
 			t.Errorf("%s has %q, want %q", set, got, want)

@@ -18,13 +18,14 @@ import (
 // forgotten. UDP has no end that the kernel could see: while somebody goes on
 // sending, his packets are translated as the first one was.
 type stale struct {
-	ports   map[hostport.Port]struct{} // that lead elsewhere than before: to a pod that is gone, or to nobody
-	tunnels masquerade.Tunnels         // that pods' packets could look like packets of
-	served  servedFlows                // Services as they were when they were last looked at
+	ports   map[hostport.Port]struct{}         // that lead elsewhere than before: to a pod that is gone, or to nobody
+	kept    model.Map[hostport.Kept, struct{}] // endpoints whose connections stay, though a port leads elsewhere
+	tunnels masquerade.Tunnels                 // that pods' packets could look like packets of
+	served  servedFlows                        // Services as they were when they were last looked at
 }
 
 // note takes in what is about to change.
-func (s *stale) note(ports *portMap) {
+func (s *stale) note(ports *portMap, kept model.Map[hostport.Kept, struct{}]) {
 	add := func(port hostport.Port) {
 		if port.Protocol != model.UDP {
 			return
@@ -40,6 +41,12 @@ func (s *stale) note(ports *portMap) {
 	for port := range ports.Removals() {
 		add(port)
 	}
+	for change := range model.Diff(s.kept, kept) {
+		if !change.Has {
+			add(change.Key.Port)
+		}
+	}
+	s.kept = kept
 }
 
 // forget removes the connections that go elsewhere than the ports say, or look
@@ -58,7 +65,7 @@ func (s *stale) forget(node string, ports *portMap, services *service.Plan) []mo
 		}}
 	}
 	served.gone = nil
-	*s = stale{served: served}
+	*s = stale{served: served, kept: s.kept}
 	return nil
 }
 
@@ -114,6 +121,9 @@ func (f staleFlows) match(flow *tracked) bool {
 	_, stale := f.stale.ports[hostport.Port{Protocol: model.UDP, At: to}]
 	if _, all := f.stale.ports[hostport.Port{Protocol: model.UDP, At: any}]; all {
 		stale = stale || f.local[to.Addr()] || to.Addr().IsLoopback()
+	}
+	if _, kept := f.stale.kept.Get(hostport.Kept{Port: hostport.Port{Protocol: model.UDP, At: any}, At: led}); kept {
+		return false
 	}
 	want, ok := f.ports.Wanted(hostport.Port{Protocol: model.UDP, At: to})
 	if !ok {

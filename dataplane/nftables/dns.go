@@ -22,7 +22,8 @@ import (
 // that died.
 //
 // What the node itself sends has its own socket, and the kernel does not look for
-// another one. Its queries are answered here as long as the plan says so.
+// another one. Its queries are answered here as long as the plan says so, but for
+// connections of TCP that went elsewhere before.
 
 // dnsPorts are addresses and ports where DNS is.
 type dnsPorts = elements[dns.Port, struct{}]
@@ -140,47 +141,68 @@ func addQuery(b *batch, family model.Family) error {
 	}
 	back := then(expr.VerdictReturn, "")
 	b.rule(here, "another program's, which has all addresses", ofSocket(expr.SocketKeyWildcard, 1), back)
-	b.rule(here, "", opening(), of(family), caller(family), []expr.Any{remembered(others, dynsetDelete)})
-	b.rule(here, "connections that others answer", ofTCP(family), caller(family), []expr.Any{in(others)}, caller(family),
-		[]expr.Any{remembered(others, unix.NFT_DYNSET_OP_UPDATE)}, back)
+	goOnElsewhere(b, here, family)
 	b.rule(here, "somebody listens", ofSocket(expr.SocketKeyTransparent, 0), untracked(), back)
-	b.rule(here, "nobody does", ofTCP(family), caller(family), []expr.Any{remembered(others, unix.NFT_DYNSET_OP_UPDATE)})
+	b.rule(here, "nobody does", ofTCP(family), rememberElsewhere(family))
 	return nil
 }
 
 // addDNS adds the chains that keep queries that are answered here, and the
-// answers, from being tracked; addQueries adds the rules that lead to the former.
+// answers, from being tracked; addQueries adds the rule that leads to the former.
 func (p *Plane) addDNS(b *batch) error {
 	if p.noSockets {
 		return nil
 	}
+	queries := b.AddChain(chain("dns-query"))
 	for _, family := range model.Families {
 		if err := addQuery(b, family); err != nil {
 			return err
 		}
+		b.rule(queries, "queries of DNS", of(family), toDNS(family, &p.queries.here), then(expr.VerdictJump, queryChain(family).Name))
 	}
 	output := b.AddChain(&nft.Chain{
 		Name: "raw-output", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookOutput, Priority: nft.ChainPriorityRaw,
 	})
+	answers, asked := b.AddChain(chain("dns-answers")), b.AddChain(chain("dns-asked"))
+	b.rule(output, "", fromPort(dns.QueryPort), then(expr.VerdictJump, answers.Name))
+	b.rule(output, "", toPort(dns.QueryPort), then(expr.VerdictJump, asked.Name))
 	for _, family := range model.Families {
-		b.rule(output, "answers of DNS", of(family), fromDNS(family, &p.queries.at), untracked())
-		b.rule(output, "queries of the node that are answered here", of(family), toDNS(family, &p.queries.own), untracked())
+		b.rule(answers, "answers of DNS", of(family), fromDNS(family, &p.queries.at), untracked())
+		own := b.AddChain(chain([...]string{"dns-own-query4", "dns-own-query6"}[family]))
+		b.rule(asked, "queries of the node that are answered here", of(family), toDNS(family, &p.queries.own), then(expr.VerdictGoto, own.Name))
 		// The agent asks the server of its node from the very address of DNS, which
 		// nobody else has, so that it is never answered by another one.
-		b.rule(output, "queries of who watches the server", of(family),
-			dnsSource(family, &p.queries.at), toDNS(family, &p.queries.at), untracked())
+		b.rule(asked, "queries of who watches the server", of(family),
+			dnsSource(family, &p.queries.at), toDNS(family, &p.queries.at), untracked(), then(expr.VerdictReturn, ""))
+		b.rule(asked, "queries of the node that others answer", ofTCP(family), toDNS(family, &p.queries.here), rememberElsewhere(family))
+		goOnElsewhere(b, own, family)
+		b.rule(own, "", untracked())
 	}
 	return nil
 }
 
+// goOnElsewhere has connections go on where others answer, until they are opened
+// again.
+func goOnElsewhere(b *batch, to *nft.Chain, family model.Family) {
+	others := elsewhere(family)
+	b.rule(to, "", opening(), of(family), caller(family), []expr.Any{remembered(others, dynsetDelete)})
+	b.rule(to, "connections that others answer", ofTCP(family), caller(family), []expr.Any{in(others)},
+		rememberElsewhere(family), then(expr.VerdictReturn, ""))
+}
+
+// rememberElsewhere takes note that others answer a connection.
+func rememberElsewhere(family model.Family) []expr.Any {
+	return append(caller(family), remembered(elsewhere(family), unix.NFT_DYNSET_OP_UPDATE))
+}
+
+// addQueries compares the port before all else: of all other packets of the node,
+// no more is asked.
 func (p *Plane) addQueries(b *batch, prerouting *nft.Chain) {
 	if p.noSockets {
 		return
 	}
-	for _, family := range model.Families {
-		b.rule(prerouting, "queries of DNS", of(family), toDNS(family, &p.queries.here), then(expr.VerdictJump, queryChain(family).Name))
-	}
+	b.rule(prerouting, "", toPort(dns.QueryPort), then(expr.VerdictJump, "dns-query"))
 }
 
 // dnsSource matches packets from an address of DNS to a port that DNS has.

@@ -40,13 +40,29 @@ func TestDNSListing(t *testing.T) {
 		comment "where the node's own queries are answered here"
 		elements = { 10.96.0.10 . udp . 53 }
 `,
-		`ip daddr . meta l4proto . th dport @dns-here4 jump dns-query4 comment "queries of DNS"
+		`iifgroup 175 jump from-pod
+		th dport 53 jump dns-query
+`,
+		`chain dns-query {
+		ip daddr . meta l4proto . th dport @dns-here4 jump dns-query4 comment "queries of DNS"
 		ip6 daddr . meta l4proto . th dport @dns-here6 jump dns-query6 comment "queries of DNS"
 `,
 		`type filter hook output priority raw; policy accept;
+		th sport 53 jump dns-answers
+		th dport 53 jump dns-asked
+`,
+		`chain dns-answers {
 		ip saddr . meta l4proto . th sport @dns4 notrack comment "answers of DNS"
-		ip daddr . meta l4proto . th dport @dns-own4 notrack comment "queries of the node that are answered here"
-		ip saddr . meta l4proto . th dport @dns4 ip daddr . meta l4proto . th dport @dns4 notrack comment "queries of who watches the server"
+`,
+		`chain dns-asked {
+		ip daddr . meta l4proto . th dport @dns-own4 goto dns-own-query4 comment "queries of the node that are answered here"
+		ip saddr . meta l4proto . th dport @dns4 ip daddr . meta l4proto . th dport @dns4 notrack return comment "queries of who watches the server"
+		ip daddr . meta l4proto . tcp dport @dns-here4 update @dns-elsewhere4 { ip saddr . tcp sport } comment "queries of the node that others answer"
+`,
+		`chain dns-own-query4 {
+		tcp flags syn / syn,ack delete @dns-elsewhere4 { ip saddr . tcp sport }
+		ip saddr . tcp sport @dns-elsewhere4 update @dns-elsewhere4 { ip saddr . tcp sport } return comment "connections that others answer"
+		notrack
 `,
 		`chain dns-query4 {
 		socket wildcard 1 return comment "another program's, which has all addresses"

@@ -13,19 +13,21 @@ import (
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
-// rules is what the rules that give packets an address of the node depend on.
-// All else is in sets.
+// rules is what the rules that give packets an address of the node depend on, and
+// whether there is a chain for what is forwarded. All else is in sets.
 type rules struct {
 	outside, inside [len(model.Families)]netip.Addr // sources of what leaves the cluster, and of what stays on the node or goes to peers directly; invalid: the interface's
 	ends            [len(model.Families)]netip.Addr // the node's addresses on tunnels; invalid: it has none
 	randomPorts     bool
 	tunnels         masquerade.Tunnels
+	judged          bool // what is forwarded is: a policy restricts a pod, or packets of 127.0.0.1 could be among it
 }
 
 func rulesOf(node *plan.Node) rules {
 	r := rules{
 		outside: node.Masquerade.Sources, inside: node.HostPort.Own,
 		randomPorts: node.Masquerade.RandomPorts, tunnels: node.Masquerade.Tunnels,
+		judged: node.Policy.Cells.Len() > 0 || node.Policy.CutEstablished || node.Service.Sysctls.Len() > 0,
 	}
 	if node.Route != nil {
 		for address := range node.Route.Addresses.All() {
@@ -68,7 +70,7 @@ func postrouting() *nft.Chain {
 func (p *Plane) fillPostrouting(b *batch) {
 	chain, r := postrouting(), &p.rules
 	p.addHairpins(b, chain)
-	b.rule(chain, "", translated(), then(expr.VerdictJump, "service-source"))
+	b.rule(chain, "", translated(ipsDstNAT), then(expr.VerdictJump, "service-source"))
 	for _, family := range model.Families {
 		outwards := append(of(family),
 			source(family, word0), in(p.pods.sets[family]),

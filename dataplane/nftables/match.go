@@ -18,9 +18,8 @@ import (
 const (
 	word0 = unix.NFT_REG32_00
 	word1 = word0 + 1
+	word2 = word0 + 2
 	word4 = word0 + 4
-	word5 = word0 + 5
-	word6 = word0 + 6
 	word8 = word0 + 8
 )
 
@@ -65,13 +64,7 @@ func of(family model.Family) []expr.Any {
 	return []expr.Any{meta(expr.MetaKeyNFPROTO, word0), equal(headers[family].protocol)}
 }
 
-// ethernet matches frames of a family that came over Ethernet.
-func ethernet(family model.Family) []expr.Any {
-	return append(overEthernet(),
-		&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2},
-		equal(binary.BigEndian.AppendUint16(nil, headers[family].etherType)...))
-}
-
+// overEthernet matches packets that came as frames of Ethernet.
 func overEthernet() []expr.Any {
 	return []expr.Any{meta(expr.MetaKeyIIFTYPE, word0), equal(binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)...)}
 }
@@ -102,6 +95,16 @@ func toUDP(port uint16) []expr.Any {
 
 func destinationPort(register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
+}
+
+// toPort and fromPort match packets of any protocol that has ports, and some of
+// those that have none.
+func toPort(port uint16) []expr.Any {
+	return []expr.Any{destinationPort(word0), equal(binary.BigEndian.AppendUint16(nil, port)...)}
+}
+
+func fromPort(port uint16) []expr.Any {
+	return []expr.Any{sourcePort(word0), equal(binary.BigEndian.AppendUint16(nil, port)...)}
 }
 
 func sourcePort(register uint32) expr.Any {

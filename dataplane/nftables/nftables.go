@@ -53,6 +53,7 @@ type Plane struct {
 	policies                policies
 	queries                 queries
 	stale                   stale
+	recalled                bool // what the table of the process before knew of flows
 	cutter                  cutter
 	link                    *link
 	beginning               beginning
@@ -142,6 +143,10 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 		p.known = false
 	}
 	same := p.desire(node)
+	if !p.recalled {
+		p.recalled = true
+		p.stale.served.recall(node.Service)
+	}
 	if !p.known || !same || p.pending() > 0 {
 		if err := p.beginning.apply(func() error { return p.commit(same) }); err != nil {
 			p.known = false
@@ -175,7 +180,7 @@ func (p *Plane) desire(node *plan.Node) (same bool) {
 	p.queries.desire(node.DNS)
 	before := p.rules
 	p.rules = rulesOf(node)
-	p.stale.note(&p.ports)
+	p.stale.note(&p.ports, node.HostPort.Kept)
 	if p.rules.tunnels != before.tunnels {
 		p.stale.tunnels = p.rules.tunnels
 	}
@@ -275,6 +280,7 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		}
 		p.fillPostrouting(b)
 		p.fillSources(b)
+		p.policies.fillForward(b, p.rules.judged)
 	}
 	return b.send()
 }
@@ -295,6 +301,9 @@ func (p *Plane) replace(b *batch) error {
 	b.AddChain(postrouting())
 	p.fillPostrouting(b)
 	p.fillSources(b)
+	if p.rules.judged {
+		p.policies.fillForward(b, true)
+	}
 	return p.addAntiSpoof(b)
 }
 

@@ -21,14 +21,18 @@ type policies struct {
 	denied                                 [len(model.Directions)]*nft.Set // by rule, with counters
 
 	desired, applied policyView   // what plans say
+	whole            bool         // the kernel holds all of applied
 	held             policyView   // what the kernel holds
 	cut              bool         // connections that are forbidden end: see addMidstream
 	steps            []policyView // what it is to hold next, up to desired
 	moves            int          // how many groups were made to get there; see transition
+	spelled          spelling     // see addSpelled
 
 	groups numbering[policy.Group]
 	rows   numbering[policy.Row]
 	rules  numbering[policy.Rule]
+
+	subjects map[policy.Subject]struct{} // those with cells in the kernel
 
 	closed map[policy.Subject]error // what the kernel has refused during this Apply: these deny all
 	left   map[any]error            // the same of addresses, prefixes and rows, which are left out
@@ -76,6 +80,7 @@ var allowAll = (&policy.Ports{Default: policy.Decision{Accept: true}}).Row()
 const unrestricted policy.Row = "unrestricted"
 
 func (s *policies) init() {
+	s.names = map[uint32]policy.Rule{}
 	row := nft.TypeClassID
 	port := nft.MustConcatSetType(row, nft.TypeInetProto, nft.TypeInetService)
 	mapOf := func(name, comment string, key nft.SetDatatype) *nft.Set {
@@ -140,18 +145,21 @@ func (s *policies) Desire(plan *policy.Plan) {
 
 // Pending is 0 if nothing differs.
 func (s *policies) Pending() int {
-	if s.applied == s.desired {
+	if s.whole && s.applied == s.desired {
 		return 0
 	}
 	return 1
 }
 
 // more tells whether the kernel holds only a step of what should be.
-func (s *policies) more() bool { return len(s.steps) > 0 }
+func (s *policies) more() bool { return len(s.steps) > 0 || s.spelled == spelledOut }
 
 // create adds the sets and the chains, and all that there should be, which
 // nobody sees before it is whole.
 func (s *policies) create(b *batch) error {
+	if s.broken != nil {
+		return s.broken
+	}
 	for _, set := range s.kernel() {
 		s.describe(b, set)
 		if err := b.AddSet(set, nil); err != nil {
@@ -162,7 +170,8 @@ func (s *policies) create(b *batch) error {
 	if err := s.addChains(b); err != nil {
 		return err
 	}
-	return s.update(b)
+	edits := newPolicyEdits(s, s.steps[0])
+	return edits.send(b)
 }
 
 func (s *policies) describe(b *batch, set *nft.Set) {
@@ -179,6 +188,7 @@ func (s *policies) update(b *batch) error {
 	if s.broken != nil {
 		return s.broken
 	}
+	s.unspell(b)
 	if len(s.steps) == 0 {
 		if s.Pending() == 0 {
 			return nil
@@ -225,13 +235,12 @@ func (s *policies) goal() policyView {
 
 // settle says that the kernel has taken what create or update sent.
 func (s *policies) settle() {
+	s.spelled = s.spelled.sent()
 	if len(s.steps) > 0 {
 		s.recount(s.held, s.steps[0])
 		s.held, s.steps = s.steps[0], s.steps[1:]
 	}
-	if len(s.steps) == 0 && len(s.closed) == 0 && len(s.left) == 0 {
-		s.applied = s.desired
-	}
+	s.applied, s.whole = s.desired, len(s.steps) == 0 && len(s.closed) == 0 && len(s.left) == 0
 }
 
 // forget says that the kernel holds nothing. Numbers begin anew: no packet carries
@@ -240,7 +249,9 @@ func (s *policies) forget() {
 	s.groups = newNumbering(map[policy.Group]uint32{policy.Others: groupOthers, policy.Itself: groupItself})
 	s.rows = newNumbering(map[policy.Row]uint32{allowAll: rowAll, unrestricted: rowNone})
 	s.rules = newNumbering[policy.Rule](nil)
-	s.applied, s.held, s.steps = policyView{}, policyView{}, nil
+	s.subjects = map[policy.Subject]struct{}{}
+	s.unname()
+	s.applied, s.whole, s.held, s.steps = policyView{}, false, policyView{}, nil
 }
 
 // retry gives what was put aside another chance.

@@ -171,8 +171,8 @@ func (p *Plane) runCutter() (stop func(), err error) {
 // addMidstream adds what drops packets of pods' connections that do not begin as
 // they should. What pods' own node sends to them first is nobody's to judge, but
 // could as well be of a connection that they had and may not have any more.
-func (b *batch) addMidstream(forward, input *nft.Chain) {
-	midstream := b.AddChain(chain("policy-midstream"))
+func (b *batch) addMidstream(input *nft.Chain) {
+	midstream := b.AddChain(chain(midstreamChain))
 	drop := counted(then(expr.VerdictDrop, "")...)
 	const flags, syn, chunk, init = 13, 2, 12, 1
 	b.rule(midstream, "TCP that was cut, or that the kernel has forgotten", transport(model.TCP, flags), []expr.Any{
@@ -185,12 +185,18 @@ func (b *batch) addMidstream(forward, input *nft.Chain) {
 		Name: "output-filter", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookOutput, Priority: nft.ChainPriorityFilter,
 	})
-	for _, from := range []*nft.Chain{forward, input} {
-		b.rule(from, "", fromPods(), isNew(), then(expr.VerdictJump, midstream.Name))
-	}
-	for _, to := range []*nft.Chain{forward, output} {
-		b.rule(to, "", toPods(), isNew(), then(expr.VerdictJump, midstream.Name))
-	}
+	fromMidstream(b, input)
+	toMidstream(b, output)
+}
+
+const midstreamChain = "policy-midstream"
+
+func fromMidstream(b *batch, in *nft.Chain) {
+	b.rule(in, "", fromPods(), isNew(), then(expr.VerdictJump, midstreamChain))
+}
+
+func toMidstream(b *batch, in *nft.Chain) {
+	b.rule(in, "", toPods(), isNew(), then(expr.VerdictJump, midstreamChain))
 }
 
 // transport loads a byte of a protocol's header.

@@ -182,14 +182,17 @@ func (e *policyEdits) editRows() {
 	}
 }
 
+// decided is the number of a decision.
+func (s *policies) decided(d policy.Decision) uint32 {
+	if d.Accept {
+		return 0
+	}
+	return s.rules.of(d.By)
+}
+
 // rowElements are those of a row.
 func (s *policies) rowElements(row uint32, ports *policy.Ports) []element {
-	number := func(d policy.Decision) []byte {
-		if d.Accept {
-			return native(0)
-		}
-		return native(s.rules.of(d.By))
-	}
+	number := func(d policy.Decision) []byte { return native(s.decided(d)) }
 	all := []element{{set: s.defaults, key: native(row), value: number(ports.Default)}}
 	split := splitPorts(ports)
 	for _, p := range split.protocols {
@@ -277,7 +280,7 @@ func (s *policies) refused(node string) (problems []model.Problem) {
 	for subject, err := range s.closed {
 		problems = append(problems, model.Problem{
 			Kind: "Node", Name: node, Field: fmt.Sprintf("policy %s %s", subject.Address, subject.Direction), Reason: "KernelRefused",
-			Message: fmt.Sprintf("the kernel refused an element of its nftables maps, so all %s of this pod is denied: %v", subject.Direction, err),
+			Message: fmt.Sprintf("the kernel refused an element of its nftables maps, so all %s of this pod is denied: %v", subject.Direction, why(err)),
 			Remedy:  "see nft list table inet fairlead on the node, and report it with the output of fairlead status",
 		})
 	}
@@ -287,7 +290,7 @@ func (s *policies) refused(node string) (problems []model.Problem) {
 		}
 		problems = append(problems, model.Problem{
 			Kind: "Node", Name: node, Field: fmt.Sprintf("policy %s", member), Reason: "KernelRefused",
-			Message: fmt.Sprintf("the kernel refused it as an element of its nftables maps, so policies do not know these addresses; pods that would allow them too much are denied all: %v", err),
+			Message: fmt.Sprintf("the kernel refused it as an element of its nftables maps, so policies do not know these addresses; pods that would allow them too much are denied all: %v", why(err)),
 			Remedy:  "see nft list table inet fairlead on the node, and report it with the output of fairlead status",
 		})
 	}

@@ -76,6 +76,15 @@ func (s *policies) recount(from, to policyView) {
 	count(groups, model.Diff(from.ranges, to.ranges), func(_ netip.Prefix, group policy.Group) policy.Group { return group })
 	count(groups, model.Diff(from.cells, to.cells), func(cell policy.Cell, _ policy.Row) policy.Group { return cell.Group })
 	count(rows, model.Diff(from.rows, to.rows), func(row policy.Row, _ *policy.Ports) policy.Row { return row })
+	for change := range model.Diff(from.cells, to.cells) {
+		switch {
+		case change.Key.Group != policy.Others:
+		case change.Has:
+			s.subjects[change.Key.Subject] = struct{}{}
+		default:
+			delete(s.subjects, change.Key.Subject)
+		}
+	}
 	for change := range model.Diff(from.rows, to.rows) {
 		if change.Had {
 			tally(rules, denials(change.Old), -1)
@@ -86,9 +95,17 @@ func (s *policies) recount(from, to policyView) {
 	}
 	s.groups.use(groups)
 	s.rows.use(rows)
-	s.rules.use(rules)
 	if from.rows != to.rows {
-		s.rename()
+		s.rename(rules)
+	}
+}
+
+// unname says that the numbers of rules begin anew.
+func (s *policies) unname() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.names) > 0 { // it was not said before, of the same table
+		s.former, s.names = s.names, map[uint32]policy.Rule{}
 	}
 }
 
@@ -110,13 +127,25 @@ func tally[T comparable](more map[T]int, all []T, by int) {
 	}
 }
 
-// rename says which rules have which numbers now. Those that had until then are
-// known until the next time: a log may be read later.
-func (s *policies) rename() {
+// rename says how many more, or less, have the numbers of rules, and which rules have
+// which numbers then. Those that go are known until the next time: a log may be read
+// later. Those of a table that was replaced are, until the time after it is filled.
+func (s *policies) rename(more map[policy.Rule]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.former, s.names = s.names, map[uint32]policy.Rule{}
-	for rule, number := range s.rules.numbers {
-		s.names[number] = rule
+	if len(s.names) > 0 || s.former == nil {
+		s.former = map[uint32]policy.Rule{}
+	}
+	for rule := range more {
+		if number, ok := s.rules.numbers[rule]; ok {
+			delete(s.names, number)
+			s.former[number] = rule
+		}
+	}
+	s.rules.use(more)
+	for rule := range more {
+		if number, ok := s.rules.numbers[rule]; ok {
+			s.names[number] = rule
+		}
 	}
 }

@@ -28,8 +28,8 @@ const (
 
 // addChains adds all chains of policies.
 func (s *policies) addChains(b *batch) error {
-	row := b.AddChain(chain("policy-row"))
-	s.fillRow(b, row)
+	row := b.AddChain(chain(rowChain))
+	s.fillRow(b, row, s.addSpelled)
 	for _, direction := range model.Directions {
 		for i := range s.families {
 			s.addFamilyChains(b, &s.families[i], direction)
@@ -43,48 +43,64 @@ func (s *policies) addChains(b *batch) error {
 		b.rule(main, "", hasPriority(0), then(expr.VerdictReturn, ""))
 		s.fillDenied(b, main, direction)
 	}
-	forward := b.AddChain(&nft.Chain{
-		Name: "forward", Table: ourTable(), Type: nft.ChainTypeFilter,
-		Hooknum: nft.ChainHookForward, Priority: nft.ChainPriorityFilter,
-	})
-	b.rule(forward, "", established(), then(expr.VerdictAccept, ""))
+	s.addSent(b)
 	input := b.AddChain(&nft.Chain{
 		Name: "input", Table: ourTable(), Type: nft.ChainTypeFilter,
 		Hooknum: nft.ChainHookInput, Priority: nft.ChainPriorityFilter,
 	})
+	guardLoopback(b, input)
 	b.rule(input, "", established(), then(expr.VerdictAccept, ""))
 	if s.cut {
-		b.addMidstream(forward, input)
+		b.addMidstream(input)
 	}
-	sent := s.addSent(b)
-	b.rule(forward, "", fromPods(), then(expr.VerdictJump, sent.Name))
-	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
 	}
 	b.rule(input, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
-	b.rule(input, "", fromPods(), then(expr.VerdictJump, sent.Name))
+	b.rule(input, "", fromPods(), then(expr.VerdictJump, sentChain))
 	return nil
+}
+
+// fillForward makes the chain that judges what is forwarded, or sees to it that
+// there is none: where no pod is restricted, a packet of a connection that is there
+// should not pay for a chain that has nothing to say.
+func (s *policies) fillForward(b *batch, wanted bool) {
+	forward := b.AddChain(&nft.Chain{ // lest there is none to flush
+		Name: "forward", Table: ourTable(), Type: nft.ChainTypeFilter,
+		Hooknum: nft.ChainHookForward, Priority: nft.ChainPriorityFilter,
+	})
+	b.FlushChain(forward)
+	if !wanted {
+		b.DelChain(forward)
+		return
+	}
+	speaksAsLoopback(b, forward) // before all else: it could be taken for a packet of the node's own connection
+	b.rule(forward, "", established(), then(expr.VerdictAccept, ""))
+	if s.cut {
+		fromMidstream(b, forward)
+		toMidstream(b, forward)
+	}
+	b.rule(forward, "", fromPods(), then(expr.VerdictJump, sentChain))
+	b.rule(forward, "", toPods(), then(expr.VerdictJump, "policy-ingress"))
 }
 
 // sentChain judges what pods send, but for queries, which were judged before they
 // were translated. The library cannot read its rules.
 const sentChain = "policy-sent"
 
-func (s *policies) addSent(b *batch) *nft.Chain {
+func (s *policies) addSent(b *batch) {
 	sent := b.AddChain(chain(sentChain))
 	for i := range s.families {
 		m := &s.families[i]
 		after := word0 + headers[m.family].words
 		for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
-			b.rule(sent, "", translated(), []expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(byte(protocol))}, []expr.Any{
+			b.rule(sent, "", translated(ipsDstNAT), []expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(byte(protocol))}, []expr.Any{
 				originalDestination(m.family), meta(expr.MetaKeyL4PROTO, after), originalPort(after + 1), in(m.asked),
 			}, then(expr.VerdictReturn, ""))
 		}
 	}
 	b.rule(sent, "", then(expr.VerdictGoto, "policy-egress"))
-	return sent
 }
 
 // judgeQueries judges queries of pods in a chain that meets only the first packet
@@ -182,11 +198,11 @@ func (s *policies) addFamilyChains(b *batch, m *policyMaps, direction model.Dire
 	for _, members := range []*nft.Set{m.pods, m.ranges} {
 		twice(peer, of(m.family), []expr.Any{other(m.family, word0), mapped(members), setPriority()}, goTo(cell.Name))
 	}
-	b.rule(peer, "others", goTo("policy-row"))
+	b.rule(peer, "others", goTo(rowChain))
 
-	twice(cell, ofCell, goTo("policy-row"))
+	twice(cell, ofCell, goTo(rowChain))
 	b.rule(cell, "as for others", noPriority())
-	twice(cell, ofCell, goTo("policy-row"))
+	twice(cell, ofCell, goTo(rowChain))
 	b.dropUnfound(cell)
 }
 
@@ -202,9 +218,13 @@ func (b *batch) dropUnfound(in *nft.Chain) {
 	b.rule(in, unfound, counted(then(expr.VerdictDrop, "")...))
 }
 
+// rowChain looks up the port in a row.
+const rowChain = "policy-row"
+
 // fillRow adds the rules that look up the port, which end in the number of the
-// rule that denies it, or 0.
-func (s *policies) fillRow(b *batch, row *nft.Chain) {
+// rule that denies it, or 0. Behind those that look it up in ranges is room for
+// others.
+func (s *policies) fillRow(b *batch, row *nft.Chain, behindRanges func(*batch, *nft.Chain)) {
 	b.rule(row, "all is allowed", hasPriority(rowAll), noPriority(), then(expr.VerdictReturn, ""))
 	b.rule(row, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
 	found := append([]expr.Any{setPriority()}, then(expr.VerdictReturn, "")...)
@@ -216,6 +236,7 @@ func (s *policies) fillRow(b *batch, row *nft.Chain) {
 		protocol, &expr.Byteorder{SourceRegister: word1, DestRegister: word1, Op: expr.ByteorderHton, Len: 1, Size: 2},
 		port, mapped(s.portRanges),
 	}, found)
+	behindRanges(b, row)
 	b.rule(row, "", []expr.Any{priority, protocol, mapped(s.protocols)}, found)
 	b.rule(row, "", []expr.Any{priority, mapped(s.defaults)}, found)
 	b.dropUnfound(row)

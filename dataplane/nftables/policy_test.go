@@ -10,6 +10,7 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/policy"
+	"github.com/fairlead-net/fairlead/plan/service"
 )
 
 // denyBy is a decision of the NetworkPolicy of a name.
@@ -65,6 +66,8 @@ func examplePolicies() *policy.Plan {
 	return &p.Plan
 }
 
+const guard = "\t\tip saddr 127.0.0.0/8 iifname != \"lo\" counter packets 0 bytes 0 drop comment \"as if from the node's loopback interface\"\n"
+
 // TestPolicyListing shows what an administrator sees. TestListingCanBeLoaded
 // loads it.
 func TestPolicyListing(t *testing.T) {
@@ -83,7 +86,8 @@ func TestPolicyListing(t *testing.T) {
 		"fd96::a . udp . 53", "iifgroup 175 ip daddr . meta l4proto . th dport @policy-queries4 jump policy-egress comment",
 		"ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @policy-asked6 return\n",
 		`limit rate 10/second burst 50 packets log prefix "fairlead ingress" group 175 snaplen 128`,
-		"\t\tct state established,related accept\n\t\tiifgroup 175 jump policy-sent\n\t\toifgroup 175 jump policy-ingress\n",
+		guard + "\t\tct state established,related accept\n\t\tiifgroup 175 jump policy-sent\n\t\toifgroup 175 jump policy-ingress\n",
+		guard + "\t\tip daddr 127.0.0.0/8 iifname != \"lo\" jump loopback-delivered\n\t\tct state established,related accept\n",
 	} {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in\n%s", want, list)
@@ -101,7 +105,7 @@ func TestPolicyCutListing(t *testing.T) {
 	cut.Policy = &policies
 	jump := "ct state new jump policy-midstream\n"
 	wanted := []string{
-		"\t\tct state established,related accept\n\t\tiifgroup 175 " + jump + "\t\toifgroup 175 " + jump + "\t\tiifgroup 175 jump policy-sent\n",
+		guard + "\t\tct state established,related accept\n\t\tiifgroup 175 " + jump + "\t\toifgroup 175 " + jump + "\t\tiifgroup 175 jump policy-sent\n",
 		"tcp flags ! syn counter", "meta l4proto sctp @th,96,8 != 0x1 counter",
 		"type filter hook output priority filter; policy accept;\n\t\toifgroup 175 " + jump,
 	}
@@ -173,4 +177,29 @@ func TestPolicyRefused(t *testing.T) {
 		t.Fatalf("who says no less to that group than to others is denied: policy-egress4 has %q", cells)
 	}
 	apply(t, plane, good)
+}
+
+// TestForwardChain: there is a chain for what is forwarded as long as something is
+// judged there, and the table stays.
+func TestForwardChain(t *testing.T) {
+	netnstest.Enter(t)
+	plane, restricted := New(), example()
+	free, localhost := masquerading(ranges()), masquerading(ranges())
+	localhost.Service = &service.Plan{Sysctls: localhost.Service.Sysctls.With("net/ipv4/conf/all/route_localnet", "1")}
+	before := ""
+	for i, step := range []struct {
+		node *plan.Node
+		has  bool
+	}{{free, false}, {restricted, true}, {free, false}, {localhost, true}, {restricted, true}, {free, false}} {
+		apply(t, plane, step.node)
+		list := listed(t, "list", "table", "inet", TableName)
+		if has := strings.Contains(list, "chain forward"); has != step.has {
+			t.Errorf("step %d: there is a chain: %t, want %t", i, has, step.has)
+		}
+		if handle := chainHandle(t); before != "" && handle != before {
+			t.Errorf("step %d: the table was replaced", i)
+		} else {
+			before = handle
+		}
+	}
 }

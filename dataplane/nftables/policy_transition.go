@@ -40,6 +40,8 @@ type transition struct {
 	// others is what is to become of the cells for Others that differ, of subjects
 	// that had one.
 	others map[policy.Subject]policy.Row
+	// come are subjects that have no cells yet.
+	come []policy.Subject
 	// unsettled are groups that may have members, and cells that differ.
 	unsettled map[policy.Group]bool
 	ready     map[policy.Group]bool         // what settled has found
@@ -73,7 +75,7 @@ func (s *policies) transition(goal policyView) []policyView {
 	t.settleCells(cells)
 	t.next.pods, t.next.ranges = goal.pods, goal.ranges
 	t.step()
-	t.next.cells, t.next.rows = goal.cells, t.rowsLeft()
+	t.next.cells, t.next.rows = goal.cells, goal.rows
 	t.step()
 	t.next.queries = goal.queries
 	t.step()
@@ -123,7 +125,9 @@ func (t *transition) compare() (cells []model.Change[policy.Cell, policy.Row]) {
 	for change := range model.Diff(t.from.cells, t.goal.cells) {
 		cells = append(cells, change)
 		switch key := change.Key; {
-		case key.Group == policy.Others && change.Had:
+		case key.Group == policy.Others && !change.Had:
+			t.come = append(t.come, key.Subject)
+		case key.Group == policy.Others:
 			t.others[key.Subject] = unrestricted
 			if change.Has {
 				t.others[key.Subject] = change.New
@@ -240,13 +244,7 @@ func (t *transition) add(cells []model.Change[policy.Cell, policy.Row]) {
 			t.next.cells = t.next.cells.With(key, change.New)
 		}
 	}
-	if len(t.waiting) > 0 {
-		for cell, row := range t.goal.cells.All() {
-			if group, ok := t.waiting[cell.Group]; ok && cell.Group != policy.Others {
-				t.next.cells = t.next.cells.With(policy.Cell{Subject: cell.Subject, Group: group}, row)
-			}
-		}
-	}
+	t.sayWaiting()
 	if len(t.others) == 0 {
 		return
 	}
@@ -256,6 +254,26 @@ func (t *transition) add(cells []model.Change[policy.Cell, policy.Row]) {
 			if _, own := t.next.cells.Get(cell); !own {
 				t.next.cells = t.next.cells.With(cell, row)
 			}
+		}
+	}
+}
+
+// sayWaiting gives groups where others wait the cells that they wait for.
+func (t *transition) sayWaiting() {
+	for group, where := range t.waiting {
+		if group == policy.Others {
+			continue
+		}
+		say := func(subject policy.Subject) {
+			if row, ok := t.goal.cells.Get(policy.Cell{Subject: subject, Group: group}); ok {
+				t.next.cells = t.next.cells.With(policy.Cell{Subject: subject, Group: where}, row)
+			}
+		}
+		for subject := range t.subjects {
+			say(subject)
+		}
+		for _, subject := range t.come {
+			say(subject)
 		}
 	}
 }
@@ -301,17 +319,6 @@ func (t *transition) settleCells(cells []model.Change[policy.Cell, policy.Row]) 
 		}
 	}
 	t.step()
-}
-
-// rowsLeft are those of the goal, as they are held: of a name, all say the same.
-func (t *transition) rowsLeft() model.Map[policy.Row, *policy.Ports] {
-	rows := t.next.rows
-	for change := range model.Diff(t.from.rows, t.goal.rows) {
-		if !change.Has {
-			rows = rows.Without(change.Key)
-		}
-	}
-	return rows
 }
 
 // uncovered are pieces of prefixes that others, which do not overlap, leave.

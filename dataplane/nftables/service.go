@@ -33,6 +33,9 @@ type services struct {
 	aside   map[model.ServiceKey]error // what the kernel has refused during this Apply
 }
 
+// CarriesServices implements dataplane.ServiceCarrier.
+func (p *Plane) CarriesServices() {}
+
 // serviceView is the part of a plan that is in the maps.
 type serviceView struct {
 	frontends model.Map[service.VIP, *service.Frontend]

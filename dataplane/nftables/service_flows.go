@@ -74,3 +74,42 @@ func (s *servedFlows) stale(to, led netip.AddrPort) (stale, ok bool) {
 	}
 	return false, false
 }
+
+// recall notes the addresses that flows are led by, that the table which is there
+// has as those of Services, and that the plan has not: they went while nobody
+// looked, and only this table knows that they were Services'. What cannot be read
+// is not noted. It is for a process that starts, before it replaces the table.
+func (s *servedFlows) recall(plan *service.Plan) {
+	table, err := openReader()
+	if err != nil {
+		return
+	}
+	defer table.close()
+	if !table.sameSchema() {
+		return
+	}
+	kernel, err := openTracker()
+	if err != nil {
+		return
+	}
+	defer kernel.close()
+	for _, family := range model.Families {
+		led := map[service.VIP]struct{}{}
+		_ = kernel.each(family, model.UDP, func(flow *tracked) {
+			vip := service.VIP{Protocol: model.UDP, At: flow.forward.to}
+			if _, served := plan.Frontends.Get(vip); !served && flow.called() != vip.At && !flow.zone {
+				led[vip] = struct{}{}
+			}
+		})
+		maps := newServiceMaps(family)
+		for vip := range led {
+			if class, err := table.get(maps.classes.Name, vipKey(vip)); err != nil || class == nil {
+				continue
+			}
+			if s.gone == nil {
+				s.gone = map[service.VIP]struct{}{}
+			}
+			s.gone[vip] = struct{}{}
+		}
+	}
+}

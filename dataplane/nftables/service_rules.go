@@ -321,14 +321,18 @@ func (p *Plane) fillSources(b *batch) {
 	b.rule(masquerade, "Service, with the address of the interface", counted(&expr.Masq{FullyRandom: p.rules.randomPorts}))
 }
 
-// ipsDstNAT is IPS_DST_NAT of enum ip_conntrack_status.
-const ipsDstNAT = 1 << 5
+// ipsSrcNAT and ipsDstNAT are IPS_SRC_NAT and IPS_DST_NAT of enum
+// ip_conntrack_status.
+const (
+	ipsSrcNAT = 1 << 4
+	ipsDstNAT = 1 << 5
+)
 
-// translated matches packets whose destination was translated.
-func translated() []expr.Any {
+// translated matches packets of connections whose source, or destination, is.
+func translated(which uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATUS, Register: word0},
-		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: 4, Mask: native(ipsDstNAT), Xor: native(0)},
+		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: 4, Mask: native(which), Xor: native(0)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: word0, Data: native(0)},
 	}
 }

@@ -1,10 +1,12 @@
 package nftables
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	nft "github.com/google/nftables"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/model"
@@ -112,12 +114,20 @@ func (e *elements[K, V]) refused(node string) (problems []model.Problem) {
 		if _, wanted := e.Wanted(key); wanted {
 			problems = append(problems, model.Problem{
 				Kind: "Node", Name: node, Field: e.named(key), Reason: "KernelRefused",
-				Message: fmt.Sprintf("the kernel refused it as an element of its nftables set: %v", err),
+				Message: fmt.Sprintf("the kernel refused it as an element of its nftables set: %v", why(err)),
 				Remedy:  "see nft list table inet fairlead on the node, and report it with the output of fairlead status",
 			})
 		}
 	}
 	return problems
+}
+
+// why says what a refusal means where the kernel's word for it is about files.
+func why(err error) error {
+	if errors.Is(err, unix.ENFILE) {
+		return fmt.Errorf("there is no room for it (%w)", err)
+	}
+	return err
 }
 
 // literal adds a set that one rule has to itself.

@@ -117,6 +117,9 @@ func (a asked) fits(p *model.Peer) bool {
 		resolved, ok := a.snapshot.Resolved.Get(a.peer.addr)
 		return ok && pod == nil && slices.ContainsFunc(resolved.Names, func(name string) bool { return model.FitsDomain(p.Domain, name) })
 	}
+	if p.Nodes != nil {
+		return pod == nil && slices.ContainsFunc(nodesAt(a.snapshot, a.peer.addr), func(n *model.Node) bool { return p.Nodes.Matches(n.Labels) })
+	}
 	return pod != nil && p.Namespaces.Matches(labelsOf(a.snapshot, pod.Namespace)) && p.Pods.Matches(pod.Labels)
 }
 
@@ -178,6 +181,12 @@ func peerText(p *model.Peer) string {
 	}
 	if p.Domain != "" {
 		return p.Domain
+	}
+	if p.Nodes != nil {
+		if len(p.Nodes.Requirements) == 0 {
+			return "all nodes"
+		}
+		return "nodes " + p.Nodes.String()
 	}
 	pods := "all pods"
 	if len(p.Pods.Requirements) > 0 {

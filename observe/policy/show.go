@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -32,7 +33,8 @@ type Effects struct {
 // Effect is a rule of a pod.
 type Effect struct {
 	Rule
-	Pods int `json:"pods"` // how many of the cluster's its peers choose now
+	Pods  int `json:"pods"`            // how many of the cluster's its peers choose now
+	Nodes int `json:"nodes,omitempty"` // the same
 }
 
 // Show says which rules a pod has.
@@ -70,7 +72,7 @@ func (w *world) effects(pod *model.Pod, d model.Direction) *Effects {
 		}
 		r.Peers = peersText(of, func(*model.Peer) bool { return false })
 		r.Ports = portsText(of, func(*model.PolicyPort) bool { return false })
-		e.Rules = append(e.Rules, Effect{*r, w.count(of)})
+		e.Rules = append(e.Rules, Effect{*r, w.count(of), w.countNodes(of)})
 	}
 	return e
 }
@@ -89,6 +91,16 @@ func (w *world) count(of *model.PolicyRule) (n int) {
 			}
 		}
 		if chosen {
+			n++
+		}
+	}
+	return n
+}
+
+// countNodes is how many nodes are.
+func (w *world) countNodes(of *model.PolicyRule) (n int) {
+	for _, node := range w.snapshot.Nodes.All() {
+		if slices.ContainsFunc(of.Peers, func(p model.Peer) bool { return p.Nodes != nil && p.Nodes.Matches(node.Labels) }) {
 			n++
 		}
 	}
@@ -131,6 +143,10 @@ func (e *Effects) write(b *strings.Builder, title, word string) {
 	}
 	fmt.Fprintf(b, "\n%s: %s\n", title, state)
 	for _, r := range e.Rules {
-		fmt.Fprintf(b, "  %s\n    %s %s %s (%s now), at %s\n", &r.Rule, r.Action, word, r.Peers, counted(r.Pods, "pod"), r.Ports)
+		now := counted(r.Pods, "pod")
+		if r.Nodes > 0 {
+			now += " and " + counted(r.Nodes, "node")
+		}
+		fmt.Fprintf(b, "  %s\n    %s %s %s (%s now), at %s\n", &r.Rule, r.Action, word, r.Peers, now, r.Ports)
 	}
 }

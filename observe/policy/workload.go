@@ -141,6 +141,7 @@ func surveyOf(snapshots ...*model.Snapshot) (*survey, error) {
 	slices.SortFunc(s.workloads, func(a, b *Workload) int { return strings.Compare(a.Name, b.Name) })
 	s.addNameserver()
 	s.addDomains(domains)
+	s.addNodes()
 	s.addRanges()
 	return s, nil
 }

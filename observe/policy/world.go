@@ -92,10 +92,19 @@ func podAt(s *model.Snapshot, addr netip.Addr) (found *model.Pod) {
 
 // nodeAt is the node that has an address; nil if none has.
 func nodeAt(s *model.Snapshot, addr netip.Addr) *model.Node {
-	for _, node := range s.Nodes.All() {
-		if slices.Contains(node.Addresses, addr) {
-			return node
-		}
+	if all := nodesAt(s, addr); len(all) > 0 {
+		return all[0]
 	}
 	return nil
+}
+
+// nodesAt are all that have it, sorted.
+func nodesAt(s *model.Snapshot, addr netip.Addr) (all []*model.Node) {
+	for _, node := range s.Nodes.All() {
+		if slices.Contains(node.Addresses, addr) || slices.Contains(node.External, addr) {
+			all = append(all, node)
+		}
+	}
+	slices.SortFunc(all, func(a, b *model.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return all
 }

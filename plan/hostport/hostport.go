@@ -18,13 +18,19 @@ import (
 // Plan says where ports of the node lead. It is immutable.
 type Plan struct {
 	Ports    model.Map[Port, netip.AddrPort] // value: the pod's address and port
+	Kept     model.Map[Kept, struct{}]       // endpoints of Services that go on with the connections that they have
 	Hairpins model.Map[netip.Addr, struct{}] // pods that may reach themselves by a port of the node
 	Sysctls  model.Map[string, string]       // that 127.0.0.1 needs, by path below /proc/sys
 	Own      [len(model.Families)]netip.Addr // source of hairpins and of loopback's packets; invalid: the kernel chooses
 
+	made        bool
 	problems    []model.Problem
 	reserved    [6]uint16                                         // UDP ports of tunnels
 	attachments model.Map[model.AttachmentKey, *model.Attachment] // that it was made from
+
+	services model.Map[model.ServiceKey, *model.Service] // likewise
+	slices   model.Map[model.SliceKey, *model.EndpointSlice]
+	hosting  hosting
 }
 
 // Port is one of the node. An unspecified address means all of the node's in
@@ -33,6 +39,15 @@ type Port struct {
 	Protocol model.Protocol
 	At       netip.AddrPort
 }
+
+// Kept is an endpoint of a Service on this node that a port of UDP leads to no more,
+// and its connections do: while one pod follows upon another, as those of TCP.
+type Kept struct {
+	Port Port
+	At   netip.AddrPort
+}
+
+func (k Kept) String() string { return fmt.Sprintf("%s of %s", k.At, k.Port) }
 
 func (p Port) String() string { return fmt.Sprintf("%s %s", p.Protocol, p.At) }
 
@@ -47,11 +62,19 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		return prev, prev.problems
 	}
 	next := &Plan{reserved: reserved(snapshot)}
-	if prev != nil && prev.reserved == next.reserved && !changed(prev.attachments, snapshot.Attachments) {
+	if prev == nil {
+		prev = &Plan{}
+	}
+	of, moved := prev.findHosting(snapshot, name)
+	if prev.made && prev.reserved == next.reserved && !moved && !changed(prev.attachments, snapshot.Attachments) {
 		*next = *prev
 	} else {
-		next.planPorts(snapshot.Attachments)
+		// First: no pod takes the port of a gateway.
+		hosts := next.planServices(&of, snapshot.Attachments, name)
+		next.planPorts(snapshot.Attachments, hosts)
+		slices.SortFunc(next.problems, model.Problem.Compare)
 	}
+	next.made, next.hosting, next.services, next.slices = true, of, snapshot.Services, snapshot.Slices
 	next.attachments, next.Own = snapshot.Attachments, own(self, snapshot.Links)
 	return next, next.problems
 }
@@ -99,8 +122,9 @@ func own(self *model.Node, links model.Map[string, *model.Link]) (addrs [len(mod
 	return addrs
 }
 
-// planPorts gives a port that two pods want to the one whose name comes first.
-func (p *Plan) planPorts(attachments model.Map[model.AttachmentKey, *model.Attachment]) {
+// planPorts gives a port that two pods want to the one whose name comes first. Those of
+// Services are taken, at each of the node's addresses.
+func (p *Plan) planPorts(attachments model.Map[model.AttachmentKey, *model.Attachment], hosts map[Port]model.ServiceKey) {
 	var all []*model.Attachment
 	for _, attachment := range attachments.All() {
 		if len(attachment.HostPorts) > 0 {
@@ -116,13 +140,12 @@ func (p *Plan) planPorts(attachments model.Map[model.AttachmentKey, *model.Attac
 	owners := map[Port]*model.Attachment{}
 	for _, attachment := range all {
 		for _, wanted := range attachment.HostPorts {
-			p.planPort(attachment, wanted, owners)
+			p.planPort(attachment, wanted, owners, hosts)
 		}
 	}
-	slices.SortFunc(p.problems, model.Problem.Compare)
 }
 
-func (p *Plan) planPort(of *model.Attachment, wanted model.HostPort, owners map[Port]*model.Attachment) {
+func (p *Plan) planPort(of *model.Attachment, wanted model.HostPort, owners map[Port]*model.Attachment, hosts map[Port]model.ServiceKey) {
 	if wanted.Protocol == model.UDP && slices.Contains(p.reserved[:], wanted.Port) {
 		p.problems = append(p.problems, problem(of, "HostPortReserved",
 			fmt.Sprintf("host port %s is that of the tunnels between nodes", wanted),
@@ -141,8 +164,12 @@ func (p *Plan) planPort(of *model.Attachment, wanted model.HostPort, owners map[
 		}
 		planned = true
 		port := Port{wanted.Protocol, netip.AddrPortFrom(host, wanted.Port)}
+		if owner, is := hosts[Port{wanted.Protocol, netip.AddrPortFrom(unspecified[family], wanted.Port)}]; is {
+			p.problems = append(p.problems, taken(of, wanted, "Service "+owner.String()))
+			return
+		}
 		if owner := owners[port]; owner != nil && owner != of {
-			p.problems = append(p.problems, taken(of, wanted, owner))
+			p.problems = append(p.problems, taken(of, wanted, "pod "+owner.Pod.String()))
 			return
 		}
 		owners[port] = of
@@ -162,9 +189,9 @@ func (p *Plan) planPort(of *model.Attachment, wanted model.HostPort, owners map[
 
 var unspecified = [...]netip.Addr{model.IPv4: netip.IPv4Unspecified(), model.IPv6: netip.IPv6Unspecified()}
 
-func taken(of *model.Attachment, wanted model.HostPort, owner *model.Attachment) model.Problem {
+func taken(of *model.Attachment, wanted model.HostPort, owner string) model.Problem {
 	return problem(of, "HostPortTaken",
-		fmt.Sprintf("host port %s leads to pod %s already", wanted, owner.Pod),
+		fmt.Sprintf("host port %s leads to %s already", wanted, owner),
 		"give one of them another hostPort, or another node")
 }
 

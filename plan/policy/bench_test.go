@@ -165,6 +165,14 @@ func benchmark(b *testing.B, c *cluster) {
 		pod := *old
 		s.Pods = s.Pods.With(pod.PodKey, &pod)
 	})
+	edit("local-pod-come", func(s *model.Snapshot) { // the first with its policies, which name blocks and namespaces of a team
+		old, _ := s.Pods.Get(model.PodKey{Namespace: "n7", Name: "p7"})
+		pod := *old
+		pod.Node = "a"
+		s.Pods = s.Pods.With(pod.PodKey, &pod)
+		a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: "come"}, Pod: pod.PodKey, Addresses: pod.Addresses}
+		s.Attachments = s.Attachments.With(a.AttachmentKey, a)
+	})
 	edit("local-pod-gone", func(s *model.Snapshot) {
 		s.Attachments = s.Attachments.Without(model.AttachmentKey{ContainerID: fmt.Sprint(7, 1)})
 	})

@@ -59,10 +59,7 @@ func (p *profile) fill(c *computation) {
 		cells := draft[Group, Row]{}
 		others := c.row(s, &group{}, false)
 		cells.put(Others, others)
-		for name, g := range c.allGroups() {
-			if !s.tells(g) {
-				continue
-			}
+		for name, g := range c.told(s) {
 			if made := c.row(s, g, false); made != others {
 				cells.put(name, made)
 			}
@@ -71,19 +68,28 @@ func (p *profile) fill(c *computation) {
 	}
 }
 
-func (c *computation) allGroups() map[Group]*group {
-	if c.every == nil {
-		c.every = map[Group]*group{}
-		for name := range c.groups.base.All() {
-			if g, ok := c.groups.get(name); ok {
-				c.every[name] = g
-			}
-		}
-		for name, g := range c.groups.set {
-			c.every[name] = g
+// told are the groups that a side tells apart; see tells.
+func (c *computation) told(s *side) map[Group]*group {
+	all := map[Group]*group{}
+	tell := func(name Group) {
+		if g, ok := c.groups.get(name); ok && s.tells(g) {
+			all[name] = g
 		}
 	}
-	return c.every
+	for name := range s.peers {
+		of, _ := c.among.get(name)
+		for name := range of.All() {
+			tell(name)
+		}
+	}
+	if s.calls && c.nameserver != nil {
+		for _, addr := range c.nameserver.pod.Addresses {
+			if name, ok := c.pods.get(addr); ok {
+				tell(name)
+			}
+		}
+	}
+	return all
 }
 
 // adjusted is the profile with cells for groups that were born, and without

@@ -12,6 +12,7 @@ type state struct {
 	from       *model.Snapshot // what of it is looked at
 	idle       bool            // there are no policies, so that other pods are not kept
 	spaces     model.Map[string, *space]
+	labelled   model.Map[string, model.Map[string, struct{}]] // names of namespaces by their labels, as key=value, but for that of the name
 	owners     model.Map[netip.Addr, *model.Pod]
 	contests   model.Map[netip.Addr, *contest]
 	here       model.Map[model.PodKey, *attached]
@@ -25,8 +26,11 @@ type state struct {
 	matcher    *matcher               // of peers
 	blocks     *blocks                // of peers
 	domains    *domains               // of peers
+	nodePeers  []*peers               // of peers, sorted
+	hosts      model.Map[netip.Addr, *host]
 	groups     model.Map[Group, *group]
-	nameserver *nameserver // nil: none
+	among      model.Map[string, model.Map[Group, struct{}]] // groups by the names of what their members are
+	nameserver *nameserver                                   // nil: none
 	rowUsers   model.Map[Row, int]
 	ties       []model.Problem // of policies by themselves
 	unheard    bool            // no DNS server of this node answers
@@ -50,6 +54,7 @@ type computation struct {
 	ordered  []*model.ClusterPolicy
 
 	spaces   *draft[string, *space]
+	labelled *draft[string, model.Map[string, struct{}]]
 	owners   *draft[netip.Addr, *model.Pod]
 	contests *draft[netip.Addr, *contest]
 	here     *draft[model.PodKey, *attached]
@@ -59,7 +64,9 @@ type computation struct {
 	compiled *draft[model.PolicyKey, *compiled]
 	peers    *draft[string, *peers]
 	users    count[string]
+	hosts    *draft[netip.Addr, *host]
 	groups   *draft[Group, *group]
+	among    *draft[string, model.Map[Group, struct{}]]
 	rowUsers count[Row]
 
 	pods   *draft[netip.Addr, Group]
@@ -70,17 +77,17 @@ type computation struct {
 	nameserver *nameserver
 	queries    model.Map[Query, struct{}]
 
-	matcher *matcher
-	blocks  *blocks
-	domains *domains
-	signer  *search // of matcher
+	matcher   *matcher
+	blocks    *blocks
+	domains   *domains
+	nodePeers []*peers
+	signer    *search // of matcher
 
 	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
 	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
 	stale    map[profileKey]struct{} // that other policies may select
 	grown    map[Group]int           // how many members have come, less those that went
 	formed   map[Group]group         // groups that somebody is in, without their size
-	every    map[Group]*group        // of the next plan, once somebody asked for all
 	made     map[Row]*Ports
 	said     map[said]Row
 }
@@ -117,11 +124,11 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 	b := &before.state
 	return &computation{
 		snapshot: snapshot, node: node, before: before, ordered: b.ordered,
-		spaces: draftOf(b.spaces), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
+		spaces: draftOf(b.spaces), labelled: draftOf(b.labelled), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
 		subjects: draftOf(b.subjects), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
-		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), rowUsers: countOf(b.rowUsers),
+		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), among: draftOf(b.among), rowUsers: countOf(b.rowUsers),
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
-		matcher: b.matcher, blocks: b.blocks, domains: b.domains,
+		matcher: b.matcher, blocks: b.blocks, domains: b.domains, nodePeers: b.nodePeers, hosts: draftOf(b.hosts),
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
 		grown: map[Group]int{}, formed: map[Group]group{}, made: map[Row]*Ports{}, said: map[said]Row{},
 	}
@@ -132,16 +139,16 @@ func (c *computation) done() *Plan {
 		Pods: c.snapshot.Pods, Attachments: c.snapshot.Attachments, Namespaces: c.snapshot.Namespaces,
 		Policies: c.snapshot.Policies, ClusterPolicies: c.snapshot.ClusterPolicies,
 		Slices:   c.snapshot.Slices, // of which those of nameserver are
-		Resolved: c.snapshot.Resolved,
+		Resolved: c.snapshot.Resolved, Nodes: c.snapshot.Nodes,
 	}
 	return &Plan{
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(), Queries: c.queries,
 		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
 			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
-			spaces: c.spaces.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
+			spaces: c.spaces.done(), labelled: c.labelled.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
 			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
-			peers: c.peers.done(), users: c.users.done(), groups: c.groups.done(), rowUsers: c.rowUsers.done(),
+			peers: c.peers.done(), users: c.users.done(), nodePeers: c.nodePeers, hosts: c.hosts.done(), groups: c.groups.done(), among: c.among.done(), rowUsers: c.rowUsers.done(),
 		},
 	}
 }
@@ -160,6 +167,12 @@ func labelsOf(snapshot *model.Snapshot, namespace string) model.Labels {
 // findNamespaces looks again at the pods of those whose labels changed.
 func (c *computation) findNamespaces() {
 	for change := range model.Diff(c.before.from.Namespaces, c.snapshot.Namespaces) {
+		if change.Had {
+			c.label(change.Key, change.Old.Labels, false)
+		}
+		if change.Has {
+			c.label(change.Key, change.New.Labels, true)
+		}
 		old, next := labelsOf(c.before.from, change.Key), labelsOf(c.snapshot, change.Key)
 		if old == next {
 			continue
@@ -178,6 +191,52 @@ func (c *computation) findNamespaces() {
 			}
 		}
 	}
+}
+
+// label notes or forgets labels of a namespace.
+func (c *computation) label(namespace string, labels model.Labels, on bool) {
+	for key, value := range labels.All() {
+		if key == namespaceName {
+			continue
+		}
+		label := key + "=" + value
+		of, _ := c.labelled.get(label)
+		if on {
+			of = of.With(namespace, struct{}{})
+		} else {
+			of = of.Without(namespace)
+		}
+		if of.Len() == 0 {
+			c.labelled.remove(label)
+		} else {
+			c.labelled.put(label, of)
+		}
+	}
+}
+
+// spacesOf are the namespaces that peers may be in, if they can be told by labels.
+func (c *computation) spacesOf(by *matcher) (names []string, told bool) {
+	if len(by.anyone) > 0 {
+		return nil, false
+	}
+	for _, s := range by.namespaces.all.All() {
+		at := slices.IndexFunc(s.Requirements, func(r model.Requirement) bool { return r.Operator == model.In })
+		if at < 0 {
+			return nil, false
+		}
+		for _, value := range s.Requirements[at].Values {
+			if s.Requirements[at].Key == namespaceName {
+				names = append(names, value)
+				continue
+			}
+			of, _ := c.labelled.get(s.Requirements[at].Key + "=" + value)
+			for name := range of.All() {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), true
 }
 
 // findPolicies finds the profiles that policies which changed select or did.

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -56,26 +55,6 @@ func (c *computation) planDomains(changed []*peers) {
 			c.touched[addr] = struct{}{}
 		}
 	}
-}
-
-// namedMembers are what an address is a member of that is no pod's, sorted by name;
-// nil if no name leads to it that is asked for: then it is as its range.
-func namedMembers(b *blocks, d *domains, names []string, addr netip.Addr) []member {
-	named := d.of(names)
-	if len(named) == 0 {
-		return nil
-	}
-	return bareMembers(sorted(append(named, b.of(addr)...)))
-}
-
-// unownedMembers are what an address is a member of that is no pod's.
-func unownedMembers(b *blocks, d *domains, resolved *model.Resolved, addr netip.Addr) []member {
-	if resolved != nil {
-		if named := namedMembers(b, d, resolved.Names, addr); named != nil {
-			return named
-		}
-	}
-	return bareMembers(b.of(addr))
 }
 
 // unheard tells whether no DNS server of this node answers, so that nobody learns

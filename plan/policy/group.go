@@ -11,9 +11,11 @@ import (
 // planPeers makes matcher and blocks of the peers that are asked for now, and
 // finds the pods that those choose which came or went.
 func (c *computation) planPeers() {
-	changed, choose, ported := newMatcher(), false, false
-	var come, gone []*peers // of those with blocks
+	ported := false
+	var come, gone []*peers     // of those with blocks
+	var choose, chosen []*peers // that come, and that are gone, of those that choose pods
 	var named []*peers
+	hosts := false
 	for name := range c.users.changed() {
 		n, _ := c.users.get(name)
 		p, had := c.peers.base.Get(name)
@@ -23,28 +25,27 @@ func (c *computation) planPeers() {
 		if had == (n > 0) {
 			continue
 		}
-		to := &gone
+		to, pods := &gone, &chosen
 		if !had {
 			p, _ = c.peers.get(name)
-			to = &come
+			to, pods = &come, &choose
 		}
-		changed.add(p)
 		if p.domain != "" {
 			named = append(named, p)
 		}
-		choose = choose || p.pods != nil || p.anyone
+		hosts = hosts || p.nodes != nil
+		if p.pods != nil || p.anyone {
+			*pods = append(*pods, p)
+		}
 		if len(p.blocks) > 0 {
 			*to = append(*to, p)
 			ported = ported || len(p.names) > 0
 		}
 	}
-	if choose {
-		c.matcher = newMatcher()
-		for _, p := range c.allPeers() {
-			c.matcher.add(p)
-		}
+	if len(choose)+len(chosen) > 0 {
+		c.matcher = c.matcher.with(choose, chosen)
 		if c.owners.base.Len() > 0 {
-			c.touchChosen(changed)
+			c.touchChosen(newMatcher().with(slices.Concat(choose, chosen), nil))
 		}
 	}
 	if len(named) > 0 {
@@ -53,6 +54,7 @@ func (c *computation) planPeers() {
 	if len(come)+len(gone) > 0 {
 		c.planBlocks(come, gone, ported)
 	}
+	c.planHosts(hosts)
 }
 
 func (c *computation) allPeers() (all []*peers) {
@@ -82,6 +84,14 @@ func (c *computation) touchChosen(by *matcher) {
 				c.touch(pod)
 			}
 		}
+	}
+	if names, told := c.spacesOf(by); told {
+		for _, name := range names {
+			if of, ok := c.spaces.get(name); ok {
+				look(name, of)
+			}
+		}
+		return
 	}
 	for name := range c.spaces.base.All() {
 		if of, ok := c.spaces.get(name); ok {
@@ -182,9 +192,16 @@ func (c *computation) recut(prefix netip.Prefix, before *blocks, known map[strin
 // touchWithin looks again at pods in some prefixes. Those that nothing but
 // addresses chooses are in the ranges' groups anyway, unless ports have names.
 func (c *computation) touchWithin(prefixes []netip.Prefix, ported bool) {
-	within := newBlocks([]*peers{{name: "changed", blocks: asBlocks(prefixes)}})
+	const few = 16 // to ask one by one
+	within := func(addr netip.Addr) bool {
+		return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	if len(prefixes) > few {
+		blocks := newBlocks([]*peers{{name: "changed", blocks: asBlocks(prefixes)}})
+		within = func(addr netip.Addr) bool { return len(blocks.of(addr)) > 0 }
+	}
 	touch := func(addr netip.Addr) {
-		if len(within.of(addr)) > 0 {
+		if within(addr) {
 			c.touched[addr] = struct{}{}
 		}
 	}
@@ -232,10 +249,8 @@ func (c *computation) planGroups() {
 			if of.shifts = c.nameserver.shiftsOf(pod); of.shifts != nil {
 				next = Group(brief(fmt.Sprintf("%s (%s)", groupOf(of.members), of.shifts)))
 			}
-		} else if resolved, ok := c.snapshot.Resolved.Get(addr); ok {
-			if of.members = namedMembers(c.blocks, c.domains, resolved.Names, addr); of.members != nil {
-				next = groupOf(of.members)
-			}
+		} else if members := c.ownMembers(addr); members != nil {
+			of.members, next = members, groupOf(members)
 		}
 		old, _ := c.pods.base.Get(addr)
 		switch {
@@ -260,10 +275,42 @@ func (c *computation) planGroups() {
 		next.size += by
 		if next.size == 0 {
 			c.groups.remove(name)
+			c.list(name, next.members, false)
 		} else if by != 0 {
 			c.groups.put(name, &next)
+			if !had {
+				c.list(name, next.members, true)
+			}
 		}
 	}
+}
+
+// list notes or forgets who the members of a group are.
+func (c *computation) list(name Group, members []member, on bool) {
+	for _, m := range members {
+		of, _ := c.among.get(m.name)
+		if on {
+			of = of.With(name, struct{}{})
+		} else {
+			of = of.Without(name)
+		}
+		if of.Len() == 0 {
+			c.among.remove(m.name)
+		} else {
+			c.among.put(m.name, of)
+		}
+	}
+}
+
+// ownMembers are what an address is a member of that is no pod's; nil if it is as
+// its range.
+func (c *computation) ownMembers(addr netip.Addr) []member {
+	var names []string
+	if resolved, ok := c.snapshot.Resolved.Get(addr); ok {
+		names = resolved.Names
+	}
+	at, _ := c.hosts.get(addr)
+	return c.unowned().own(names, at, addr)
 }
 
 // sign tells what a pod is a member of, sorted by name; own is whether others
@@ -284,7 +331,8 @@ func sign(b *blocks, by *search, pod *model.Pod, addr netip.Addr) (members []mem
 func (c *computation) membersOf(pod *model.Pod, addr netip.Addr) []member {
 	if !isPeer(pod) {
 		resolved, _ := c.snapshot.Resolved.Get(addr)
-		return unownedMembers(c.blocks, c.domains, resolved, addr)
+		at, _ := c.hosts.get(addr)
+		return c.unowned().members(resolved, at, addr)
 	}
 	members, _ := sign(c.blocks, c.signer, pod, addr)
 	return members

@@ -2,82 +2,55 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
 
 // matcher finds the peers that choose a pod without asking each of them. It is
-// immutable.
+// immutable, and the next one is made from it: of a thousand peers, few change.
 type matcher struct {
 	namespaces, pods *index
-	peers            map[[2]int][]*peers // by the numbers of the selectors of both
-	anyone           []*peers            // whom ports alone choose
+	peers            model.Map[[2]int, *choosers] // by the numbers of the selectors of both
+	anyone           []*peers                     // whom ports alone choose
 }
 
-// index finds selectors that choose labels.
-type index struct {
-	numbers map[string]int // by text
-	all     []*model.Selector
-	byLabel map[string][]int // those that want one of these labels, as key=value
-	others  []int            // those that want no label of known value
-}
+// choosers are peers of the same selectors.
+type choosers struct{ all []*peers }
 
-func newIndex() *index { return &index{numbers: map[string]int{}, byLabel: map[string][]int{}} }
+func newMatcher() *matcher { return &matcher{namespaces: &index{}, pods: &index{}} }
 
-func (x *index) add(s selector) (number int) {
-	number, ok := x.numbers[s.text]
-	if ok {
-		return number
-	}
-	number = len(x.all)
-	x.numbers[s.text] = number
-	x.all = append(x.all, s.Selector)
-	at := slices.IndexFunc(s.Requirements, func(r model.Requirement) bool { return r.Operator == model.In })
-	if at < 0 {
-		x.others = append(x.others, number)
-		return number
-	}
-	for _, value := range s.Requirements[at].Values {
-		label := s.Requirements[at].Key + "=" + value
-		if n := x.byLabel[label]; len(n) == 0 || n[len(n)-1] != number {
-			x.byLabel[label] = append(n, number)
+// with is the matcher that has some peers more, and others not any more.
+func (m *matcher) with(come, gone []*peers) *matcher {
+	namespaces, pods, all := m.namespaces.draft(), m.pods.draft(), draftOf(m.peers)
+	next := &matcher{anyone: slices.DeleteFunc(slices.Clone(m.anyone), func(p *peers) bool { return slices.Contains(gone, p) })}
+	for _, p := range come {
+		if p.anyone {
+			next.anyone = append(next.anyone, p)
 		}
-	}
-	return number
-}
-
-// match are the numbers of the selectors that choose labels.
-func (x *index) match(labels model.Labels) (numbers []int) {
-	for _, number := range x.others {
-		if x.all[number].Matches(labels) {
-			numbers = append(numbers, number)
-		}
-	}
-	for rest := labels.String(); rest != ""; {
-		var label string
-		label, rest, _ = strings.Cut(rest, ",")
-		for _, number := range x.byLabel[label] {
-			if s := x.all[number]; len(s.Requirements) == 1 || s.Matches(labels) {
-				numbers = append(numbers, number)
+		if p.pods != nil {
+			key := [2]int{namespaces.add(p.pods.namespaces), pods.add(p.pods.pods)}
+			of := &choosers{all: []*peers{p}}
+			if known, ok := all.get(key); ok {
+				of.all = append(of.all, known.all...)
 			}
+			all.put(key, of)
 		}
 	}
-	return numbers
-}
-
-func newMatcher() *matcher {
-	return &matcher{namespaces: newIndex(), pods: newIndex(), peers: map[[2]int][]*peers{}}
-}
-
-func (m *matcher) add(p *peers) {
-	if p.anyone {
-		m.anyone = append(m.anyone, p)
+	for _, p := range gone {
+		if p.pods == nil {
+			continue
+		}
+		key := [2]int{namespaces.remove(p.pods.namespaces), pods.remove(p.pods.pods)}
+		known, _ := all.get(key)
+		left := slices.DeleteFunc(slices.Clone(known.all), func(other *peers) bool { return other == p })
+		if len(left) == 0 {
+			all.remove(key)
+		} else {
+			all.put(key, &choosers{all: left})
+		}
 	}
-	if p.pods != nil {
-		key := [2]int{m.namespaces.add(p.pods.namespaces), m.pods.add(p.pods.pods)}
-		m.peers[key] = append(m.peers[key], p)
-	}
+	next.namespaces, next.pods, next.peers = namespaces.done(), pods.done(), all.done()
+	return next
 }
 
 // search is what a matcher finds for many pods, whose labels are mostly the
@@ -127,7 +100,9 @@ func (s *search) choosing(pod *model.Pod, all []*peers) []*peers {
 	}
 	for _, namespace := range within {
 		for _, number := range chosen {
-			all = append(all, s.peers[[2]int{namespace, number}]...)
+			if of, ok := s.peers.Get([2]int{namespace, number}); ok {
+				all = append(all, of.all...)
+			}
 		}
 	}
 	return all

@@ -17,7 +17,8 @@ type peers struct {
 	anyone bool   // who has one of the ports that are named
 	pods   *choice
 	blocks []block
-	domain string     // a name, or a pattern of names
+	domain string // a name, or a pattern of names
+	nodes  *model.Selector
 	names  []portName // of ports, of rules of egress: they are the peers'
 }
 
@@ -78,6 +79,8 @@ func peersOf(rule *model.PolicyRule, d model.Direction) (all []*peers) {
 			texts = append(texts, b.String())
 		case peer.Domain != "":
 			add(&peers{domain: peer.Domain}, peer.Domain)
+		case peer.Nodes != nil && possible(peer.Nodes):
+			add(&peers{nodes: peer.Nodes}, nodesText(peer.Nodes))
 		case peer.Namespaces != nil && peer.Pods != nil && possible(peer.Namespaces) && possible(peer.Pods):
 			c := choice{selector{peer.Namespaces.String(), peer.Namespaces}, selector{peer.Pods.String(), peer.Pods}}
 			add(&peers{pods: &c}, c.String())

@@ -8,11 +8,13 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// suspect is a named port of a rule of ingress that a pod of this node lacks.
-// Whether it is a mistake, all pods tell that the policy selects.
+// suspect is a named port of a rule of ingress that a pod of this node lacks, or any of
+// a rule of egress. Whether it is a mistake, all pods tell that the policy selects, or
+// that the rule does.
 type suspect struct {
 	policy *model.Policy
 	rule   int
+	peers  []*peers // of egress
 	portName
 }
 
@@ -30,16 +32,25 @@ func (c *computation) planProblems(next *Plan) {
 			next.suspects = append(next.suspects, p.suspects()...)
 		}
 	}
+	regrouped := c.regrouped()
 	for _, s := range next.suspects {
 		_, moved := c.spaces.set[s.policy.Namespace]
-		changed = changed || moved
+		changed = changed || s.peers == nil && moved || s.peers != nil && regrouped
 	}
 	if !changed {
 		return
 	}
 	next.problems = slices.Clone(next.ties)
+	var found map[string]member
 	for _, s := range next.suspects {
-		if of, ok := next.spaces.Get(s.policy.Namespace); ok && !s.met(of) {
+		if s.peers != nil {
+			if found == nil {
+				found = next.membersByPeers()
+			}
+			if s.vain(found) {
+				next.problems = append(next.problems, s.problem())
+			}
+		} else if of, ok := next.spaces.Get(s.policy.Namespace); ok && !s.met(of) {
 			next.problems = append(next.problems, s.problem())
 		}
 	}
@@ -69,12 +80,68 @@ func (p *profile) suspects() (all []suspect) {
 		for i, rule := range policy.Rules[model.Ingress] {
 			for _, name := range namesIn(&rule) {
 				if numberOf(p.pod.Ports, name) == 0 {
-					all = append(all, suspect{policy, i, name})
+					all = append(all, suspect{policy: policy, rule: i, portName: name})
+				}
+			}
+		}
+		if !policy.Isolates[model.Egress] {
+			continue
+		}
+		for i, rule := range policy.Rules[model.Egress] {
+			for _, name := range namesIn(&rule) {
+				if of := peersOf(&rule, model.Egress); of != nil {
+					all = append(all, suspect{policy: policy, rule: i, peers: of, portName: name})
 				}
 			}
 		}
 	}
 	return all
+}
+
+// regrouped tells whether there are other groups than there were.
+func (c *computation) regrouped() bool {
+	for group := range c.groups.set {
+		if _, had := c.groups.base.Get(group); !had {
+			return true
+		}
+	}
+	return len(c.groups.gone) > 0
+}
+
+// membersByPeers are who is in a group, as one member of each peers, with the ports that
+// any of them has.
+func (p *Plan) membersByPeers() map[string]member {
+	all := map[string]member{}
+	for _, g := range p.groups.All() {
+		for _, m := range g.members {
+			if len(m.names) == 0 {
+				continue
+			}
+			known, ok := all[m.name]
+			if !ok {
+				known = member{m.peers, make([]uint16, len(m.names))}
+				all[m.name] = known
+			}
+			for i, number := range m.ports {
+				known.ports[i] = max(known.ports[i], number)
+			}
+		}
+	}
+	return all
+}
+
+// vain tells whether none of the peers has the port. Of pods that are not there nobody
+// knows: they may come.
+func (s suspect) vain(found map[string]member) bool {
+	pods, there := false, false
+	for _, of := range s.peers {
+		m, ok := found[of.name]
+		if ok && m.ports[slices.Index(of.names, s.portName)] != 0 {
+			return false
+		}
+		pods, there = pods || of.pods != nil, there || of.pods != nil && ok
+	}
+	return there || !pods
 }
 
 // met tells whether a pod that the policy selects has the port.
@@ -88,10 +155,14 @@ func (s suspect) met(in *space) bool {
 }
 
 func (s suspect) problem() model.Problem {
+	direction, who := model.Ingress, "it selects"
+	if s.peers != nil {
+		direction, who = model.Egress, "this names"
+	}
 	return model.Problem{
 		Kind: "NetworkPolicy", Namespace: s.policy.Namespace, Name: s.policy.Name,
-		Field: fmt.Sprintf("spec.ingress[%d].ports", s.rule), Reason: "PortUnknown",
-		Message: fmt.Sprintf("no pod that it selects has a port of %s with the name %s, so that this allows nothing", s.protocol, s.name),
+		Field: fmt.Sprintf("spec.%s[%d].ports", direction, s.rule), Reason: "PortUnknown",
+		Message: fmt.Sprintf("no pod that %s has a port of %s with the name %s, so that this allows nothing", who, s.protocol, s.name),
 		Remedy:  "correct the name, or give the port by its number; kubectl get pods -o yaml shows the names under spec.containers.ports",
 	}
 }

@@ -96,7 +96,8 @@ func (p *Plan) Keeps(at Subject, peer netip.Addr, protocol model.Protocol, port 
 	if _, owned := p.owners.Get(peer); !ok || len(resolved.Lapsed) == 0 || owned || !known || s.pod == nil {
 		return false
 	}
-	members := namedMembers(p.blocks, p.domains, slices.Concat(resolved.Names, resolved.Lapsed), peer)
+	host, _ := p.hosts.Get(peer)
+	members := p.unowned().own(slices.Concat(resolved.Names, resolved.Lapsed), host, peer)
 	if members == nil {
 		return false
 	}
@@ -127,7 +128,8 @@ func (p *Plan) membersAt(pod *model.Pod, at, peer netip.Addr) []member {
 	}
 	if !owned {
 		resolved, _ := p.from.Resolved.Get(peer)
-		return unownedMembers(p.blocks, p.domains, resolved, peer)
+		host, _ := p.hosts.Get(peer)
+		return p.unowned().members(resolved, host, peer)
 	}
 	search := p.matcher.search(func(namespace string) model.Labels { return labelsOf(p.from, namespace) })
 	members, _ := sign(p.blocks, search, owner, peer)

@@ -89,8 +89,8 @@ type contest struct{ claimants []model.ServiceKey }
 // withdraw takes a VIP from a Service. If others claim it, they are to try
 // again.
 func (c *computation) withdraw(key model.ServiceKey, vip VIP) {
-	if owner, ok := c.Frontends.Get(vip); ok && owner.Port.Service == key {
-		c.Frontends = c.Frontends.Without(vip)
+	if owner, ok := c.frontends.Get(vip); ok && owner.Port.Service == key {
+		c.frontends.Remove(vip)
 	}
 	old, contested := c.contests.Get(vip)
 	if !contested {
@@ -104,7 +104,7 @@ func (c *computation) withdraw(key model.ServiceKey, vip VIP) {
 
 // claim gives a VIP to a Service, unless one with a better claim has it.
 func (c *computation) claim(key model.ServiceKey, vip VIP, frontend *Frontend) {
-	if current, taken := c.Frontends.Get(vip); taken {
+	if current, taken := c.frontends.Get(vip); taken {
 		if owner := current.Port.Service; owner != key {
 			c.contend(vip, owner)
 			c.contend(vip, key)
@@ -116,7 +116,7 @@ func (c *computation) claim(key model.ServiceKey, vip VIP, frontend *Frontend) {
 	if old, ok := c.before.Frontends.Get(vip); ok && old.Equal(frontend) {
 		frontend = old
 	}
-	c.Frontends = c.Frontends.With(vip, frontend)
+	c.frontends.Put(vip, frontend)
 }
 
 func (c *computation) contend(vip VIP, key model.ServiceKey) {

@@ -20,6 +20,28 @@ type computation struct {
 	dirty    map[model.ServiceKey]struct{}
 	queue    []model.ServiceKey // all that are dirty
 	checked  []uint16           // ports of HealthChecks to be looked at
+	drafts
+}
+
+// drafts are of those maps of a plan that have entries of all Services, until they
+// are finished.
+type drafts struct {
+	frontends  *model.Draft[VIP, *Frontend]
+	backends   *model.Draft[Pool, *Backends]
+	serving    *model.Draft[Port, *Serving]
+	clusterIPs *model.Draft[netip.Addr, struct{}]
+	grouped    *model.Draft[model.ServiceKey, *group]
+}
+
+func draftsOf(p *Plan) drafts {
+	return drafts{
+		model.DraftOf(p.Frontends), model.DraftOf(p.Backends), model.DraftOf(p.Serving), model.DraftOf(p.ClusterIPs), model.DraftOf(p.groups),
+	}
+}
+
+func (d *drafts) finish(p *Plan) {
+	p.Frontends, p.Backends, p.Serving, p.ClusterIPs = d.frontends.Map(), d.backends.Map(), d.serving.Map(), d.clusterIPs.Map()
+	p.groups = d.grouped.Map()
 }
 
 // Compute plans the Services of one node and says what is wrong with them. prev
@@ -37,12 +59,14 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	if prev != nil {
 		*c.Plan, c.before = *prev, prev
 	}
+	c.drafts = draftsOf(c.before)
 	config := c.before.place.config
 	if snapshot.Network != nil {
 		config = snapshot.Network.Services
 	}
 	c.Here = here(self, snapshot.Links)
-	c.place = newPlace(self, c.Here, config)
+	c.followBalancers()
+	c.place = newPlace(self, c.Here, c.balancers, config)
 	if c.place.dns = c.before.place.dns; snapshot.Network != nil {
 		c.place.dns = snapshot.Network.DNS.Service
 	}
@@ -57,6 +81,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	for _, key := range c.queue {
 		c.add(key)
 	}
+	c.finish(c.Plan)
 	c.planHealthChecks()
 	c.planHealthAddresses()
 	c.planCIDRs()
@@ -112,25 +137,25 @@ func (c *computation) findSlices() {
 
 func (c *computation) group(service model.ServiceKey, key model.SliceKey) {
 	next := &group{}
-	if old, ok := c.groups.Get(service); ok {
+	if old, ok := c.grouped.Get(service); ok {
 		next.keys = slices.Clone(old.keys)
 	}
 	at, _ := slices.BinarySearchFunc(next.keys, key, func(a, b model.SliceKey) int { return cmp.Compare(a.Name, b.Name) })
 	next.keys = slices.Insert(next.keys, at, key)
-	c.groups = c.groups.With(service, next)
+	c.grouped.Put(service, next)
 }
 
 func (c *computation) ungroup(service model.ServiceKey, key model.SliceKey) {
-	old, ok := c.groups.Get(service)
+	old, ok := c.grouped.Get(service)
 	if !ok {
 		return
 	}
 	next := &group{slices.DeleteFunc(slices.Clone(old.keys), func(k model.SliceKey) bool { return k == key })}
 	if len(next.keys) == 0 {
-		c.groups = c.groups.Without(service)
+		c.grouped.Remove(service)
 		return
 	}
-	c.groups = c.groups.With(service, next)
+	c.grouped.Put(service, next)
 }
 
 // findServices marks those that changed: all, if the node did, and those that
@@ -150,6 +175,32 @@ func (c *computation) findServices() {
 	}
 }
 
+// followBalancers counts the addresses of load balancers.
+func (c *computation) followBalancers() {
+	for change := range model.Diff(c.before.services, c.snapshot.Services) {
+		var old, next []netip.Addr
+		if change.Had {
+			old = change.Old.LoadBalancerIPs
+		}
+		if change.Has {
+			next = change.New.LoadBalancerIPs
+		}
+		if slices.Equal(old, next) {
+			continue
+		}
+		for _, addr := range next {
+			n, _ := c.balancers.Get(addr)
+			c.balancers = c.balancers.With(addr, n+1)
+		}
+		for _, addr := range old {
+			n, _ := c.balancers.Get(addr)
+			if c.balancers = c.balancers.Without(addr); n > 1 {
+				c.balancers = c.balancers.With(addr, n-1)
+			}
+		}
+	}
+}
+
 // remove takes out what a Service has claimed and where that led.
 func (c *computation) remove(key model.ServiceKey) {
 	old, ok := c.before.services.Get(key)
@@ -162,26 +213,35 @@ func (c *computation) remove(key model.ServiceKey) {
 	for i := range old.Ports {
 		for _, family := range model.Families {
 			port := Port{key, old.Ports[i].Name, family}
-			c.Backends = c.Backends.Without(Pool{port, false}).Without(Pool{port, true})
-			c.Serving = c.Serving.Without(port)
+			c.backends.Remove(Pool{port, false})
+			c.backends.Remove(Pool{port, true})
+			c.serving.Remove(port)
 		}
 	}
 	c.countNodePorts(old, -1)
 	c.followHealthCheck(old, false)
-	c.ClusterIPs, c.clusterHolders = hold(c.ClusterIPs, c.clusterHolders, old.ClusterIPs, -1)
+	c.clusterHolders = hold(c.clusterIPs, c.clusterHolders, old.ClusterIPs, -1)
 }
 
-// hold counts who holds addresses, and returns those that somebody does.
-func hold(held model.Map[netip.Addr, struct{}], holders model.Map[netip.Addr, int], addrs []netip.Addr, by int) (model.Map[netip.Addr, struct{}], model.Map[netip.Addr, int]) {
+// hold counts who holds addresses, and keeps those that somebody does. Of those
+// that several do it returns how many.
+func hold(held *model.Draft[netip.Addr, struct{}], several model.Map[netip.Addr, int], addrs []netip.Addr, by int) model.Map[netip.Addr, int] {
 	for _, addr := range addrs {
-		n, _ := holders.Get(addr)
-		if n += by; n == 0 {
-			held, holders = held.Without(addr), holders.Without(addr)
-		} else {
-			held, holders = held.With(addr, struct{}{}), holders.With(addr, n)
+		n, ok := several.Get(addr)
+		if _, one := held.Get(addr); one && !ok {
+			n = 1
+		}
+		switch n += by; {
+		case n <= 0:
+			held.Remove(addr)
+		case n == 1:
+			held.Put(addr, struct{}{})
+		}
+		if several = several.Without(addr); n > 1 {
+			several = several.With(addr, n)
 		}
 	}
-	return held, holders
+	return several
 }
 
 func (c *computation) countNodePorts(s *model.Service, by int) {
@@ -200,7 +260,7 @@ func (c *computation) add(key model.ServiceKey) {
 	if !ok {
 		return
 	}
-	slicesOf, _ := c.groups.Get(key)
+	slicesOf, _ := c.grouped.Get(key)
 	var frontends [2]*Frontend // inner and outer, of the port and family that come next
 	var last Port
 	for claim := range claims(s, &c.place) {
@@ -219,7 +279,7 @@ func (c *computation) add(key model.ServiceKey) {
 	}
 	c.countNodePorts(s, 1)
 	c.followHealthCheck(s, true)
-	c.ClusterIPs, c.clusterHolders = hold(c.ClusterIPs, c.clusterHolders, s.ClusterIPs, 1)
+	c.clusterHolders = hold(c.clusterIPs, c.clusterHolders, s.ClusterIPs, 1)
 }
 
 // addPort plans where a port leads: from its ClusterIP, and from elsewhere.
@@ -272,7 +332,7 @@ func (c *computation) addBackends(pool Pool, targets []netip.AddrPort, sticky ui
 	if old, ok := c.before.Backends.Get(pool); ok && old.Equal(next) {
 		next = old
 	}
-	c.Backends = c.Backends.With(pool, next)
+	c.backends.Put(pool, next)
 }
 
 // addServing keeps those that are ready though they do not serve, as
@@ -282,7 +342,7 @@ func (c *computation) addServing(port Port, all []candidate) {
 	if old, ok := c.before.Serving.Get(port); ok && slices.Equal(old.Targets, next.Targets) {
 		next = old
 	}
-	c.Serving = c.Serving.With(port, next)
+	c.serving.Put(port, next)
 }
 
 // planCIDRs leaves out ranges that lie in others.
@@ -313,12 +373,14 @@ func disjoint(prefixes []netip.Prefix) (cover []netip.Prefix) {
 }
 
 func (c *computation) planHairpins() {
+	hairpins := model.DraftOf(c.Hairpins)
 	for change := range model.Diff(c.before.attachments, c.snapshot.Attachments) {
 		if change.Had {
-			c.Hairpins, c.podHolders = hold(c.Hairpins, c.podHolders, change.Old.Addresses, -1)
+			c.podHolders = hold(hairpins, c.podHolders, change.Old.Addresses, -1)
 		}
 		if change.Has {
-			c.Hairpins, c.podHolders = hold(c.Hairpins, c.podHolders, change.New.Addresses, 1)
+			c.podHolders = hold(hairpins, c.podHolders, change.New.Addresses, 1)
 		}
 	}
+	c.Hairpins = hairpins.Map()
 }

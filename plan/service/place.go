@@ -19,12 +19,19 @@ type place struct {
 
 // newPlace finds the node's own addresses that have node ports: those in the
 // networks that are configured for their family, or else the first InternalIP.
-func newPlace(self *model.Node, here model.Map[netip.Addr, struct{}], config model.Services) place {
+// An address of a load balancer that the node has, because somebody announces it
+// so, is none of them, unless it is one of the Node's own: who may call is said of
+// its Service, and would not be of all others (kubernetes#111863).
+func newPlace(self *model.Node, here model.Map[netip.Addr, struct{}], balancers model.Map[netip.Addr, int], config model.Services) place {
 	p := place{node: self.Name, zone: self.Zone, config: config}
+	lent := func(addr netip.Addr) bool {
+		_, balanced := balancers.Get(addr)
+		return balanced && !slices.Contains(self.Addresses, addr) && !slices.Contains(self.External, addr)
+	}
 	for _, family := range model.Families {
 		p.own[family] = self.Address(family)
 		if within := p.networks(family); len(within) > 0 {
-			p.ports[family] = among(here, within)
+			p.ports[family] = slices.DeleteFunc(among(here, within), lent)
 		} else if p.own[family].IsValid() {
 			p.ports[family] = []netip.Addr{p.own[family]}
 		}

@@ -120,3 +120,65 @@ func TestMasqueradeAll(t *testing.T) {
 		}
 	}
 }
+
+// TestNodePortsNotAtBalancers: who announces a load balancer's address may give it
+// to an interface of the node. All other Services' node ports are not there
+// (kubernetes#111863), unless it is one of the Node's own addresses, which some
+// load balancers lend. When it is a load balancer's no more, they are.
+func TestNodePortsNotAtBalancers(t *testing.T) {
+	c := newCluster()
+	c.configure(within("192.0.2.0/24"))
+	var p *Plan
+	at := func(balancers ...string) string {
+		balanced := service()
+		balanced.Name, balanced.ClusterIPs, balanced.Ports[0].NodePort = "balanced", []netip.Addr{addr("10.96.0.2")}, 0
+		for _, balancer := range balancers {
+			balanced.LoadBalancerIPs = append(balanced.LoadBalancerIPs, addr(balancer))
+		}
+		c.serve(balanced)
+		p, _ = Compute(p, &c.Snapshot, "a")
+		var found []string
+		for _, own := range []string{"192.0.2.1", "192.0.2.11"} {
+			if _, ok := p.Frontends.Get(VIP{model.TCP, netip.AddrPortFrom(addr(own), 30080)}); ok {
+				found = append(found, own)
+			}
+		}
+		return strings.Join(found, " ")
+	}
+	c.serve(service())
+	for _, step := range []struct {
+		balancers []string
+		want      string
+	}{
+		{nil, "192.0.2.1 192.0.2.11"},
+		{[]string{"192.0.2.11"}, "192.0.2.1"},
+		{[]string{"192.0.2.1", "192.0.2.11"}, "192.0.2.1"},
+		{nil, "192.0.2.1 192.0.2.11"},
+	} {
+		if got := at(step.balancers...); got != step.want {
+			t.Errorf("with load balancers at %v, node ports are at %s, want %s", step.balancers, got, step.want)
+		}
+	}
+}
+
+// TestNoAddressOfFamily: a node without an address of a family has a Problem while
+// there are node ports of it, and serves all else of that family.
+func TestNoAddressOfFamily(t *testing.T) {
+	c := newCluster()
+	c.Nodes = c.Nodes.With("a", &model.Node{Name: "a", Addresses: []netip.Addr{addr("192.0.2.1")}})
+	c.serve(service())
+	c.slice("1", 8080, endpoint("fd00::1", "b"))
+	p, problems := Compute(nil, &c.Snapshot, "a")
+	if len(problems) != 1 || problems[0].Kind != "Node" || problems[0].Name != "a" || problems[0].Reason != "NoNodePortAddress" || problems[0].Remedy == "" {
+		t.Errorf("problems %v", problems)
+	}
+	if f, ok := p.Frontends.Get(VIP{model.TCP, netip.MustParseAddrPort("[fd96::1]:80")}); !ok || p.answer(f, f.Inside) != "[[fd00::1]:8080]" {
+		t.Errorf("the ClusterIP is %v", f)
+	}
+	s := service()
+	s.Ports[0].NodePort = 0
+	c.serve(s)
+	if _, problems := Compute(p, &c.Snapshot, "a"); len(problems) > 0 {
+		t.Errorf("without node ports, problems %v", problems)
+	}
+}

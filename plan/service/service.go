@@ -41,12 +41,13 @@ type Plan struct {
 	attachments model.Map[model.AttachmentKey, *model.Attachment]
 	groups      model.Map[model.ServiceKey, *group]
 	contests    model.Map[VIP, *contest]
-	nodePorts   [len(model.Families)]int // how many are wanted
+	nodePorts   [len(model.Families)]int   // how many are wanted
+	balancers   model.Map[netip.Addr, int] // addresses of load balancers, and of how many Services each is
 	// Of the ports of HealthChecks, who wants them, and those that several want.
 	checks        model.Map[uint16, *contest]
 	checkContests model.Map[uint16, struct{}]
-	// Holders are how many hold an address: two may, for the moment that one takes
-	// it over from another.
+	// Holders are how many hold an address, of those that more than one do: two may,
+	// for the moment that one takes it over from another.
 	clusterHolders, podHolders model.Map[netip.Addr, int]
 }
 

@@ -59,6 +59,8 @@ func endpoint(at, node string, words ...string) model.Endpoint {
 			e.Ready, e.Serving = false, false
 		case word == "terminating": // and still serving
 			e.Ready, e.Terminating = false, true
+		case word == "published": // terminating, and ready as publishNotReadyAddresses has it
+			e.Serving, e.Terminating = false, true
 		case word == "dead": // terminating, and not serving any more
 			e.Ready, e.Serving, e.Terminating = false, false, true
 		case strings.HasPrefix(word, "zone="):
@@ -153,7 +155,7 @@ func TestChoosing(t *testing.T) {
 		{"external Local, inside goes anywhere", "external", []model.Endpoint{endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b")},
 			"[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080]"},
 		{"external Local, none here", "external", []model.Endpoint{endpoint("10.0.0.2", "b")}, "[10.0.0.2:8080]", "[10.0.0.2:8080]", drop},
-		{"external Local, a leaving one here though others are ready", "external", []model.Endpoint{endpoint("10.0.0.1", "a", "terminating"), endpoint("10.0.0.2", "b")},
+		{"external Local, a leaving one here though others are ready (kubernetes#85643)", "external", []model.Endpoint{endpoint("10.0.0.1", "a", "terminating"), endpoint("10.0.0.2", "b")},
 			"[10.0.0.2:8080]", "[10.0.0.2:8080]", "[10.0.0.1:8080]"},
 		{"internal Local", "internal", []model.Endpoint{endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b")},
 			"[10.0.0.1:8080]", "[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080 10.0.0.2:8080]"},
@@ -170,6 +172,12 @@ func TestChoosing(t *testing.T) {
 			"[10.0.0.2:8080]", "[10.0.0.2:8080]", "[10.0.0.2:8080]"},
 		{"node hints for others: the zone", "", []model.Endpoint{endpoint("10.0.0.1", "b", "node=b"), endpoint("10.0.0.2", "c", "node=c")},
 			"[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080 10.0.0.2:8080]"},
+		{"published though they are not ready, and leave", "external", []model.Endpoint{endpoint("10.0.0.1", "a", "published"), endpoint("10.0.0.2", "b", "published")},
+			"[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080 10.0.0.2:8080]", "[10.0.0.1:8080]"},
+		{"a dead one is not served (kubernetes#109414)", "", []model.Endpoint{endpoint("10.0.0.1", "a", "dead"), endpoint("10.0.0.2", "b")},
+			"[10.0.0.2:8080]", "[10.0.0.2:8080]", "[10.0.0.2:8080]"},
+		{"its address is another pod's by now (kubernetes#109414)", "", []model.Endpoint{endpoint("10.0.0.1", "a", "dead"), endpoint("10.0.0.1", "b")},
+			"[10.0.0.1:8080]", "[10.0.0.1:8080]", "[10.0.0.1:8080]"},
 		{"all in the zone leave, others are ready", "", []model.Endpoint{endpoint("10.0.0.1", "a", "terminating", "zone=z1"), endpoint("10.0.0.2", "b", "zone=z2")},
 			"[10.0.0.2:8080]", "[10.0.0.2:8080]", "[10.0.0.2:8080]"},
 		{"an address of two pods is the one's that stays (kubernetes#135266)", "", []model.Endpoint{endpoint("10.0.0.1", "a", "terminating"), endpoint("10.0.0.1", "a")},
@@ -391,9 +399,12 @@ func randomService(random *rand.Rand, key model.ServiceKey) *model.Service {
 	pick := func(n int) int { return random.IntN(n) }
 	address := func() netip.Addr { return addr(fmt.Sprintf("10.96.0.%d", pick(6))) }
 	s := &model.Service{
-		ServiceKey: key, Created: int64(pick(3)), ClusterIPs: []netip.Addr{address(), addr(fmt.Sprintf("fd96::%d", pick(6)))}[:1+pick(2)],
+		ServiceKey: key, Created: int64(pick(3)), ClusterIPs: []netip.Addr{address(), addr(fmt.Sprintf("fd96::%d", pick(6)))},
 		Affinity: uint32(pick(2)), InternalLocal: pick(2) == 0, ExternalLocal: pick(2) == 0,
 		HealthCheckNodePort: uint16([]int{0, 32000, 32001}[pick(3)]),
+	}
+	if families := pick(3); families < 2 { // else both
+		s.ClusterIPs = s.ClusterIPs[families : families+1]
 	}
 	for _, port := range []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80}, {Name: "dns", Protocol: model.UDP, Port: 53}}[:1+pick(2)] {
 		if pick(2) == 0 {
@@ -405,7 +416,7 @@ func randomService(random *rand.Rand, key model.ServiceKey) *model.Service {
 		s.ExternalIPs = []netip.Addr{address(), addr("192.0.2.1")}[:1+pick(2)]
 	}
 	if pick(3) == 0 {
-		s.LoadBalancerIPs = []netip.Addr{address()}
+		s.LoadBalancerIPs = []netip.Addr{address(), addr("192.0.2.11")}[:1+pick(2)]
 		s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0")}[:pick(3)]
 	}
 	return s

@@ -218,12 +218,25 @@ func (q *question) fitsPeer(p model.Peer) bool {
 	if p.Domain != "" {
 		return q.fitsDomain(p.Domain)
 	}
+	if p.Nodes != nil {
+		return q.peer == nil && q.fitsNode(p.Nodes)
+	}
 	for _, except := range p.Except {
 		if except.Contains(q.Peer) {
 			return false
 		}
 	}
 	return p.Block.Contains(q.Peer)
+}
+
+// fitsNode tells whether one of the nodes that are chosen has the address.
+func (q *question) fitsNode(chosen *model.Selector) bool {
+	for _, node := range q.s.Nodes.All() {
+		if chooses(chosen, node.Labels) && (slices.Contains(node.Addresses, q.Peer) || slices.Contains(node.External, q.Peer)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *question) fitsPort(p model.PolicyPort) bool {

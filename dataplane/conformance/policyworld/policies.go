@@ -39,6 +39,9 @@ func (w *World) peer(namespace string) model.Peer {
 		return model.Peer{Namespaces: w.namespaces(namespace), Pods: w.selector()}
 	}
 	if namespace == "" && w.sometimes() {
+		if w.sometimes() {
+			return model.Peer{Nodes: w.selector()}
+		}
 		return model.Peer{Domain: pick(w, domainPatterns)}
 	}
 	p := model.Peer{Block: pick(w, blocks)}
@@ -109,7 +112,9 @@ func (w *World) addClusterPolicy() {
 
 // Edit changes something, as a cluster would.
 func (w *World) Edit() {
-	switch w.IntN(15) {
+	switch w.IntN(16) {
+	case 15:
+		w.changeNode()
 	case 0:
 		w.addPod()
 	case 1:
@@ -159,6 +164,19 @@ func (w *World) changePod() {
 		pod.Labels = w.labels()
 	}
 	w.Pods = w.Pods.With(pod.PodKey, &pod)
+}
+
+// changeNode gives a node other labels, or addresses, which another one may have.
+func (w *World) changeNode() {
+	old, ok := w.Nodes.Get(anyKey(w, w.Nodes))
+	if !ok {
+		return
+	}
+	node := *old
+	if node.Labels = w.labels(); w.sometimes() {
+		node.External = []netip.Addr{pick(w, strangers)}
+	}
+	w.Nodes = w.Nodes.With(node.Name, &node)
 }
 
 // anyKey is one of a map, the same for the same seed; zero if there is none.

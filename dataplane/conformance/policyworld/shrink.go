@@ -131,6 +131,10 @@ func Text(s *model.Snapshot) string {
 		n, _ := s.Namespaces.Get(key)
 		fmt.Fprintf(&text, "namespace %s: %s\n", key, n.Labels)
 	}
+	for _, key := range sortedKeys(s.Nodes) {
+		n, _ := s.Nodes.Get(key)
+		fmt.Fprintf(&text, "node %s: %s at %v, %v\n", key, n.Labels, n.Addresses, n.External)
+	}
 	for _, key := range sortedKeys(s.Pods) {
 		p, _ := s.Pods.Get(key)
 		fmt.Fprintf(&text, "pod %s: %s at %v on %s, ports %v, host network %v, finished %v\n", key, p.Labels, p.Addresses, p.Node, p.Ports, p.HostNetwork, p.Finished)
@@ -178,6 +182,8 @@ func ruleText(r model.PolicyRule) string {
 			switch {
 			case p.Domain != "":
 				peers = append(peers, p.Domain)
+			case p.Nodes != nil:
+				peers = append(peers, fmt.Sprintf("nodes %s", p.Nodes))
 			case p.Namespaces != nil:
 				peers = append(peers, fmt.Sprintf("pods %s of namespaces %s", p.Pods, p.Namespaces))
 			default:

@@ -34,7 +34,7 @@ func New(seed uint64) *World {
 		}
 	}
 	for n := range 3 {
-		node := &model.Node{Name: fmt.Sprintf("n%d", n+1), Addresses: []netip.Addr{nodeAddress(n, model.IPv4), nodeAddress(n, model.IPv6)}}
+		node := &model.Node{Name: fmt.Sprintf("n%d", n+1), Labels: w.labels(), Addresses: []netip.Addr{nodeAddress(n, model.IPv4), nodeAddress(n, model.IPv6)}}
 		w.Nodes = w.Nodes.With(node.Name, node)
 	}
 	for range 2 + w.IntN(9) {
