@@ -21,6 +21,8 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.
 LDFLAGS  := -s -w -X github.com/fairlead-net/fairlead/cli.Version=$(VERSION)
 # What the lab needs of Debian, and the race detector of C.
 PACKAGES := runc busybox-static tshark iproute2 mount nftables iptables gcc libc6-dev curl openssl
+# Programs in the images of Kubernetes' own tests.
+E2EPACKAGES := curl bind9-dnsutils wget conntrack netcat-openbsd
 
 step = @printf '\n== %s (%s)\n' "$(1)" "$$(date +%T)"
 
@@ -39,6 +41,7 @@ build:
 image: build
 	bin/fairlead image --version $(VERSION) --out bin/fairlead-image.tar
 
+test: PACKAGES += $(E2EPACKAGES)
 test: deps
 	$(call step,gofmt, vet, staticcheck)
 	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
@@ -52,6 +55,8 @@ test: deps
 	CGO_ENABLED=1 go test -race $$(go list ./... | grep -v '/lab$$')
 	$(call step,tests in a real cluster)
 	go test -count=1 -timeout 40m -v ./lab
+	$(call step,some of the tests of Kubernetes itself)
+	go run ./lab/e2e -subset
 
 # Of one kernel: make test-kernels KERNELS=6.1. More flags: docs/kernels.md.
 test-kernels: PACKAGES += qemu-system-x86 kmod
@@ -68,7 +73,7 @@ bench: deps
 	go run ./bench/gateway -runs 1 -during 2s
 
 # Some of them: make e2e E2E="-only 'session affinity'". More flags: docs/e2e.md.
-e2e: PACKAGES += curl bind9-dnsutils wget conntrack netcat-openbsd
+e2e: PACKAGES += $(E2EPACKAGES)
 e2e: deps
 	go run ./lab/e2e $(E2E)
 

@@ -8,8 +8,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -39,10 +41,13 @@ var rules = []rule{
 	{"dataplane", []string{"model", "plan", "dataplane", "github.com/vishvananda", "github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/cilium/ebpf", "golang.org/x/sys"}, "data planes never see Kubernetes"},
 	{"servers/dns/daemon", []string{"*"}, "a place of wiring"},
 	{"servers/dns/forward", []string{"model", "plan/dns", "servers/dns", "github.com/miekg/dns"}, "asking others may cost what parsing any record costs; answering for the cluster may not"},
+	{"servers/gateway/acme", []string{"model", "plan/certificate", "golang.org/x/crypto/acme"}, "it orders what a plan says; Secrets are kept by others"},
 	{"servers/gateway/daemon", []string{"*"}, "a place of wiring"},
 	{"servers/gateway/htpasswd", []string{"golang.org/x/crypto/bcrypt"}, "checking a password needs nothing else"},
-	{"servers/gateway/http2", []string{"servers/gateway/http1", "golang.org/x/net/http2/hpack"}, "HPACK is the library's; the rest is read here"},
+	{"servers/gateway/http2", []string{"servers/gateway/http1", "servers/gateway/multiplex", "golang.org/x/net/http2/hpack"}, "HPACK is the library's; the rest is read here"},
+	{"servers/gateway/http3", []string{"servers/gateway/http1", "servers/gateway/multiplex", "github.com/quic-go", "golang.org/x/sys"}, "QUIC and QPACK are the library's; the rest is read here"},
 	{"servers/gateway/routing", []string{"model", "plan/gateway", "servers/gateway"}, "it leads the engine by the plan; the engine knows no plan"},
+	{"servers/gateway", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys", "github.com/klauspost/compress/zstd"}, "servers never see Kubernetes; zstd is the library's"},
 	{"servers", []string{"model", "plan", "dataplane", "github.com/vishvananda", "golang.org/x/sys"}, "servers never see Kubernetes"},
 	{"observe/probe", []string{"model", "golang.org/x/sys"}, "probes know addresses and names, and no cluster"},
 	{"observe/httpd", []string{"github.com/prometheus/client_golang"}, "it serves what others measured"},
@@ -215,5 +220,49 @@ func checkLengths(t *testing.T, path string, files *token.FileSet, file *ast.Fil
 		if length > maxFunction && !strings.HasSuffix(path, "_test.go") && !strings.Contains(function.Doc.Text(), excuse) {
 			t.Errorf("%s: %s has %d lines, more than %d", path, function.Name.Name, length, maxFunction)
 		}
+	}
+}
+
+// TestFaultsAreTested: docs/service-faults.md names tests and stories that are
+// there.
+func TestFaultsAreTested(t *testing.T) {
+	page, err := os.ReadFile("docs/service-faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := map[string]bool{}
+	declaration := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	for _, dir := range []string{"agent", "dataplane", "kube", "lab/differ", "plan", "servers"} {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, match := range declaration.FindAllSubmatch(text, -1) {
+				declared[string(match[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		tests := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
+		if len(cells) != 3 || len(tests) == 0 {
+			continue
+		}
+		rows++
+		for _, test := range tests {
+			_, err := os.Stat("lab/testdata/" + test[1] + ".txtar")
+			if !declared[test[1]] && err != nil {
+				t.Errorf("%s: there is no test or story %s", strings.TrimSpace(cells[0]), test[1])
+			}
+		}
+	}
+	if rows < 30 {
+		t.Errorf("%d rows with tests are too few", rows)
 	}
 }

@@ -26,6 +26,9 @@ func (a *attacher) acquaint(ctx context.Context, snapshot *model.Snapshot, w wan
 	before, _ := snapshot.Pods.Get(w.pod)
 	pod, err := a.pods.Pod(ctx, w.pod)
 	log := a.log.With("pod", w.pod.String(), "container", w.ContainerID, "took", time.Since(began).Round(time.Millisecond))
+	if a.answered != nil && (err == nil || kube.IsNotFound(err)) {
+		a.answered() // before its policies count
+	}
 	latest, _ := a.feed.Latest()
 	switch {
 	case latest.PodOf(attachment, a.node) != nil:

@@ -58,8 +58,11 @@ type Server interface {
 type Source interface {
 	Run(ctx context.Context, feed *model.Feed) error
 	Synced() <-chan struct{} // closed once a plan can be made: all nodes, all pods and the Network are known
-	FollowNames()            // what only names are made of is wanted as well, from now on
-	troubled                 // of objects that were not understood
+	// PoliciesRead is closed once policies, and what they choose by, have come too,
+	// just before the feed is told that they are known.
+	PoliciesRead() <-chan struct{}
+	FollowNames() // what only names are made of is wanted as well, from now on
+	troubled      // of objects that were not understood
 }
 
 // Publisher tells the cluster what this node is; kube.Client is one.
@@ -90,29 +93,23 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	feed := &model.Feed{}
+	feed, notices := &model.Feed{}, &notices{}
 	transition := &transition{feed: feed, path: filepath.Join(c.StateDir, "routing.json"), log: c.Log}
 	transition.recall()
 	links := newLinks(feed, c.Log)
-	notices := &notices{}
+	memory := newMemory(&c, feed, notices) // is the source from now on
 	names := newNameServers(&c, feed, notices)
 	loop := names.domains.begin(newLoop(&c, feed, c.Source.Synced(), links.known, names.asked))
 	loop.metrics = metrics
 	foreign := &foreign{node: c.Node, feed: feed, synced: c.Source.Synced(), known: links.known, notices: notices, reserved: make(chan struct{})}
 	attacher := newAttacher(&c, feed, loop, foreign.reserved, notices)
-	foreign.attacher = attacher
+	foreign.attacher, attacher.need, attacher.answered, memory.attacher, memory.began = attacher, memory.need, memory.distrust, attacher, loop.began
 	if err := attacher.takeOver(time.Now()); err != nil {
 		return err
 	}
 	server := &server{path: socket, listening: make(chan struct{}), log: c.Log}
-	checks := checks{
-		{"apiserver", c.Source.Synced(), func() string { return unread(c.Source) }},
-		{"links", links.known, func() string { return "the interfaces of the node have not been read yet" }},
-		{"addresses", attacher.able, attacher.why},
-		{"kernel", loop.began, func() string { return "the plan has not been applied yet" }},
-		{"cni", server.listening, func() string { return "the socket of the CNI plugin is not open yet" }},
-	}
-	server.answer = (&verbs{attacher: attacher, node: node, starting: checks.missing, metrics: metrics, log: c.Log}).Answer
+	checks := newChecks(c.Source, links, attacher, loop, server)
+	server.answer = (&verbs{attacher: attacher, node: node, starting: memory.starting(checks), metrics: metrics, log: c.Log}).Answer
 
 	state := &state{
 		node: c.Node, version: c.Version, began: time.Now(), feed: feed, loop: loop, source: c.Source,
@@ -131,13 +128,24 @@ func Run(ctx context.Context, c Config) error {
 			node: c.Node, version: c.Version, feed: feed, loop: loop,
 			source: c.Source, notices: notices, publisher: c.Publisher, checks: checks, metrics: metrics, log: c.Log,
 		},
-		&rest{began: loop.began, log: c.Log},
+		&rest{began: loop.began, turned: loop.turned, log: c.Log},
 		&tracking{root: "/proc/sys", began: loop.began, former: c.Former, log: c.Log},
 		&troubles{source: c.Source, log: c.Log}, &troubles{source: notices, log: c.Log},
 		(&health{address: c.HealthAddress, metricsAddress: c.MetricsAddress, state: state, log: c.Log}).server(),
 		newProber(&c, feed, loop, attacher, notices, metrics),
 		newServiceHealth(&c, state), names, state.drops,
 	})
+}
+
+// newChecks are the steps of the agent's start, in their order.
+func newChecks(source Source, links *links, attacher *attacher, loop *loop, server *server) checks {
+	return checks{
+		{"apiserver", source.Synced(), func() string { return unread(source) }},
+		{"links", links.known, func() string { return "the interfaces of the node have not been read yet" }},
+		{"addresses", attacher.able, attacher.why},
+		{"kernel", loop.began, func() string { return "the plan has not been applied yet" }},
+		{"cni", server.listening, func() string { return "the socket of the CNI plugin is not open yet" }},
+	}
 }
 
 // together runs the source, the servers and the parts until all have ended, which

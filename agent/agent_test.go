@@ -97,6 +97,7 @@ const testHealthAddress = "127.0.0.1:9811"
 type testCluster struct {
 	feed   *model.Feed
 	synced chan struct{}
+	judged chan struct{} // closed when policies have been read
 	never  chan struct{}
 	node   *model.Node
 	peers  []*model.Node
@@ -106,6 +107,7 @@ type testCluster struct {
 	ahead           dataplane.Dataplane                                     // before that of routes; nil: none
 	read            func(context.Context, model.PodKey) (*model.Pod, error) // nil: there is any pod
 	first           func(*model.Snapshot)                                   // edits what is known at first; may be nil
+	silent          chan struct{}                                           // nothing is known before it is closed; may be nil
 
 	askNames sync.Once
 	asked    chan struct{} // closed when names are wanted
@@ -116,7 +118,7 @@ type testCluster struct {
 }
 
 func newCluster(cidrs ...string) *testCluster {
-	c := &testCluster{synced: make(chan struct{}), never: make(chan struct{}), asked: make(chan struct{})}
+	c := &testCluster{synced: make(chan struct{}), judged: make(chan struct{}), never: make(chan struct{}), asked: make(chan struct{})}
 	c.node = &model.Node{Name: testNode, UID: "uid-of-" + testNode, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}
 	for _, cidr := range cidrs {
 		c.node.PodCIDRs = append(c.node.PodCIDRs, netip.MustParsePrefix(cidr))
@@ -125,6 +127,16 @@ func newCluster(cidrs ...string) *testCluster {
 }
 
 func (c *testCluster) Run(ctx context.Context, feed *model.Feed) error {
+	if c.silent != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.silent:
+		}
+	}
+	if !c.policiesUnknown {
+		close(c.judged)
+	}
 	feed.Edit(func(s *model.Snapshot) {
 		s.Network, s.PoliciesKnown = model.DefaultNetwork(), !c.policiesUnknown
 		for _, node := range append(c.peers, c.node) {
@@ -149,7 +161,18 @@ func (c *testCluster) edit(change func(*model.Snapshot)) {
 	c.feed.Edit(change)
 }
 
-func (c *testCluster) Synced() <-chan struct{}   { return c.synced }
+func (c *testCluster) Synced() <-chan struct{}       { return c.synced }
+func (c *testCluster) PoliciesRead() <-chan struct{} { return c.judged }
+
+// Watches are those of an API server that does not answer, or that does after it did
+// not.
+func (c *testCluster) Watches() []kube.WatchState {
+	if c.silent == nil {
+		return nil
+	}
+	return []kube.WatchState{{Kind: "Node", Failures: 1, Up: isDone(c.silent)}}
+}
+
 func (c *testCluster) FollowNames()              { c.askNames.Do(func() { close(c.asked) }) }
 func (c *testCluster) Changed() <-chan struct{}  { return c.never }
 func (c *testCluster) Problems() []model.Problem { return nil }

@@ -30,6 +30,9 @@ type attacher struct {
 	reserved   <-chan struct{} // closed when no address of others is handed out
 	able       chan struct{}   // closed when it knows what a pod of this node gets
 	bootMarker string          // file that tells of a reboot by not being there
+	booted     bool            // it was not there
+	need       func()          // told of each pod that is to be connected; may be nil
+	answered   func()          // told when the API server has answered; may be nil
 	spool      *spool
 	notices    *notices
 	publisher  Publisher
@@ -92,6 +95,9 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 	defer a.busy.lock(w.AttachmentKey)()
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+	if a.need != nil {
+		a.need()
+	}
 	snapshot, err := a.await(waiting)
 	if err != nil {
 		return nil, err
@@ -102,7 +108,11 @@ func (a *attacher) add(ctx context.Context, w wanted) (*veth, error) {
 			return nil, err
 		}
 	}
-	snapshot = a.acquaint(ctx, snapshot, w)
+	if snapshot = a.acquaint(ctx, snapshot, w); !snapshot.PoliciesKnown { // any more
+		if snapshot, err = a.await(waiting); err != nil {
+			return nil, err
+		}
+	}
 	v := &veth{netns: w.netns, mtu: podMTU(snapshot, a.node)}
 	if held, ok := snapshot.Attachments.Get(w.AttachmentKey); ok {
 		v.Attachment = held

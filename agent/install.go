@@ -120,7 +120,7 @@ func (i *install) deliver() error {
 	if i.plugin == "" || i.delivered {
 		return nil
 	}
-	if !sameContent(i.target(), i.plugin) {
+	if removeUnfinished(i.target()); !sameContent(i.target(), i.plugin) {
 		if err := copyFile(i.target(), i.plugin); err != nil {
 			return fmt.Errorf("install the CNI plugin: %w", err)
 		}
@@ -214,10 +214,25 @@ func copyFile(to, from string) error {
 	return replace(to, 0o755, func(file *os.File) error { _, err := io.Copy(file, source); return err })
 }
 
+// unfinished are the names of files that replace is writing.
+func unfinished(path string) string { return "." + filepath.Base(path) + "-*.tmp" }
+
+// removeUnfinished removes those of a process that was killed meanwhile: they are as
+// large as the file, and nobody else would. Nobody may be writing it.
+func removeUnfinished(path string) {
+	names, err := filepath.Glob(filepath.Join(filepath.Dir(path), unfinished(path)))
+	if err != nil {
+		return // of a pattern that is none
+	}
+	for _, name := range names {
+		_ = os.Remove(name)
+	}
+}
+
 // replace writes a file that others see whole or not at all. Its temporary name
 // has a leading dot and no ending that a runtime would read.
 func replace(path string, mode os.FileMode, write func(*os.File) error) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.tmp")
+	file, err := os.CreateTemp(filepath.Dir(path), unfinished(path))
 	if err != nil {
 		return err
 	}

@@ -31,11 +31,15 @@ type loop struct {
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
 	*progress
+	// The same of the data planes that carry Services.
+	served  *progress
+	serving chan struct{}
 }
 
 // target is a data plane and how it does.
 type target struct {
 	dataplane.Dataplane
+	carries bool            // Services
 	refused []model.Problem // by the last Apply
 	err     error           // of the last Apply
 	failed  backoff
@@ -48,6 +52,8 @@ type outcome struct {
 	refused []model.Problem // what the kernel refused of it, all of it
 	shown   []model.Problem // of those, what people are told
 	err     error           // of a data plane, which is tried again; of it nothing is certain
+	// unserved is the part of err of data planes that carry Services.
+	unserved error
 }
 
 // problems are those of the plan and of the kernel.
@@ -59,12 +65,16 @@ func (o outcome) problems() []model.Problem {
 }
 
 func newLoop(c *Config, feed *model.Feed, known ...<-chan struct{}) *loop {
-	l := &loop{node: c.Node, feed: feed, log: c.Log, known: known, began: make(chan struct{}), progress: &progress{feed: feed}}
+	l := &loop{
+		node: c.Node, feed: feed, log: c.Log, known: known,
+		began: make(chan struct{}), progress: &progress{feed: feed}, serving: make(chan struct{}), served: &progress{feed: feed},
+	}
 	l.disturbed = make(chan struct{}, 1)
 	l.mending = backoff{first: 50 * time.Millisecond, most: 500 * time.Millisecond}
 	for _, d := range c.Dataplanes {
 		again := backoff{first: 100 * time.Millisecond, most: 10 * time.Second}
-		l.targets = append(l.targets, &target{Dataplane: d, failed: again})
+		_, carries := d.(dataplane.ServiceCarrier)
+		l.targets = append(l.targets, &target{Dataplane: d, carries: carries, failed: again})
 	}
 	return l
 }
@@ -196,16 +206,21 @@ func (l *loop) forget() {
 
 func (l *loop) apply(ctx context.Context, snapshot *model.Snapshot, node *plan.Node) outcome {
 	l.progress.begin()
+	l.served.begin()
 	result := outcome{plan: node}
-	var failed []error
+	var failed, unserved []error
 	for _, t := range l.targets {
 		t.apply(ctx, node)
 		result.refused = append(result.refused, t.refused...)
 		failed = append(failed, t.err)
+		if t.carries {
+			unserved = append(unserved, t.err)
+		}
 	}
 	result.shown = condense(result.refused)
-	result.err = errors.Join(failed...)
+	result.err, result.unserved = errors.Join(failed...), errors.Join(unserved...)
 	l.metrics.turned(l.progress.end(snapshot, result.err))
+	l.served.end(snapshot, result.unserved)
 	return result
 }
 
@@ -253,6 +268,9 @@ func (l *loop) tell(result outcome) {
 	if result.err == nil && !isDone(l.began) {
 		close(l.began)
 	}
+	if result.unserved == nil && !isDone(l.serving) {
+		close(l.serving)
+	}
 	l.outcome.set(result)
 }
 
@@ -273,6 +291,12 @@ func condense(problems []model.Problem) []model.Problem {
 		}
 	}
 	return kept
+}
+
+// turned returns a channel that is closed with the next turn.
+func (l *loop) turned() <-chan struct{} {
+	_, changed := l.outcome.get()
+	return changed
 }
 
 // waitApplied returns the outcome of the first turn in which this revision or a

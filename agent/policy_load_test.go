@@ -86,9 +86,8 @@ func TestPoliciesUnderLoad(t *testing.T) {
 	t.Logf("%d connections under %d changes of policies and 3 restarts, %d a second", calls.made.Load(), edits, int(float64(calls.made.Load())/time.Since(calls.began).Seconds()))
 }
 
-// openTo lets the caller call the pod open, in other words each time. The port is
-// one, and no range: of a table that is replaced, as when an agent starts, the
-// kernel makes ranges known some 100 µs after all else (nf_tables_commit).
+// openTo lets the caller call the pod open, in other words each time, at one port or
+// a range of them.
 func openTo(s *model.Snapshot, edit int) {
 	p := &model.Policy{PolicyKey: model.PolicyKey{Namespace: "default", Name: fmt.Sprint("open", edit%3)}}
 	p.Pods.Requirements = []model.Requirement{{Key: "app", Operator: model.In, Values: []string{"open"}}}
@@ -99,7 +98,7 @@ func openTo(s *model.Snapshot, edit int) {
 	}
 	far := model.Peer{Block: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(edit)}), 32)}
 	p.Rules[model.Ingress] = []model.PolicyRule{{
-		Peers: []model.Peer{peer, far}, Ports: []model.PolicyPort{{Protocol: model.TCP, From: 80, To: 80}},
+		Peers: []model.Peer{peer, far}, Ports: []model.PolicyPort{{Protocol: model.TCP, From: 80 - uint16(edit%3), To: 80}},
 	}}
 	policies := model.Map[model.PolicyKey, *model.Policy]{}.With(p.PolicyKey, p)
 	if old, ok := s.Policies.Get(model.PolicyKey{Namespace: "default", Name: "closed"}); ok {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	counts "runtime/metrics"
+	"sync"
 	"time"
 
 	"github.com/fairlead-net/fairlead/servers/resident"
@@ -15,20 +17,26 @@ import (
 // multiple of what is kept of it, and most of the program serves the start alone;
 // without a word, both would stay resident.
 type rest struct {
-	began <-chan struct{} // closed after the first success
-	log   *slog.Logger
+	began  <-chan struct{}        // closed after the first success
+	turned func() <-chan struct{} // closed with the next turn of the loop
+	log    *slog.Logger
 }
 
 const (
 	// garbage is how much may pile up before it is collected, in percent of what
-	// lives (GOGC). The agent allocates little for what it holds, and a fifth of Go's
-	// default costs it nothing that shows.
-	garbage = 20
+	// lives. The agent allocates little for what it holds, and a part of Go's default
+	// costs it nothing that shows, where it is collected after a turn of the loop, when
+	// nobody waits. In the middle of one, who allocates has to help: ten times what the
+	// turn takes. So that is done only with more of it (GOGC).
+	garbage   = 15
+	atAnyTime = 30
+	// leastAtStart is GOGC until the first plan is applied, where much lives.
+	leastAtStart = 20
 	// starting is how many bytes of garbage may pile up at least, until the first
 	// plan is applied. Most of what is allocated to read a cluster goes at once, and
 	// to collect each fifth of little took half the time of a processor that a start
-	// takes.
-	starting = 16 << 20
+	// takes. What lay between it stays taken afterwards, as holes of the heap.
+	starting = 12 << 20
 	// most is how much that is at most in percent of what lives; the runtime takes a
 	// heap to be no smaller than 4 MiB times as much.
 	most = 400
@@ -39,6 +47,8 @@ const (
 	// with 50,000 pods.
 	restInterval = 10 * time.Second
 	collectEvery = 3
+	// lookInterval is between two looks at how much garbage there is without a turn.
+	lookInterval = time.Second
 	// settling is from the first success until then: status and checks come first.
 	settling = 5 * time.Second
 )
@@ -49,8 +59,14 @@ func (r *rest) Run(ctx context.Context) error {
 	if !r.release() { // what ran before this, which is most of what is registered
 		return nil
 	}
-	if !r.start(ctx, os.Getenv("GOGC") == "") {
+	may := os.Getenv("GOGC") == ""
+	if !r.start(ctx, may) {
 		return nil
+	}
+	var collecting sync.WaitGroup
+	defer collecting.Wait()
+	if may {
+		collecting.Go(func() { r.collect(ctx) })
 	}
 	wait := settling
 	for n := 0; pause(ctx, jitter(wait)); n++ {
@@ -85,7 +101,7 @@ func (r *rest) start(ctx context.Context, may bool) bool {
 			return false
 		case <-r.began:
 			if may {
-				debug.SetGCPercent(garbage)
+				debug.SetGCPercent(atAnyTime)
 			}
 			return true
 		case <-weigh.C:
@@ -93,10 +109,31 @@ func (r *rest) start(ctx context.Context, may bool) bool {
 	}
 }
 
+// collect collects garbage after turns of the loop, and from time to time what
+// others leave, until the context ends.
+func (r *rest) collect(ctx context.Context) {
+	heap := []counts.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		turned := r.turned()
+		counts.Read(heap)
+		if live, all := heap[0].Value.Uint64(), heap[1].Value.Uint64(); all > live+live*garbage/100 {
+			runtime.GC()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-turned:
+		case <-look.C:
+		}
+	}
+}
+
 // garbageOf is how much may pile up at the start, in percent of what lives
 // (bytes).
 func garbageOf(live uint64) int {
-	return int(min(max(starting*100/max(live, 1), garbage), most))
+	return int(min(max(starting*100/max(live, 1), leastAtStart), most))
 }
 
 // release lets go of the program, and tells whether it could.

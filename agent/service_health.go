@@ -59,7 +59,7 @@ func (h *serviceHealth) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-h.state.loop.began:
+	case <-h.state.loop.serving:
 	}
 	serving.Go(func() { keep(h.address, h.mux()) })
 	serving.Go(func() { h.follow(ctx) })
@@ -70,7 +70,7 @@ func (h *serviceHealth) Run(ctx context.Context) error {
 func (h *serviceHealth) follow(ctx context.Context) {
 	for {
 		result, changed := h.state.loop.outcome.get()
-		if result.err == nil && result.plan != nil && result.plan.Service != nil {
+		if result.unserved == nil && result.plan != nil && result.plan.Service != nil {
 			h.checks.Follow(servicehealth.Wanted{Checks: result.plan.Service.HealthChecks, Addresses: result.plan.Service.HealthAddresses})
 		}
 		select {
@@ -81,12 +81,13 @@ func (h *serviceHealth) follow(ctx context.Context) {
 	}
 }
 
-// current tells whether the kernel has what the node has heard of, or is about
-// to. One that lacks what Services are made of has none of them.
+// current tells whether the kernel has what the node has heard of Services, or is
+// about to: what else cannot be carried out, such as a tunnel, does not count. One
+// that lacks what Services are made of has none of them.
 func (h *serviceHealth) current() bool {
 	result, _ := h.state.loop.outcome.get()
 	lacking := func(p model.Problem) bool { return p.Reason == "KernelUnsupported" && p.Field == "nftables" }
-	return h.state.loop.behind() <= lateAfter && !slices.ContainsFunc(result.refused, lacking)
+	return h.state.loop.served.behind() <= lateAfter && !slices.ContainsFunc(result.refused, lacking)
 }
 
 // eligible tells whether the node is to stay. One whose object is gone is not.
@@ -116,7 +117,7 @@ type proxyHealth struct {
 }
 
 func (h *serviceHealth) answer(w http.ResponseWriter, eligible bool, said *bool, count *prometheus.CounterVec) {
-	health := proxyHealth{LastUpdated: h.state.loop.last(), CurrentTime: time.Now(), NodeEligible: said, Healthy: h.current()}
+	health := proxyHealth{LastUpdated: h.state.loop.served.last(), CurrentTime: time.Now(), NodeEligible: said, Healthy: h.current()}
 	code := http.StatusServiceUnavailable
 	if health.Healthy && eligible {
 		code, health.LastUpdated = http.StatusOK, health.CurrentTime

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,8 +31,8 @@ func TestServiceHealth(t *testing.T) {
 		feed.Edit(func(s *model.Snapshot) { s.Nodes = s.Nodes.With(testNode, node) })
 		apply := func() {
 			latest, _ := feed.Latest()
-			state.loop.progress.begin()
-			state.loop.progress.end(latest, nil)
+			state.loop.served.begin()
+			state.loop.served.end(latest, nil)
 		}
 		ask := func(path string) (int, map[string]any) {
 			answer := httptest.NewRecorder()
@@ -90,6 +91,39 @@ func TestServiceHealth(t *testing.T) {
 				t.Errorf("%s is %s, want %s", series, got[series], want)
 			}
 		}
+	})
+}
+
+// carrying is a data plane that carries Services.
+type carrying struct{ *plane }
+
+func (carrying) CarriesServices() {}
+
+// TestServiceHealthOfServicesAlone: what cannot be carried out and has nothing to
+// do with Services sends no clients to other nodes; Services that cannot be do.
+func TestServiceHealthOfServicesAlone(t *testing.T) {
+	broken := func() ([]model.Problem, error) { return nil, errors.New("broken") }
+	tunnel, services := &plane{answer: broken}, &plane{}
+	withinAll(t, []dataplane.Dataplane{tunnel, carrying{services}}, func(t *testing.T, l *loop, feed *model.Feed) {
+		h := &serviceHealth{state: &state{feed: feed, loop: l}}
+		expect := func(when string, want bool) {
+			t.Helper()
+			time.Sleep(2 * lateAfter)
+			if h.current() != want || l.behind() < lateAfter {
+				t.Errorf("%s: current %t, want %t; all is behind by %v", when, h.current(), want, l.behind())
+			}
+		}
+		expect("a tunnel cannot be made", true)
+		if !isDone(l.serving) || isDone(l.began) {
+			t.Error("the ports of Services wait for a tunnel")
+		}
+		change(feed, "another")
+		expect("nor when something changed", true)
+		services.mu.Lock()
+		services.answer = broken
+		services.mu.Unlock()
+		change(feed, "a third")
+		expect("Services neither", false)
 	})
 }
 

@@ -36,6 +36,7 @@ type quiet struct{}
 func (quiet) Run(context.Context, *model.Feed) error { return nil }
 func (quiet) FollowNames()                           {}
 func (quiet) Synced() <-chan struct{}                { return nil }
+func (quiet) PoliciesRead() <-chan struct{}          { return nil }
 func (quiet) Problems() []model.Problem              { return nil }
 func (quiet) Changed() <-chan struct{}               { return nil }
 

@@ -89,6 +89,7 @@ func (a *attacher) takeOver(now time.Time) error {
 		}
 	}
 	rebooted := a.rebooted()
+	a.booted = rebooted
 	if err := a.restore(now, rebooted); err != nil {
 		return err
 	}

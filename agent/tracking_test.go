@@ -5,10 +5,14 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netns"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 )
@@ -114,7 +118,7 @@ func TestTrackingMissing(t *testing.T) {
 
 // TestTrackingInNamespace: in a namespace, the sizes are the machine's and
 // cannot be changed, which is no failure. That they are raised where they can be
-// is seen in TestTracking alone, of files.
+// is seen in TestTrackingOfMachine.
 func TestTrackingInNamespace(t *testing.T) {
 	netnstest.Enter(t)
 	log := &strings.Builder{}
@@ -141,5 +145,36 @@ func TestCountRanges(t *testing.T) {
 		if got := countRanges(list); got != want {
 			t.Errorf("%q has %d, want %d", list, got, want)
 		}
+	}
+}
+
+// TestTrackingOfMachine: outside of any namespace, the sizes are raised too, and
+// what is larger stays. Only on a machine that is the tests' own: see lab/kernels.
+func TestTrackingOfMachine(t *testing.T) {
+	if os.Getenv("FAIRLEAD_LAB_GUEST") == "" {
+		t.Skip("these settings are the whole machine's: make test-kernels has machines to itself")
+	}
+	if out, err := exec.Command("modprobe", "nf_conntrack").CombinedOutput(); err != nil {
+		t.Fatalf("the kernel does not track: %v\n%s", err, out)
+	}
+	runtime.LockOSThread() // it ends with the test, since it is in another namespace
+	first, err := netns.GetFromPid(1)
+	must(t, err)
+	defer first.Close()
+	must(t, netns.Set(first))
+	read := func(name string) string {
+		text, err := os.ReadFile("/proc/sys/" + trackingPrefix + name)
+		must(t, err)
+		return strings.TrimSpace(string(text))
+	}
+	log := &strings.Builder{}
+	tracking, changes := formers(t, "/proc/sys", log)
+	tracking.set(8)
+	if read("max") != "262144" || read("buckets") != "65536" || read("tcp_be_liberal") != "1" || strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("max is %s, buckets are %s; changed %q, and said\n%s", read("max"), read("buckets"), *changes, log)
+	}
+	must(t, os.WriteFile("/proc/sys/"+trackingPrefix+"max", []byte("300000"), 0))
+	if tracking.set(8); read("max") != "300000" {
+		t.Errorf("what somebody has set became %s", read("max"))
 	}
 }

@@ -190,7 +190,7 @@ func addCluster(ctx context.Context, from cluster, to *archive, overview *kube.O
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var text strings.Builder
-	status := judge(overview, time.Now())
+	status := judge(overview, nil, time.Now())
 	if err := printStatus(&text, &format{name: inWide}, status, time.Now()); err == nil {
 		to.add("cluster/status.txt", []byte(text.String()), false)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,6 +87,33 @@ func (o *ingressOptions) readCluster(ctx context.Context) (*model.Snapshot, []mo
 		return nil, nil, err
 	}
 	return client.Ingresses(ctx)
+}
+
+// readCertificates says what the certificates are that an explanation names, as far as
+// the user may read them.
+func (o *ingressOptions) readCertificates(ctx context.Context, e *ingress.Explanation) {
+	ctx, cancel := context.WithTimeout(ctx, ingressTime)
+	defer cancel()
+	client, err := kube.Connect(o.kube)
+	if err != nil {
+		return // it has just been connected to
+	}
+	for i := range e.Certificates {
+		c := &e.Certificates[i]
+		namespace, name, ok := strings.Cut(c.Secret, "/")
+		if !ok {
+			continue
+		}
+		found, err := client.Certificate(ctx, model.SecretKey{Namespace: namespace, Name: name})
+		switch {
+		case err == nil:
+			c.Is = fmt.Sprintf("it is by %s, for %s, and ends at %s", cmp.Or(found.Issuer.CommonName, "nobody"), strings.Join(found.DNSNames, ", "), found.NotAfter.UTC().Format(time.RFC3339))
+		case kube.IsNotFound(err):
+			c.Is = "there is none"
+		default:
+			c.Is = err.Error()
+		}
+	}
 }
 
 func (o *ingressOptions) readFiles() (*model.Snapshot, []model.Problem, error) {
@@ -236,6 +265,9 @@ func ingressExplainCommand() *cobra.Command {
 			explanation, err := ingress.Explain(snapshot, args[0])
 			if err != nil {
 				return ingressUntold(command, err)
+			}
+			if len(options.files) == 0 {
+				options.readCertificates(command.Context(), explanation)
 			}
 			if options.output.structured() {
 				return options.output.print(command.OutOrStdout(), explanation)

@@ -21,15 +21,15 @@ import (
 // gatewayAddress is the gateway's --health-address, as seen by itself.
 const gatewayAddress = "127.0.0.1:9817"
 
-// passingCommand is how ingress top asks a gateway: it runs in its container.
+// passingCommand is how ingress top and status ask a gateway: it runs in its container.
 func passingCommand() *cobra.Command {
 	var address string
 	command := &cobra.Command{
 		Use:    "passing PATH",
 		Hidden: true,
-		Short:  "Say what the gateway of this pod tells (ingress top asks it)",
-		Long: `Say what the gateway of this pod tells below /debug/, as JSON: top. It reads, and
-changes nothing.
+		Short:  "Say what the gateway of this pod tells (ingress top and status ask it)",
+		Long: `Say what the gateway of this pod tells below /debug/, as JSON: top, or status. It
+reads, and changes nothing.
 
 Exit codes: 0 success, 3 there is no gateway, 4 it does not understand the question.`,
 		Example: `  fairlead passing 'top?over=2s'`,
@@ -178,7 +178,7 @@ func (o *ingressTopOptions) gateways(ctx context.Context, client *kube.Client) (
 }
 
 // ask lets all gateways measure at the same time.
-func (o *ingressTopOptions) ask(ctx context.Context, pods []kube.GatewayPod, exec func(ctx context.Context, pod string, command ...string) ([]byte, error)) ingressTopOutput {
+func (o *ingressTopOptions) ask(ctx context.Context, pods []kube.GatewayPod, exec execGateway) ingressTopOutput {
 	ctx, cancel := context.WithTimeout(ctx, o.interval+askTime)
 	defer cancel()
 	var output ingressTopOutput
@@ -190,7 +190,8 @@ func (o *ingressTopOptions) ask(ctx context.Context, pods []kube.GatewayPod, exe
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			report, err := askPassing(ctx, pod, exec, "top?over="+o.interval.String())
+			report := &traffic.Report{}
+			err := askPassing(ctx, pod, exec, "top?over="+o.interval.String(), report)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -213,26 +214,29 @@ func (o *ingressTopOptions) ask(ctx context.Context, pods []kube.GatewayPod, exe
 	return output
 }
 
-func askPassing(ctx context.Context, pod kube.GatewayPod, exec func(ctx context.Context, pod string, command ...string) ([]byte, error), path string) (*traffic.Report, error) {
+// execGateway is as kube.Client's ExecGateway.
+type execGateway = func(ctx context.Context, pod string, command ...string) ([]byte, error)
+
+// askPassing has a gateway tell something.
+func askPassing(ctx context.Context, pod kube.GatewayPod, exec execGateway, path string, to any) error {
 	see := "kubectl -n kube-system describe pod " + pod.Name
 	if pod.Phase != "Running" {
-		return nil, refuse(see, "%s: the gateway does not run: its pod is %s", pod.Node, pod.Phase)
+		return refuse(see, "%s: the gateway does not run: its pod is %s", pod.Node, pod.Phase)
 	}
 	said, err := exec(ctx, pod.Name, agentProgram, "passing", path)
 	var exit *kube.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.Code == int(exitNoServer):
-		return nil, refuse("kubectl -n kube-system logs "+pod.Name, "%s: the gateway does not tell: %w", pod.Node, err)
+		return refuse("kubectl -n kube-system logs "+pod.Name, "%s: the gateway does not tell: %w", pod.Node, err)
 	case errors.As(err, &exit):
-		return nil, refuse("use a fairlead of the same version as the gateway: "+see, "%s: %w", pod.Node, err)
+		return refuse("use a fairlead of the same version as the gateway: "+see, "%s: %w", pod.Node, err)
 	case err != nil:
-		return nil, refuse("see whether the gateway and its kubelet run: "+see, "%s: the gateway does not answer: %w", pod.Node, err)
+		return refuse("see whether the gateway and its kubelet run: "+see, "%s: the gateway does not answer: %w", pod.Node, err)
 	}
-	report := &traffic.Report{}
-	if err := json.Unmarshal(said, report); err != nil {
-		return nil, refuse("use a fairlead of the same version as the gateway: "+see, "what the gateway on %s says is not understood: %w", pod.Node, err)
+	if err := json.Unmarshal(said, to); err != nil {
+		return refuse("use a fairlead of the same version as the gateway: "+see, "what the gateway on %s says is not understood: %w", pod.Node, err)
 	}
-	return report, nil
+	return nil
 }
 
 // print writes a measurement for people, in the place of the last one if there is a

@@ -85,3 +85,17 @@ func TestAccessLogOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestStrictTransport: what browsers would pass over is refused.
+func TestStrictTransport(t *testing.T) {
+	command := gatewayCommand()
+	for value, ok := range map[string]bool{
+		"": true, "max-age=0": true, "max-age=31536000; includeSubDomains": true, "max-age=1;includeSubDomains;preload": true, "max-age=63072000; preload": true,
+		"31536000": false, "max-age": false, "max-age=1y": false, "includeSubDomains": false, "max-age=1; preload; includeSubDomains\r\nX: y": false, "max-age=1 includeSubDomains": false,
+	} {
+		err := judgeStrictTransport(command, value)
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "--strict-transport-security") {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}

@@ -38,10 +38,13 @@ On a node, its agent gives the snapshot that it plans from:
 
   curl -s http://127.0.0.1:9811/debug/snapshot > snapshot.yaml
 
-A snapshot is a YAML file of Nodes, Pods and the Network as kubectl prints them,
-and of a NodeState for what the node knows of itself:
+A snapshot is a YAML file of Nodes, Pods, Namespaces, Services, EndpointSlices,
+ServiceCIDRs, NetworkPolicies, ClusterNetworkPolicies and the Network as kubectl
+prints them, and of a NodeState for what the node knows of itself. What is left
+out is planned as if there were none:
 
-  kubectl get nodes,pods,networks.fairlead.io -A -o yaml > snapshot.yaml
+  kubectl get nodes,pods,namespaces,services,endpointslices,servicecidrs,networkpolicies,networks.fairlead.io \
+    -A -o yaml > snapshot.yaml
   cat >> snapshot.yaml <<END
   ---
   apiVersion: fairlead.io/v1alpha1

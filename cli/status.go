@@ -31,6 +31,7 @@ type statusOutput struct {
 	Error      string            `json:"error,omitempty"` // why it is unknown
 	Controller *controllerOutput `json:"controller,omitempty"`
 	Nodes      []nodeOutput      `json:"nodes,omitempty"`
+	Gateways   *gatewaysOutput   `json:"gateways,omitempty"` // if there are, or are to be, any, or that is not known
 	Problems   []problemOutput   `json:"problems,omitempty"`
 }
 
@@ -67,6 +68,8 @@ func statusCommand() *cobra.Command {
 		Long: `Say whether the network is healthy, or what is wrong, why, and what to do next;
 of the cluster, or of one node with all that its agent can tell. It needs nothing
 but a kubeconfig. Without the controller, it computes itself what that would say.
+Gateways and certificates that end soon count; what is wrong with single Ingresses
+is only summed up.
 
 Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
 		Example: `  fairlead status
@@ -78,12 +81,9 @@ Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
 			if len(args) == 1 {
 				return nodeStatus(command, options, &output, args[0])
 			}
-			overview, err := overview(command.Context(), options)
-			status := statusOutput{State: "unknown"}
+			status, err := clusterStatus(command.Context(), options)
 			if err != nil {
-				status.Error = err.Error()
-			} else {
-				status = judge(overview, time.Now())
+				status = statusOutput{State: "unknown", Error: err.Error()}
 			}
 			if err := printStatus(command.OutOrStdout(), &output, status, time.Now()); err != nil {
 				return err
@@ -109,17 +109,27 @@ func exitOf(state string) error {
 	}
 }
 
-func overview(ctx context.Context, options kube.Options) (*kube.Overview, error) {
+func clusterStatus(ctx context.Context, options kube.Options) (status statusOutput, err error) {
 	client, err := kube.Connect(options)
 	if err != nil {
-		return nil, err
+		return status, err
 	}
-	return client.Overview(ctx)
+	overview, err := client.Overview(ctx)
+	if err != nil {
+		return status, err
+	}
+	var gateways *gatewaysFound
+	if overview.Installed {
+		if gateways, err = findGateways(ctx, client, ""); err != nil {
+			return status, err
+		}
+	}
+	return judge(overview, gateways, time.Now()), nil
 }
 
 // judge decides on health. The controller's summary is not asked, so that it
 // may be down; what it would say of the cluster is computed here.
-func judge(overview *kube.Overview, now time.Time) statusOutput {
+func judge(overview *kube.Overview, gateways *gatewaysFound, now time.Time) statusOutput {
 	if !overview.Installed {
 		return statusOutput{State: "unhealthy", Problems: problemOutputs([]model.Problem{{
 			Kind: "Cluster", Name: "fairlead", Reason: "NotInstalled",
@@ -145,6 +155,9 @@ func judge(overview *kube.Overview, now time.Time) statusOutput {
 		status.Nodes = append(status.Nodes, line)
 	}
 	problems = append(problems, plan.Cluster(snapshot)...)
+	var found []model.Problem
+	status.Gateways, found = judgeGateways(gateways)
+	problems = append(problems, found...)
 	slices.SortFunc(problems, model.Problem.Compare)
 	status.Problems = problemOutputs(slices.Compact(problems))
 	status.State = stateOf(problems)
@@ -228,7 +241,11 @@ func printStatus(to io.Writer, output *format, status statusOutput, now time.Tim
 		return nil
 	}
 	fmt.Fprintln(to)
-	return nodeTable(status.Nodes, output.name == inWide, colours, now).write(to)
+	if err := nodeTable(status.Nodes, output.name == inWide, colours, now).write(to); err != nil || status.Gateways == nil {
+		return err
+	}
+	fmt.Fprintln(to)
+	return gatewayTable(to, status.Gateways, output.name == inWide, colours)
 }
 
 func nodeTable(nodes []nodeOutput, wide bool, colours palette, now time.Time) *table {

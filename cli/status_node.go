@@ -24,6 +24,7 @@ type nodeStatusOutput struct {
 	State    string          `json:"state"`           // healthy, unhealthy or unknown
 	Error    string          `json:"error,omitempty"` // why it is unknown
 	Node     *nodeOutput     `json:"node,omitempty"`
+	Gateways *gatewaysOutput `json:"gateways,omitempty"` // of the node, if it has any
 	Problems []problemOutput `json:"problems,omitempty"`
 	Details  *agent.Details  `json:"details,omitempty"` // as its agent says now
 	Silence  string          `json:"silence,omitempty"` // why there are no details
@@ -39,11 +40,15 @@ func nodeStatus(command *cobra.Command, options kube.Options, output *format, na
 	status := nodeStatusOutput{State: "unknown"}
 	client, err := kube.Connect(options)
 	var found *kube.Overview
+	var gateways *gatewaysFound
 	if err == nil {
 		found, err = client.Overview(command.Context())
 	}
 	if err == nil {
-		status, err = judgeOne(found, name, time.Now())
+		gateways, err = findGateways(command.Context(), client, name)
+	}
+	if err == nil {
+		status, err = judgeOne(found, gateways, name, time.Now())
 	}
 	if err != nil {
 		status.Error = err.Error()
@@ -65,7 +70,7 @@ func nodeStatus(command *cobra.Command, options kube.Options, output *format, na
 }
 
 // judgeOne decides on the health of one node.
-func judgeOne(overview *kube.Overview, name string, now time.Time) (nodeStatusOutput, error) {
+func judgeOne(overview *kube.Overview, gateways *gatewaysFound, name string, now time.Time) (nodeStatusOutput, error) {
 	snapshot := &model.Snapshot{}
 	at := -1
 	var names []string
@@ -85,6 +90,8 @@ func judgeOne(overview *kube.Overview, name string, now time.Time) (nodeStatusOu
 		return nodeStatusOutput{State: "unknown"}, fmt.Errorf("there is no node %s; there are %s", name, strings.Join(names, ", "))
 	}
 	line, problems := judgeNode(&overview.Nodes[at], now)
+	passing, more := judgeGateways(gateways)
+	problems = append(problems, more...)
 	for _, problem := range plan.Cluster(snapshot) {
 		if problem.Kind == "Node" && problem.Name == name {
 			problems = append(problems, problem)
@@ -92,7 +99,7 @@ func judgeOne(overview *kube.Overview, name string, now time.Time) (nodeStatusOu
 	}
 	slices.SortFunc(problems, model.Problem.Compare)
 	problems = slices.Compact(problems)
-	return nodeStatusOutput{State: stateOf(problems), Node: &line, Problems: problemOutputs(problems)}, nil
+	return nodeStatusOutput{State: stateOf(problems), Node: &line, Gateways: passing, Problems: problemOutputs(problems)}, nil
 }
 
 // nodeDetails asks the agent of a node, through the API server and the kubelet.
@@ -136,6 +143,14 @@ func printNodeStatus(to io.Writer, status nodeStatusOutput, wide bool, now time.
 	fact("pod ranges", orNone(commas(node.PodCIDRs)))
 	fact("uplink", fmt.Sprintf("%s, MTU %d", orNone(node.Uplink), node.MTU))
 	fact("pods", strconv.Itoa(node.Pods))
+	if g := status.Gateways; g != nil {
+		if g.Silence != "" {
+			fact("gateway", colours.doubt("not known: "+g.Silence))
+		}
+		for _, one := range g.Pods {
+			fact("gateway", fmt.Sprintf("%s, %s, its routes are %s", one.Pod, one.State, one.Routes))
+		}
+	}
 	if status.Details == nil {
 		fact("peers", fmt.Sprintf("%d direct, %d tunnelled", node.Direct, node.Tunnelled))
 		fact("more", colours.doubt("not known: "+status.Silence))

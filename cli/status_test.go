@@ -66,7 +66,7 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			overview := &kube.Overview{Installed: true, Nodes: []kube.NodeOverview{statusNode("a", now), statusNode("b", now)}}
 			test.change(overview)
-			status := judge(overview, now)
+			status := judge(overview, nil, now)
 			if status.State != test.state {
 				t.Errorf("it is %s", status.State)
 			}
@@ -161,13 +161,13 @@ func TestNodeStatus(t *testing.T) {
 	now := time.Now()
 	overview := &kube.Overview{Installed: true, Nodes: []kube.NodeOverview{statusNode("a", now), statusNode("b", now)}}
 	overview.Nodes[1].Report.Status.Problems = []v1alpha1.Problem{{Kind: "Link", Name: "eth0", Message: "is down"}}
-	if _, err := judgeOne(overview, "c", now); err == nil || err.Error() != "there is no node c; there are a, b" {
+	if _, err := judgeOne(overview, nil, "c", now); err == nil || err.Error() != "there is no node c; there are a, b" {
 		t.Errorf("of no node: %v", err)
 	}
-	if status, err := judgeOne(overview, "b", now); err != nil || status.State != "unhealthy" {
+	if status, err := judgeOne(overview, nil, "b", now); err != nil || status.State != "unhealthy" {
 		t.Errorf("b: %+v, %v", status, err)
 	}
-	status, err := judgeOne(overview, "a", now)
+	status, err := judgeOne(overview, nil, "a", now)
 	if err != nil || status.State != "healthy" {
 		t.Fatalf("what is wrong with b is nothing of a's: %+v, %v", status, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/fairlead-net/fairlead/agent"
 	"github.com/fairlead-net/fairlead/deploy"
 	"github.com/fairlead-net/fairlead/kube"
+	"github.com/fairlead-net/fairlead/model"
 )
 
 // exitPodsLeft is for a node on which pods of Fairlead's still run.
@@ -106,17 +107,24 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	if err := o.uninstallNodes(ctx, client, agents, say); err != nil {
 		return err
 	}
-	return client.DeleteManifest(ctx, deploy.Manifest, nil, say)
+	return errors.Join(client.DeleteManifest(ctx, deploy.Manifest, nil, say), client.Unlock(ctx, kube.SystemNamespace, kube.LeaderLease))
 }
 
 // uninstallGateway ends what serves Ingresses, and takes from their status what it
 // has written: its addresses lead nowhere any more.
 func uninstallGateway(ctx context.Context, client *kube.Client, say func(string)) error {
 	had := false
+	kept := func(kind, _ string) bool { return kind == "Namespace" } // with what authorities do not give as often as one likes
+	if err := client.DeleteManifest(ctx, deploy.GatewayACME, kept, func(step string) { had = true; say(step) }); err != nil {
+		return err
+	}
+	if had {
+		say("left the certificates that were ordered: kubectl delete namespace " + model.CertificateNamespace)
+	}
 	if err := client.DeleteManifest(ctx, deploy.Gateway, nil, func(step string) { had = true; say(step) }); err != nil {
 		return err
 	}
-	if err := client.WithdrawIngresses(ctx); err != nil || !had {
+	if err := errors.Join(client.WithdrawIngresses(ctx), client.Unlock(ctx, kube.SystemNamespace, kube.GatewayName)); err != nil || !had {
 		return err
 	}
 	say("took the gateway's addresses from the status of Ingresses")

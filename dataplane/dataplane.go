@@ -35,6 +35,13 @@ type Forgetter interface {
 	Forget()
 }
 
+// ServiceCarrier is a Dataplane that carries out what a plan says of Services. As
+// long as it does, load balancers need not turn to other nodes, whatever others
+// do not.
+type ServiceCarrier interface {
+	CarriesServices()
+}
+
 // Disturber is a Dataplane that notices when somebody else changes what it has
 // applied, as the kernel notifies of it. A value of Disturbed means that Apply
 // has something to mend; of what, the Dataplane knows itself. What it does

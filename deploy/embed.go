@@ -13,6 +13,7 @@ import (
 //go:generate sh -c "sed -f helm/dns-service.sed dns-service.yaml >helm/fairlead/templates/dns-service.yaml"
 
 //go:generate sh -c "sed -f helm/gateway.sed gateway.yaml >helm/fairlead/templates/gateway.yaml"
+//go:generate sh -c "sed -f helm/gateway-acme.sed gateway-acme.yaml >helm/fairlead/templates/gateway-acme.yaml"
 
 // The kind ClusterNetworkPolicy is Kubernetes', and optional. It is made of its Go
 // types.
@@ -40,3 +41,9 @@ var DNSService []byte
 //
 //go:embed gateway.yaml
 var Gateway []byte
+
+// GatewayACME is gateway-acme.yaml: where the gateways keep certificates that they
+// order, and that they may.
+//
+//go:embed gateway-acme.yaml
+var GatewayACME []byte

@@ -57,7 +57,9 @@ type Client struct {
 	fairlead     rest.Interface
 
 	nodes, pods, services, slices, hosts, policies sparseClient
+	ingresses, entries                             sparseClient // of gateways
 	clusterPolicies, kinds                         rest.Interface
+	metadata                                       rest.Interface // of core objects
 
 	servers *servers     // nil with a kubeconfig
 	config  *rest.Config // as it was connected
@@ -164,6 +166,9 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	if err := c.readSparsely(typed, transport); err != nil {
 		return nil, wrap(err)
 	}
+	if c.metadata, err = metadataClient(typed, transport); err != nil {
+		return nil, wrap(err)
+	}
 	if c.fairlead, err = customClient(v1alpha1.GroupVersion(), config, transport); err != nil {
 		return nil, wrap(err)
 	}
@@ -204,7 +209,13 @@ func (c *Client) readSparsely(config *rest.Config, transport *http.Client) (err 
 	if c.hosts, err = newSparseClient(sparseHosts, config, transport); err != nil {
 		return err
 	}
-	c.policies, err = newSparseClient(sparsePolicies, config, transport)
+	if c.policies, err = newSparseClient(sparsePolicies, config, transport); err != nil {
+		return err
+	}
+	if c.ingresses, err = newSparseClient(sparseIngresses, config, transport); err != nil {
+		return err
+	}
+	c.entries, err = newSparseClient(sparseEntries, config, transport)
 	return err
 }
 
@@ -222,10 +233,19 @@ func newScheme() *runtime.Scheme {
 // IsNotFound tells whether the API server has no such object, or no such kind.
 func IsNotFound(err error) bool { return apierrors.IsNotFound(err) }
 
-// IsOfObject tells whether an error is about the one object that was written: its
-// namespace ends or has a quota, or an admission webhook does not like it. Others may
-// be written all the same.
+// IsForbidden tells whether the user may not do what was asked for.
+func IsForbidden(err error) bool { return apierrors.IsForbidden(err) }
+
+// IsOfContent tells whether an error is about what was to be written, and not about who
+// writes it, or where: others may be written all the same.
+func IsOfContent(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// IsOfObject tells whether an error is about the one object that was written: it is
+// another by now, its namespace ends or has a quota, or an admission webhook does not
+// like it. Others may be written all the same.
 func IsOfObject(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
+	return apierrors.IsConflict(err) || apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) ||
 		apierrors.IsNotFound(err) || apierrors.IsRequestEntityTooLargeError(err)
 }

@@ -50,7 +50,7 @@ func sparseNodes() (*sparse[*corev1.Node, string, *model.Node], error) {
 func convertNode(object *corev1.Node) converted[string, *model.Node] {
 	name := intern(object.Name)
 	to := converted[string, *model.Node]{key: name}
-	node := &model.Node{Name: name, UID: string(object.UID), Zone: intern(object.Labels[corev1.LabelTopologyZone])}
+	node := &model.Node{Name: name, UID: string(object.UID), Zone: intern(object.Labels[corev1.LabelTopologyZone]), Labels: model.LabelsOf(object.Labels)}
 	if object.Annotations[flannelManages] == "true" {
 		node.Flannel = cmp.Or(intern(object.Annotations[flannelBackend]), "unknown")
 	}
@@ -92,12 +92,25 @@ func convertNode(object *corev1.Node) converted[string, *model.Node] {
 }
 
 func sparsePods() (*sparse[*corev1.Pod, model.PodKey, *model.Pod], error) {
-	return newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, sharingPorts(),
+	s, err := newSparse(corev1.SchemeGroupVersion, &corev1.Pod{}, sharingPorts(),
 		"metadata.uid", "metadata.labels", "metadata.annotations["+mirrored+"]", "spec.nodeName", "spec.hostNetwork",
 		"spec.containers.ports.name", "spec.containers.ports.containerPort", "spec.containers.ports.protocol",
 		"spec.initContainers.restartPolicy", "spec.initContainers.ports.name",
 		"spec.initContainers.ports.containerPort", "spec.initContainers.ports.protocol",
 		"status.phase", "status.podIP", "status.podIPs.ip")
+	if err == nil {
+		s.reset = resetPod
+	}
+	return s, err
+}
+
+// resetPod keeps the memory of what is large and decoded for each pod anew, none of
+// which the conversion keeps.
+func resetPod(pod *corev1.Pod) {
+	labels, inits, containers, ips := pod.Labels, pod.Spec.InitContainers, pod.Spec.Containers, pod.Status.PodIPs
+	pod.Reset()
+	clear(labels)
+	pod.Labels, pod.Spec.InitContainers, pod.Spec.Containers, pod.Status.PodIPs = labels, inits[:0], containers[:0], ips[:0]
 }
 
 // mirrored is the annotation of a pod that a kubelet has made to show one of its

@@ -15,9 +15,19 @@ import (
 // Annotations that say something of an Ingress.
 const (
 	nginxAnnotations = "nginx.ingress.kubernetes.io/"
+	// ownAnnotations are those that ingress-nginx does not have.
+	ownAnnotations = "fairlead.io/"
 	// classAnnotation is how the class was named before there was a field for it.
 	classAnnotation = "kubernetes.io/ingress.class"
+	// tlsACMEAnnotation asks whoever makes any for certificates.
+	tlsACMEAnnotation = "kubernetes.io/tls-acme"
 )
+
+// See sparseNodes.
+func sparseIngresses() (*sparse[*networkingv1.Ingress, model.IngressKey, *model.HTTPIngress], error) {
+	return newSparse(networkingv1.SchemeGroupVersion, &networkingv1.Ingress{}, convertIngress,
+		"metadata.creationTimestamp", "metadata.annotations", "spec")
+}
 
 // convertIngress reads one. What cannot be understood is left out, with a Problem.
 func convertIngress(object *networkingv1.Ingress) converted[model.IngressKey, *model.HTTPIngress] {
@@ -60,7 +70,7 @@ func convertIngress(object *networkingv1.Ingress) converted[model.IngressKey, *m
 		ingress.TLS = append(ingress.TLS, made)
 	}
 	for name, value := range object.Annotations {
-		if strings.HasPrefix(name, nginxAnnotations) {
+		if strings.HasPrefix(name, nginxAnnotations) || strings.HasPrefix(name, ownAnnotations) || name == tlsACMEAnnotation {
 			ingress.Annotations = append(ingress.Annotations, model.Annotation{Key: intern(name), Value: value})
 		}
 	}

@@ -146,7 +146,7 @@ func addServed(document []byte, namespace string, to *model.Snapshot) error {
 	}
 	key := model.ServiceKey{Namespace: object.Namespace, Name: object.Name}
 	if object.Spec.ClusterIP == corev1.ClusterIPNone || object.Spec.Type == corev1.ServiceTypeExternalName {
-		to.Names = to.Names.With(key, &model.Name{ServiceKey: key, External: object.Spec.ExternalName})
+		to.Names = to.Names.With(key, &model.Name{ServiceKey: key, External: object.Spec.ExternalName, Ports: servicePorts(&object.Spec, func(string, error) {})})
 		return nil
 	}
 	service := &model.Service{ServiceKey: key, Ports: servicePorts(&object.Spec, func(string, error) {})}

@@ -100,3 +100,12 @@ func (l *leaseLock) observe(err error) error {
 	}
 	return err
 }
+
+// Unlock deletes a Lease, whoever holds it; one that is gone already is not missed.
+func (c *Client) Unlock(ctx context.Context, namespace, name string) error {
+	err := c.coordination.Leases(namespace).Delete(ctx, name, metav1.DeleteOptions{})
+	if err != nil && !IsNotFound(err) {
+		return fmt.Errorf("deleting the lease %s: %w", name, err)
+	}
+	return nil
+}

@@ -67,7 +67,7 @@ func convertName(object *corev1.Service) converted[model.ServiceKey, *model.Name
 			to.problems = append(to.problems, notUnderstood("Service", &object.ObjectMeta, "spec.externalName", err))
 			to.absent = true
 		}
-	case spec.ClusterIP == corev1.ClusterIPNone: // its endpoints have the ports
+	case spec.ClusterIP == corev1.ClusterIPNone:
 	case labelled(object.Labels) && spec.ClusterIP != "":
 		name.ClusterIPs, name.Ports, to.problems = addressed(object)
 		to.absent = len(name.ClusterIPs) == 0
@@ -76,6 +76,9 @@ func convertName(object *corev1.Service) converted[model.ServiceKey, *model.Name
 	}
 	if !to.absent {
 		to.value = name
+		if len(name.ClusterIPs) == 0 {
+			name.Ports = servicePorts(spec, func(string, error) {}) // what is wrong with them keeps nobody from its name
+		}
 	}
 	return to
 }

@@ -21,10 +21,12 @@ func TestConvertName(t *testing.T) {
 		served bool
 		wrong  []string
 	}{
-		"served":             {object: `spec: {clusterIP: 10.96.0.1}`, served: true},
-		"no address yet":     {object: `spec: {}`},
-		"headless":           {object: `spec: {clusterIP: None, ports: [{name: http, port: 80}]}`, want: &model.Name{}},
-		"external":           {object: `spec: {type: ExternalName, externalName: WWW.example.com.}`, want: &model.Name{External: "www.example.com"}},
+		"served":         {object: `spec: {clusterIP: 10.96.0.1}`, served: true},
+		"no address yet": {object: `spec: {}`},
+		"headless": {object: `spec: {clusterIP: None, ports: [{name: http, port: 80, targetPort: 8080}]}`,
+			want: &model.Name{Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80}}}},
+		"external": {object: `spec: {type: ExternalName, externalName: WWW.example.com., ports: [{name: http, port: 80}]}`,
+			want: &model.Name{External: "www.example.com", Ports: []model.ServicePort{{Name: "http", Protocol: model.TCP, Port: 80}}}},
 		"external, address":  {object: `spec: {type: ExternalName, externalName: 192.0.2.1}`, wrong: []string{"spec.externalName"}},
 		"external, no name":  {object: `spec: {type: ExternalName, externalName: a..b}`, wrong: []string{"spec.externalName"}},
 		"external, nowhere":  {object: `spec: {type: ExternalName}`},

@@ -132,7 +132,10 @@ func (r *networkReader) policy(spec *v1alpha1.Policy) {
 }
 
 func (r *networkReader) ingress(spec *v1alpha1.Ingress) {
-	r.network.Ingress.NginxCompatible = spec.NginxCompatible
+	r.network.Ingress.NginxCompatible, r.network.Ingress.HTTP3 = spec.NginxCompatible, spec.HTTP3
+	if spec.ACME != nil {
+		r.acme(spec.ACME)
+	}
 	for _, text := range spec.PublishAddresses {
 		published := strings.ToLower(string(text))
 		if addr, err := netip.ParseAddr(published); err == nil && addr.Zone() == "" {
@@ -197,7 +200,7 @@ func networkObjectOf(n *model.Network) object {
 		spec["dns"] = dns
 	}
 	if !n.Ingress.Equal(&model.IngressOptions{}) {
-		spec["ingress"] = object{"nginxCompatible": n.Ingress.NginxCompatible, "publishAddresses": n.Ingress.PublishAddresses}
+		spec["ingress"] = ingressObjectOf(&n.Ingress)
 	}
 	if n.ForeignFirewall != "" {
 		spec["foreignFirewall"] = n.ForeignFirewall

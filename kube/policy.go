@@ -46,6 +46,7 @@ func convertPolicy(object *networkingv1.NetworkPolicy) converted[model.PolicyKey
 			policy.Rules[d] = append(policy.Rules[d], r.rule(fmt.Sprintf("spec.egress[%d]", i), "to", spec.Egress[i].To, spec.Egress[i].Ports))
 		}
 	}
+	r.countBlocks(policy)
 	if !understood {
 		policy.Rules = [len(model.Directions)][]model.PolicyRule{}
 	}
@@ -162,6 +163,39 @@ func (r *policyReader) block(field string, block *networkingv1.IPBlock) (to mode
 		to.Except = append(to.Except, except)
 	}
 	return to, true
+}
+
+// manyBlocks is how many ranges of addresses one policy has without a remark.
+const manyBlocks = 1000
+
+// manyBlocksReason is that of a remark on a policy of which all is understood.
+const manyBlocksReason = "ManyBlocks"
+
+// countBlocks remarks on a policy with thousands of ranges. All of them are in
+// force.
+func (r *policyReader) countBlocks(policy *model.Policy) {
+	blocks, most, field := 0, 0, ""
+	for _, d := range model.Directions {
+		for i := range policy.Rules[d] {
+			of := 0
+			for _, peer := range policy.Rules[d][i].Peers {
+				if peer.Block.IsValid() {
+					of += 1 + len(peer.Except)
+				}
+			}
+			if blocks += of; of > most {
+				most, field = of, fmt.Sprintf("spec.%s[%d].%s", ruleLists[d], i, peerLists[d])
+			}
+		}
+	}
+	if blocks <= manyBlocks {
+		return
+	}
+	r.problems = append(r.problems, model.Problem{
+		Kind: r.kind, Namespace: r.meta.Namespace, Name: r.meta.Name, Field: field, Reason: manyBlocksReason,
+		Message: fmt.Sprintf("the policy has %d ranges of addresses, %d of them here; all are in force, and cost connections no more than a few would, but whatever changes in the policy, each node with pods of it reads and plans all of them anew", blocks, most),
+		Remedy:  "join ranges that lie side by side, and keep what changes often in a policy of its own",
+	})
 }
 
 // policyPrefix reads a range of addresses. One of IPv4 that is written as IPv6 is

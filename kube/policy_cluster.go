@@ -105,9 +105,11 @@ func (r *clusterReader) destination(rule *clusterRule, field string, peer *v1alp
 	}
 	switch {
 	case given != 1:
-		r.unclear(rule, field, errors.New("it has not just one of namespaces, pods, networks and domainNames, and what else it may have is not understood"))
+		r.unclear(rule, field, errors.New("it has not just one of namespaces, pods, networks, nodes and domainNames, and what else it may have is not understood"))
 	case peer.Nodes != nil:
-		r.unclear(rule, field+".nodes", errors.New("nodes are of the experimental channel, and not supported; name their addresses under networks"))
+		nodes := &model.Selector{}
+		r.choose(rule, field+".nodes", peer.Nodes, nodes)
+		rule.to.Peers = append(rule.to.Peers, model.Peer{Nodes: nodes})
 	case len(peer.DomainNames) > 0:
 		r.domains(rule, field+".domainNames", peer.DomainNames)
 	case len(peer.Networks) > 0:
@@ -163,19 +165,21 @@ func parseDomain(text string) (string, error) {
 // pods adds a peer that is all pods of some namespaces, or some of them.
 func (r *clusterReader) pods(rule *clusterRule, field string, namespaces *metav1.LabelSelector, pods *v1alpha2.NamespacedPod) {
 	peer := model.Peer{Namespaces: &model.Selector{}, Pods: &model.Selector{}}
-	read := func(field string, selector *metav1.LabelSelector, to *model.Selector) {
-		*to = r.selector(field, "the rule accepts nothing, or else denies everything", selector)
-		if slices.ContainsFunc(to.Requirements, func(q model.Requirement) bool { return q.Operator == model.Never }) {
-			rule.whole = false
-		}
-	}
 	if namespaces != nil {
-		read(field+".namespaces", namespaces, peer.Namespaces)
+		r.choose(rule, field+".namespaces", namespaces, peer.Namespaces)
 	} else {
-		read(field+".pods.namespaceSelector", &pods.NamespaceSelector, peer.Namespaces)
-		read(field+".pods.podSelector", &pods.PodSelector, peer.Pods)
+		r.choose(rule, field+".pods.namespaceSelector", &pods.NamespaceSelector, peer.Namespaces)
+		r.choose(rule, field+".pods.podSelector", &pods.PodSelector, peer.Pods)
 	}
 	rule.to.Peers = append(rule.to.Peers, peer)
+}
+
+// choose reads a selector of a peer.
+func (r *clusterReader) choose(rule *clusterRule, field string, selector *metav1.LabelSelector, to *model.Selector) {
+	*to = r.selector(field, "the rule accepts nothing, or else denies everything", selector)
+	if slices.ContainsFunc(to.Requirements, func(q model.Requirement) bool { return q.Operator == model.Never }) {
+		rule.whole = false
+	}
 }
 
 // finish adds ports and the action.

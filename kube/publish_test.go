@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -150,5 +151,26 @@ func TestLead(t *testing.T) {
 	})
 	if err != nil {
 		t.Errorf("ended by its context: %v", err)
+	}
+}
+
+// TestTakeover: a leader that has vanished without a word is replaced once its Lease has
+// run out, and not before.
+func TestTakeover(t *testing.T) {
+	s := newStub(t)
+	const every = 40 * time.Millisecond
+	s.put("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", fmt.Sprintf(`{"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+		"metadata": {"namespace": "kube-system", "name": "lock"}, "spec": {"holderIdentity": "gone", "leaseDurationSeconds": 1, "renewTime": %q}}`,
+		time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00")))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	began, led := time.Now(), false
+	err := s.client(Options{}).Lead(ctx, Lock{Namespace: "kube-system", Name: "lock", Identity: "next", Every: every, Failed: func(err error) { t.Log(err) }},
+		func(context.Context) error { led = true; return nil })
+	if err != nil || !led {
+		t.Fatalf("led: %v, %v", led, err)
+	}
+	if took := time.Since(began); took < every*7 {
+		t.Errorf("it leads after %v, while the other may still believe that it does", took)
 	}
 }

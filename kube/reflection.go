@@ -28,7 +28,8 @@ type reflection[K, V comparable] struct {
 	list      func(io.Reader) (runtime.Object, error) // reads a list in the place of client-go; may be nil
 	missing   func()                                  // called if the API server does not know the resource; may be nil
 	store     *store[K, V]
-	turns     *turns // nil: nobody else watches it
+	into      cache.ReflectorStore // in the place of store, which then has the rest; may be nil
+	turns     *turns               // nil: nobody else watches it
 }
 
 // watch returns a function that watches until its context ends.
@@ -69,7 +70,11 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 	}
 	// client-go logs on its own; here errors become Problems instead.
 	var quiet klog.Logger
-	reflector := cache.NewReflectorWithOptions(watched, r.object, r.store,
+	into := r.into
+	if into == nil {
+		into = r.store
+	}
+	reflector := cache.NewReflectorWithOptions(watched, r.object, into,
 		cache.ReflectorOptions{Name: r.resource, Logger: &quiet})
 	return func(ctx context.Context) { reflector.RunWithContext(klog.NewContext(ctx, quiet)) }
 }

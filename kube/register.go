@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -121,7 +120,7 @@ func (r *GatewayRegister) Follow(ctx context.Context, edit func(func(*Entries)),
 
 func (r *GatewayRegister) entries(problems *problems, edit func(func(*Entries)), known func()) func(context.Context) {
 	return watch(&reflection[model.IngressKey, *Entry]{
-		client: r.client.networking.RESTClient(), resource: "ingresses", object: &networkingv1.Ingress{},
+		client: r.client.entries, list: r.client.entries.list, resource: "ingresses", object: &arrival[model.IngressKey, *Entry]{},
 		store: &store[model.IngressKey, *Entry]{
 			convert: convertFrom(convertEntry),
 			equal:   (*Entry).Equal,
@@ -131,6 +130,12 @@ func (r *GatewayRegister) entries(problems *problems, edit func(func(*Entries)),
 			synced: known, problems: problems, kind: "Ingress",
 		},
 	})
+}
+
+// See sparseNodes.
+func sparseEntries() (*sparse[*networkingv1.Ingress, model.IngressKey, *Entry], error) {
+	return newSparse(networkingv1.SchemeGroupVersion, &networkingv1.Ingress{}, convertEntry,
+		"metadata.uid", "metadata.managedFields.manager", "metadata.managedFields.subresource", "metadata.managedFields.time", "status.loadBalancer")
 }
 
 func convertEntry(object *networkingv1.Ingress) converted[model.IngressKey, *Entry] {
@@ -188,15 +193,19 @@ func convertLoadBalancer(object *corev1.Service) converted[model.ServiceKey, *Lo
 
 // Publish makes the status of an Ingress tell addresses. None takes away what we
 // have written, and leaves what others have: it is applied on the server's side,
-// which knows whose each field is. One that is gone, or another of its name, is none
-// of our business.
+// which knows whose each field is. One that is gone is none of our business; for another
+// of its name, or one that changes in this moment, the error is one of the object.
 func (r *GatewayRegister) Publish(ctx context.Context, key model.IngressKey, uid string, addresses []string) error {
 	return r.client.publishIngress(ctx, key, uid, addresses)
 }
 
 func (c *Client) publishIngress(ctx context.Context, key model.IngressKey, uid string, addresses []string) error {
-	status := object{}
-	if len(addresses) > 0 {
+	applied := object{
+		"apiVersion": networkingv1.SchemeGroupVersion.String(), "kind": "Ingress",
+		"metadata": object{"namespace": key.Namespace, "name": key.Name, "uid": uid},
+	}
+	if len(addresses) > 0 { // without any, there is to be no status, or its managedFields would stay
+
 		var all []object
 		for _, text := range addresses {
 			field := "hostname"
@@ -205,18 +214,15 @@ func (c *Client) publishIngress(ctx context.Context, key model.IngressKey, uid s
 			}
 			all = append(all, object{field: text})
 		}
-		status["loadBalancer"] = object{"ingress": all}
+		applied["status"] = object{"loadBalancer": object{"ingress": all}}
 	}
-	patch, err := json.Marshal(object{
-		"apiVersion": networkingv1.SchemeGroupVersion.String(), "kind": "Ingress",
-		"metadata": object{"namespace": key.Namespace, "name": key.Name, "uid": uid}, "status": status,
-	})
+	patch, err := json.Marshal(applied)
 	if err == nil {
 		force := true
 		_, err = c.networking.Ingresses(key.Namespace).Patch(ctx, key.Name, types.ApplyPatchType, patch,
 			metav1.PatchOptions{FieldManager: registrar, Force: &force}, "status")
 	}
-	if IsNotFound(err) || apierrors.IsConflict(err) {
+	if IsNotFound(err) {
 		return nil
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"sync"
@@ -65,13 +66,17 @@ func TestPublish(t *testing.T) {
 	}
 	want := []string{
 		`fieldManager=fairlead-gateway&force=true {"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{"name":"web","namespace":"shop","uid":"u"},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"},{"ip":"2001:db8::1"},{"hostname":"lb.example.org"}]}}}`,
-		`fieldManager=fairlead-gateway&force=true {"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{"name":"web","namespace":"shop","uid":"u"},"status":{}}`,
+		`fieldManager=fairlead-gateway&force=true {"apiVersion":"networking.k8s.io/v1","kind":"Ingress","metadata":{"name":"web","namespace":"shop","uid":"u"}}`,
 	}
 	if !reflect.DeepEqual(api.patches, want) {
 		t.Errorf("patches are\n%s\nwant\n%s", strings.Join(api.patches, "\n"), strings.Join(want, "\n"))
 	}
 	if n := api.count("PATCH " + path + "/web/status"); n != 2 {
 		t.Errorf("%d of the status", n)
+	}
+	api.forbid("409 "+path+"/web/status", true)
+	if err := register.Publish(t.Context(), key, "u", nil); err == nil || !IsOfObject(err) {
+		t.Errorf("of one that is another by now: %v", err)
 	}
 	key.Name = "gone"
 	if err := register.Publish(t.Context(), key, "u", nil); err != nil {
@@ -136,8 +141,10 @@ func TestConvertIngressOptions(t *testing.T) {
 		wrong int
 	}{
 		"nothing": {spec: `{}`},
-		"all": {spec: `{nginxCompatible: true, publishAddresses: [192.0.2.1, "2001:DB8::1", GW.example.org, "::ffff:192.0.2.1"]}`,
-			want: model.IngressOptions{NginxCompatible: true, PublishAddresses: []string{"192.0.2.1", "2001:db8::1", "gw.example.org"}}},
+		"all": {spec: `{nginxCompatible: true, http3: true, publishAddresses: [192.0.2.1, "2001:DB8::1", GW.example.org, "::ffff:192.0.2.1"]}`,
+			want: model.IngressOptions{NginxCompatible: true, HTTP3: true, PublishAddresses: []string{"192.0.2.1", "2001:db8::1", "gw.example.org"}}},
+		"acme": {spec: `{acme: {termsOfServiceAgreed: true, email: a@example.org, externalAccount: {keyID: kid, secretName: external}}}`,
+			want: model.IngressOptions{ACME: model.ACMEOptions{Server: model.LetsEncrypt, Email: "a@example.org", KeyID: "kid", KeySecret: "external"}}},
 		"addresses that are none": {spec: `{publishAddresses: [192.0.2.300, 192.0.2.0/24, "fe80::1%eth0", a_b, "", 192.0.2.1]}`,
 			want: model.IngressOptions{PublishAddresses: []string{"192.0.2.1"}}, wrong: 5},
 	} {
@@ -150,5 +157,63 @@ func TestConvertIngressOptions(t *testing.T) {
 				t.Errorf("%s: %v", name, problem)
 			}
 		}
+	}
+}
+
+// TestConvertACME: nobody is asked for certificates if anything of it is wrong.
+func TestConvertACME(t *testing.T) {
+	for spec, field := range map[string]string{
+		`{}`: "termsOfServiceAgreed",
+		`{termsOfServiceAgreed: true, server: "http://ca.example/dir"}`: "server",
+		`{termsOfServiceAgreed: true, server: "ca.example"}`:            "server",
+		`{termsOfServiceAgreed: true, caBundle: none}`:                  "caBundle",
+		`{termsOfServiceAgreed: true, externalAccount: {keyID: a}}`:     "externalAccount",
+	} {
+		got := convertNetwork(fromYAML[v1alpha1.Network](t, "metadata: {name: default}\nspec: {ingress: {nginxCompatible: true, acme: "+spec+"}}"))
+		if len(got.problems) != 1 || got.problems[0].Field != "spec.ingress.acme."+field || got.value.Ingress.ACME != (model.ACMEOptions{}) || !got.value.Ingress.NginxCompatible {
+			t.Errorf("%s: %+v, %v", spec, got.value.Ingress, got.problems)
+		}
+	}
+	options := model.ACMEOptions{Server: "https://ca.example/dir", Email: "a@example.org", KeyID: "kid", KeySecret: "external"}
+	network := model.DefaultNetwork()
+	network.Ingress.ACME = options
+	text, err := json.Marshal(networkObjectOf(network))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := convertNetwork(fromYAML[v1alpha1.Network](t, string(text))); got.value.Ingress.ACME != options {
+		t.Errorf("read again it is %+v", got.value.Ingress.ACME)
+	}
+}
+
+// TestOrderedSecrets: they are made with the type that fits, and replaced as they are now.
+func TestOrderedSecrets(t *testing.T) {
+	api := newStub(t)
+	register := api.client(Options{}).GatewayRegister("kube-system", "one", func(err error) { t.Error(err) })
+	for _, key := range []string{"tls.crt", "token"} {
+		secret := &model.Secret{SecretKey: model.SecretKey{Namespace: model.CertificateNamespace, Name: "of-" + strings.ReplaceAll(key, ".", "-")}, Content: map[string][]byte{key: []byte("one")}}
+		if got, err := register.ReadSecret(t.Context(), secret.SecretKey); got != nil || err != nil {
+			t.Errorf("before there is one: %v, %v", got, err)
+		}
+		for _, content := range []string{"one", "two"} {
+			secret.Content = map[string][]byte{key: []byte(content)}
+			if err := register.WriteSecret(t.Context(), secret); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := register.ReadSecret(t.Context(), secret.SecretKey); err != nil || !got.Equal(secret) {
+				t.Errorf("got %v, %v", got, err)
+			}
+		}
+		want := map[string]string{"tls.crt": "kubernetes.io/tls", "token": "Opaque"}[key]
+		if is := api.objects["/api/v1/namespaces/fairlead-certificates/secrets/"+secret.Name]["type"]; is != want {
+			t.Errorf("%s is of type %v", key, is)
+		}
+	}
+	if err := register.DeleteSecret(t.Context(), model.SecretKey{Namespace: model.CertificateNamespace, Name: "gone"}); err != nil {
+		t.Error(err)
+	}
+	api.forbidden["/api/v1/namespaces/fairlead-certificates/secrets"] = true
+	if err := register.WriteSecret(t.Context(), &model.Secret{SecretKey: model.SecretKey{Namespace: model.CertificateNamespace, Name: "new"}}); !IsOfObject(err) {
+		t.Errorf("who may not write is told %v", err)
 	}
 }

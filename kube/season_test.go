@@ -189,3 +189,31 @@ func seasonSlice(slice *discoveryv1.EndpointSlice, p pick) {
 		}
 	}
 }
+
+func seasonIngress(ingress *networkingv1.Ingress, p pick) {
+	p.entries(&ingress.Annotations, map[string]string{classAnnotation: "nginx", nginxAnnotations + "use-regex": "true", "other": "x"})
+	backend := func(of *networkingv1.IngressBackend) {
+		if p.Intn(4) > 0 {
+			*of = networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "web", Port: networkingv1.ServiceBackendPort{Number: p.Int31n(70000), Name: p.of("", "http")}}}
+		}
+	}
+	if ingress.Spec.DefaultBackend != nil {
+		backend(ingress.Spec.DefaultBackend)
+	}
+	for i := range ingress.Spec.Rules {
+		if http := ingress.Spec.Rules[i].HTTP; http != nil {
+			for j := range http.Paths {
+				backend(&http.Paths[j].Backend)
+				if kind := networkingv1.PathType(p.of("Exact", "Prefix", "ImplementationSpecific", "x")); p.Intn(4) > 0 {
+					http.Paths[j].PathType = &kind
+				}
+			}
+		}
+	}
+	if p.Intn(2) == 0 { // all is well
+		ingress.Spec.DefaultBackend, ingress.Spec.Rules = nil, nil
+	}
+	for i := range ingress.ManagedFields {
+		ingress.ManagedFields[i].Subresource, ingress.ManagedFields[i].Manager = p.of("", "status"), p.of("x", "y", registrar)
+	}
+}

@@ -26,6 +26,11 @@ const notServed = "!" + serviceProxyName + ",!" + corev1.IsHeadlessService
 // serviceProxyName is the label of KEP-2447.
 const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 
+// hostPorts is the annotation of a Service of SystemNamespace whose ports are ports of
+// each node that has an endpoint. Of other namespaces, it would let whoever may make a
+// Service take any port of all nodes.
+const hostPorts = "fairlead.io/host-ports"
+
 // labelled tells whether an object is one of those. The API server leaves slices
 // out of a watch that are; a file does not.
 func labelled(labels map[string]string) bool {
@@ -37,7 +42,7 @@ func labelled(labels map[string]string) bool {
 // See sparseNodes.
 func sparseServices() (*sparse[*corev1.Service, model.ServiceKey, named], error) {
 	return newSparse(corev1.SchemeGroupVersion, &corev1.Service{}, convertNamed,
-		"metadata.creationTimestamp", "metadata.labels", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs", "spec.externalName",
+		"metadata.creationTimestamp", "metadata.labels", "metadata.annotations["+hostPorts+"]", "spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.externalIPs", "spec.externalName",
 		"spec.ports.name", "spec.ports.protocol", "spec.ports.port", "spec.ports.nodePort", "spec.ports.targetPort", "spec.selector",
 		"spec.internalTrafficPolicy", "spec.externalTrafficPolicy", "spec.healthCheckNodePort",
 		"spec.loadBalancerSourceRanges", "spec.sessionAffinity", "spec.sessionAffinityConfig", "status.loadBalancer")
@@ -59,6 +64,9 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 	addresses := func(field string, texts []string) (all []netip.Addr) {
 		for _, text := range texts {
 			addr, err := parseAddr(text)
+			if err == nil && (addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast()) {
+				err = fmt.Errorf("%s is not an address that a Service can have", addr)
+			}
 			if err != nil {
 				wrong(field, err)
 				continue
@@ -73,6 +81,10 @@ func convertService(object *corev1.Service) converted[model.ServiceKey, *model.S
 		ExternalIPs:   addresses("spec.externalIPs", spec.ExternalIPs),
 		InternalLocal: spec.InternalTrafficPolicy != nil && *spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		ExternalLocal: external(spec) && spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
+	}
+	if s.HostPorts = object.Annotations[hostPorts] == "true"; s.HostPorts && object.Namespace != SystemNamespace {
+		s.HostPorts = false
+		wrong("metadata.annotations["+hostPorts+"]", fmt.Errorf("only Services of namespace %s may have ports of nodes", SystemNamespace))
 	}
 	for _, addr := range addresses("spec.clusterIPs", clusterIPs(spec)) {
 		if s.ClusterIP(model.FamilyOf(addr)).IsValid() {
@@ -218,9 +230,21 @@ func parsePrefix(text string) (netip.Prefix, error) {
 
 // See sparseNodes.
 func sparseSlices() (*sparse[*discoveryv1.EndpointSlice, model.SliceKey, *model.EndpointSlice], error) {
-	return newSparse(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, convertSlice,
+	s, err := newSparse(discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, convertSlice,
 		"metadata.labels", "metadata.annotations["+corev1.EndpointsLastChangeTriggerTime+"]",
 		"addressType", "ports", "endpoints.addresses", "endpoints.conditions", "endpoints.nodeName", "endpoints.hints")
+	if err == nil {
+		s.reset = resetSlice
+	}
+	return s, err
+}
+
+// resetSlice is as resetPod.
+func resetSlice(slice *discoveryv1.EndpointSlice) {
+	labels, endpoints := slice.Labels, slice.Endpoints
+	slice.Reset()
+	clear(labels)
+	slice.Labels, slice.Endpoints = labels, endpoints[:0]
 }
 
 // convertSlice fills in what is not said: an endpoint is ready and serves unless
@@ -252,12 +276,14 @@ func convertSlice(object *discoveryv1.EndpointSlice) converted[model.SliceKey, *
 		slice.Ports = append(slice.Ports, port)
 	}
 	slice.Endpoints = make([]model.Endpoint, 0, len(object.Endpoints))
+	hints := map[string]*model.Hints{}
 	for i := range object.Endpoints {
 		endpoint, err := convertEndpoint(&object.Endpoints[i], slice)
 		if err != nil {
 			wrong(fmt.Sprintf("endpoints[%d].addresses", i), err)
 			continue
 		}
+		endpoint.Hints = convertHints(object.Endpoints[i].Hints, hints)
 		slice.Endpoints = append(slice.Endpoints, endpoint)
 	}
 	to.value = slice
@@ -309,6 +335,7 @@ func convertPort(port *discoveryv1.EndpointPort) (to model.EndpointPort, err err
 	return to, nil
 }
 
+// convertEndpoint leaves out the hints.
 func convertEndpoint(object *discoveryv1.Endpoint, of *model.EndpointSlice) (to model.Endpoint, err error) {
 	if len(object.Addresses) == 0 {
 		return to, errors.New("an endpoint has no address")
@@ -319,7 +346,11 @@ func convertEndpoint(object *discoveryv1.Endpoint, of *model.EndpointSlice) (to 
 	if model.FamilyOf(to.Address) != of.Family {
 		return to, fmt.Errorf("%s is not of addressType %s", to.Address, of.Family)
 	}
-	if to.Address.IsUnspecified() || to.Address.IsMulticast() {
+	// Who may write slices is not to reach what only the node itself may: its own
+	// services, and those that clouds have for it (CVE-2021-25737). Those of the API
+	// server are its own to say.
+	private := (to.Address.IsLoopback() || to.Address.IsLinkLocalUnicast()) && (of.Namespace != "default" || of.Service != "kubernetes")
+	if private || to.Address.IsUnspecified() || to.Address.IsMulticast() {
 		return to, fmt.Errorf("%s is not the address of one endpoint", to.Address)
 	}
 	if object.NodeName != nil {
@@ -329,12 +360,12 @@ func convertEndpoint(object *discoveryv1.Endpoint, of *model.EndpointSlice) (to 
 	to.Ready = conditions.Ready == nil || *conditions.Ready
 	to.Serving = conditions.Serving == nil || *conditions.Serving
 	to.Terminating = conditions.Terminating != nil && *conditions.Terminating
-	to.Hints = convertHints(object.Hints, of)
 	return to, nil
 }
 
-// convertHints shares equal ones: a slice has many endpoints and few zones.
-func convertHints(hints *discoveryv1.EndpointHints, of *model.EndpointSlice) *model.Hints {
+// convertHints shares equal ones, by what they say: a slice has many endpoints and
+// few zones.
+func convertHints(hints *discoveryv1.EndpointHints, known map[string]*model.Hints) *model.Hints {
 	if hints == nil || len(hints.ForZones)+len(hints.ForNodes) == 0 {
 		return nil
 	}
@@ -345,9 +376,11 @@ func convertHints(hints *discoveryv1.EndpointHints, of *model.EndpointSlice) *mo
 	for _, node := range hints.ForNodes {
 		to.Nodes = append(to.Nodes, intern(node.Name))
 	}
-	if at := slices.IndexFunc(of.Endpoints, func(e model.Endpoint) bool { return e.Hints.Equal(to) }); at >= 0 {
-		return of.Endpoints[at].Hints
+	says := strings.Join(to.Zones, ",") + "|" + strings.Join(to.Nodes, ",")
+	if same, ok := known[says]; ok {
+		return same
 	}
+	known[says] = to
 	return to
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -121,6 +124,14 @@ status: {loadBalancer: {ingress: [{ip: 1.2.3}]}}`,
 				"spec.externalIPs", "spec.clusterIPs", "spec.clusterIPs", "status.loadBalancer.ingress", "spec.loadBalancerSourceRanges",
 				"spec.ports[0]", "spec.ports[1]", "spec.ports[2]",
 			}},
+		{name: "addresses that no Service can have", spec: `
+spec: {type: LoadBalancer, clusterIP: 10.96.0.1, externalIPs: [0.0.0.0, 127.0.0.1, "::1", 203.0.113.9]}
+status: {loadBalancer: {ingress: [{ip: 127.0.0.1}, {ip: 224.0.0.1}, {ip: "::"}]}}`,
+			want: &model.Service{ClusterIPs: addrs("10.96.0.1"), ExternalIPs: addrs("203.0.113.9")},
+			wrong: []string{
+				"spec.externalIPs", "spec.externalIPs", "spec.externalIPs",
+				"status.loadBalancer.ingress", "status.loadBalancer.ingress", "status.loadBalancer.ingress",
+			}},
 		{name: "ranges of which none is understood let nobody in", spec: `spec: {type: LoadBalancer, clusterIP: 10.96.0.1, loadBalancerSourceRanges: [x]}`,
 			want:  &model.Service{ClusterIPs: addrs("10.96.0.1"), SourceRanges: prefixes("0.0.0.0/32", "::/128")},
 			wrong: []string{"spec.loadBalancerSourceRanges"}},
@@ -142,7 +153,7 @@ status: {loadBalancer: {ingress: [{ip: 1.2.3}]}}`,
 					t.Errorf("got  %+v\nwant %+v", got.value, test.want)
 				}
 			}
-			if fields := problemFields(got.problems); !slices.Equal(fields, test.wrong) {
+			if fields := fieldsOf(t, "Service ns/web", got.problems); !slices.Equal(fields, test.wrong) {
 				t.Errorf("problems of %q, want %q: %v", fields, test.wrong, got.problems)
 			}
 		})
@@ -154,6 +165,18 @@ func problemFields(problems []model.Problem) (fields []string) {
 		fields = append(fields, problem.Field)
 	}
 	return fields
+}
+
+// fieldsOf is problemFields, of problems which all name that object and say what to
+// do.
+func fieldsOf(t *testing.T, object string, problems []model.Problem) []string {
+	t.Helper()
+	for _, problem := range problems {
+		if named := problem.Kind + " " + problem.Namespace + "/" + problem.Name; named != object || problem.Remedy == "" {
+			t.Errorf("a problem of %s is told of %s: %v", object, named, problem)
+		}
+	}
+	return problemFields(problems)
 }
 
 // TestConvertSlice: conditions that are not given, first addresses, and what
@@ -186,6 +209,13 @@ endpoints:
 			}},
 		{name: "names", text: "metadata: {namespace: ns, name: web-1, labels: {kubernetes.io/service-name: web}}\naddressType: FQDN\nendpoints: []"},
 		{name: "of no Service", text: "metadata: {namespace: ns, name: web-1}\naddressType: IPv4\nendpoints: []"},
+		{name: "what only nodes may call (CVE-2021-25737)", text: head + `
+ports: [{port: 80}]
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [169.254.169.254]}, {addresses: [224.0.0.1]}, {addresses: [10.0.0.9]}]`,
+			want: &model.EndpointSlice{
+				Ports: []model.EndpointPort{{Protocol: model.TCP, Port: 80}}, Endpoints: []model.Endpoint{endpoint("10.0.0.9")},
+			},
+			wrong: []string{"endpoints[0].addresses", "endpoints[1].addresses", "endpoints[2].addresses"}},
 		{name: "what cannot be understood is left out", text: head + `
 ports: [{name: all}, {name: zero, port: 0}, {name: web, port: 80}, {name: odd, port: 1, protocol: ICMP}]
 endpoints: [{addresses: []}, {addresses: [x]}, {addresses: ["fd00::1"]}, {addresses: [0.0.0.0]}, {addresses: [10.0.0.9]}]`,
@@ -211,10 +241,23 @@ endpoints: [{addresses: []}, {addresses: [x]}, {addresses: ["fd00::1"]}, {addres
 					t.Errorf("got  %+v\nwant %+v", got.value, test.want)
 				}
 			}
-			if fields := problemFields(got.problems); !slices.Equal(fields, test.wrong) {
+			if fields := fieldsOf(t, "EndpointSlice ns/web-1", got.problems); !slices.Equal(fields, test.wrong) {
 				t.Errorf("problems of %q, want %q: %v", fields, test.wrong, got.problems)
 			}
 		})
+	}
+}
+
+// TestConvertServiceCIDR: what cannot be understood is left out, with a Problem.
+func TestConvertServiceCIDR(t *testing.T) {
+	got := convertServiceCIDR(fromYAML[networkingv1.ServiceCIDR](t, `
+metadata: {name: more}
+spec: {cidrs: [10.97.0.0/16, 10.98.0.0, "fd97::/112"]}`))
+	if want := prefixes("10.97.0.0/16", "fd97::/112"); !slices.Equal(got.value.Prefixes, want) {
+		t.Errorf("the ranges are %v, want %v", got.value.Prefixes, want)
+	}
+	if fields := fieldsOf(t, "ServiceCIDR /more", got.problems); !slices.Equal(fields, []string{"spec.cidrs"}) {
+		t.Errorf("problems of %q", fields)
 	}
 }
 
@@ -301,5 +344,37 @@ func TestSourceWithoutServiceCIDRs(t *testing.T) {
 	synced(t, source)
 	if problems := source.Problems(); len(problems) > 0 {
 		t.Errorf("problems %v", problems)
+	}
+}
+
+// TestManyHints: hints of many endpoints that all differ take as long for each as
+// those of few, and equal ones are shared.
+func TestManyHints(t *testing.T) {
+	convert := func(count, kinds int) (*model.EndpointSlice, time.Duration) {
+		slice := &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+		}
+		for i := range count {
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{fmt.Sprintf("10.%d.%d.%d", 1+i>>16, i>>8&255, i&255)},
+				Hints:     &discoveryv1.EndpointHints{ForNodes: []discoveryv1.ForNode{{Name: fmt.Sprint("node-", i%kinds)}}},
+			})
+		}
+		began := time.Now()
+		converted := convertSlice(slice)
+		return converted.value, time.Since(began)
+	}
+	const some, many = 6_000, 60_000 // the API server takes 1,000
+	_, short := convert(some, some)
+	slice, long := convert(many, many)
+	if long > 4*many/some*short+500*time.Millisecond {
+		t.Errorf("%d endpoints took %v, %d took %v", some, short, many, long)
+	}
+	if slice.Endpoints[7].Hints.Nodes[0] != "node-7" {
+		t.Errorf("the hints of an endpoint are %v", slice.Endpoints[7].Hints)
+	}
+	if slice, _ = convert(4, 2); slice.Endpoints[0].Hints != slice.Endpoints[2].Hints || slice.Endpoints[0].Hints == slice.Endpoints[1].Hints {
+		t.Error("equal hints are not shared, or others are")
 	}
 }

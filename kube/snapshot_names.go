@@ -35,24 +35,23 @@ func addSlice(to *model.Snapshot, document []byte, found *[]model.Problem) error
 	return add(document, &to.Hosts, convertHosts, found)
 }
 
-// nameObjects are the documents of a snapshot that nothing but names is made of,
+// writeNames writes the documents of a snapshot that nothing but names is made of,
 // sorted. Hosts that are EndpointSlices as well are written as those.
-func nameObjects(snapshot *model.Snapshot) (documents []any) {
+func (d *documents) writeNames(snapshot *model.Snapshot) {
 	for _, key := range slices.SortedFunc(keys(snapshot.Names), func(a, b model.ServiceKey) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		name, _ := snapshot.Names.Get(key)
-		documents = append(documents, nameObjectOf(name))
+		d.write(nameObjectOf(name))
 	}
 	for _, key := range slices.SortedFunc(keys(snapshot.Hosts), func(a, b model.SliceKey) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		hosts, _ := snapshot.Hosts.Get(key)
 		if _, both := snapshot.Slices.Get(key); !both {
-			documents = append(documents, hostsObjectOf(hosts))
+			d.write(hostsObjectOf(hosts))
 		}
 	}
-	return documents
 }
 
 func nameObjectOf(n *model.Name) object {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -14,11 +15,11 @@ import (
 
 var clusterPolicyVersion = metav1.GroupVersion(v1alpha2.GroupVersion).String()
 
-// policyObjects are the documents of a snapshot that are about policies, sorted.
-func policyObjects(snapshot *model.Snapshot) (documents []any) {
+// writePolicies writes the documents of a snapshot that are about policies, sorted.
+func (d *documents) writePolicies(snapshot *model.Snapshot) {
 	for _, name := range slices.Sorted(keys(snapshot.Namespaces)) {
 		namespace, _ := snapshot.Namespaces.Get(name)
-		documents = append(documents, object{
+		d.write(object{
 			"apiVersion": "v1", "kind": "Namespace",
 			"metadata": object{"name": namespace.Name, "labels": maps.Collect(namespace.Labels.All())},
 		})
@@ -27,13 +28,12 @@ func policyObjects(snapshot *model.Snapshot) (documents []any) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		policy, _ := snapshot.Policies.Get(key)
-		documents = append(documents, policyObjectOf(policy))
+		d.write(policyObjectOf(policy))
 	}
 	for _, name := range slices.Sorted(keys(snapshot.ClusterPolicies)) {
 		policy, _ := snapshot.ClusterPolicies.Get(name)
-		documents = append(documents, clusterPolicyObjectOf(policy))
+		d.write(clusterPolicyObjectOf(policy))
 	}
-	return documents
 }
 
 // How lists of rules and of peers are named, by direction.
@@ -62,9 +62,62 @@ func policyObjectOf(p *model.Policy) object {
 	}
 	slices.Sort(types)
 	spec["policyTypes"] = types
+	metadata := object{"namespace": p.Namespace, "name": p.Name}
+	for _, d := range model.Directions {
+		if slices.ContainsFunc(p.Rules[d], wordless) {
+			noteUnderstood(metadata, p)
+		}
+	}
 	return object{
 		"apiVersion": networkingv1.SchemeGroupVersion.String(), "kind": "NetworkPolicy",
-		"metadata": object{"namespace": p.Namespace, "name": p.Name}, "spec": spec,
+		"metadata": metadata, "spec": spec,
+	}
+}
+
+// understoodNote is an annotation of policies in files alone. Where the API has no words
+// for what a policy was understood as, such as a rule that denies everybody, its
+// document is as near as it can be, and this is what it means: the policy of the
+// model, as JSON. If that changes, so does the number.
+const understoodNote = "fairlead.io/understood-1"
+
+// wordless tells whether the API has no words for a rule: it fits nothing, or has a
+// selector that was not understood.
+func wordless(r model.PolicyRule) bool {
+	return !r.Anyone && len(r.Peers) == 0 || !r.AnyPort && len(r.Ports) == 0 ||
+		slices.ContainsFunc(r.Peers, func(peer model.Peer) bool { return never(peer.Namespaces) || never(peer.Pods) || never(peer.Nodes) })
+}
+
+func never(s *model.Selector) bool {
+	return s != nil && slices.ContainsFunc(s.Requirements, func(q model.Requirement) bool { return q.Operator == model.Never })
+}
+
+func noteUnderstood(metadata object, policy any) {
+	text, err := json.Marshal(policy)
+	if err != nil {
+		panic("a policy is no JSON: " + err.Error()) // of plain fields
+	}
+	metadata["annotations"] = object{understoodNote: string(text)}
+}
+
+// asUnderstood converts policies of files. The API server's are never asked for the
+// annotation.
+func asUnderstood[T any, P interface {
+	*T
+	metav1.Object
+}, K comparable, V any](convert func(*T) converted[K, *V]) func(*T) converted[K, *V] {
+	return func(object *T) converted[K, *V] {
+		made := convert(object)
+		text, ok := P(object).GetAnnotations()[understoodNote]
+		if !ok {
+			return made
+		}
+		value := new(V)
+		if err := json.Unmarshal([]byte(text), value); err != nil {
+			made.problems = append(made.problems, model.Problem{Field: "metadata.annotations." + understoodNote, Message: err.Error()})
+			return made
+		}
+		made.value, made.problems = value, nil
+		return made
 	}
 }
 
@@ -149,14 +202,20 @@ func clusterPolicyObjectOf(p *model.ClusterPolicy) object {
 			spec[ruleLists[d]] = rules
 		}
 	}
+	metadata := object{"name": p.Name}
+	for _, d := range model.Directions {
+		if slices.ContainsFunc(p.Rules[d], func(r model.ClusterRule) bool { return r.Anyone || wordless(r.PolicyRule) }) {
+			noteUnderstood(metadata, p)
+		}
+	}
 	return object{
 		"apiVersion": clusterPolicyVersion, "kind": "ClusterNetworkPolicy",
-		"metadata": object{"name": p.Name}, "spec": spec,
+		"metadata": metadata, "spec": spec,
 	}
 }
 
-// clusterRuleObjectOf is like policyRuleObjectOf. Everybody, which the API has only
-// for what it does not understand, is all pods and all addresses.
+// clusterRuleObjectOf is like policyRuleObjectOf. Everybody, which the API has no word
+// for, is all pods or all addresses, and noted; see understoodNote.
 func clusterRuleObjectOf(r *model.ClusterRule, d model.Direction) object {
 	rule := object{"action": r.Action.String()}
 	if r.Name != "" {
@@ -166,32 +225,34 @@ func clusterRuleObjectOf(r *model.ClusterRule, d model.Direction) object {
 	pods := func(namespaces, pods object) {
 		peers = append(peers, object{"pods": object{"namespaceSelector": namespaces, "podSelector": pods}})
 	}
-	var networks []any
-	var domains []string
+	list := func(of string, one any) { // with its like before it
+		if last := len(peers) - 1; last >= 0 && peers[last][of] != nil {
+			peers[last][of] = append(peers[last][of].([]any), one)
+			return
+		}
+		peers = append(peers, object{of: []any{one}})
+	}
 	for i := range r.Peers {
 		switch peer := &r.Peers[i]; {
 		case peer.Block.IsValid():
-			networks = append(networks, peer.Block)
+			list("networks", peer.Block)
 		case peer.Domain != "":
-			domains = append(domains, peer.Domain)
+			list("domainNames", peer.Domain)
+		case peer.Nodes != nil:
+			peers = append(peers, object{"nodes": selectorObjectOf(peer.Nodes)})
 		default:
 			pods(selectorObjectOf(peer.Namespaces), selectorObjectOf(peer.Pods))
 		}
 	}
 	switch {
 	case r.Anyone && d == model.Egress:
-		networks = []any{"0.0.0.0/0", "::/0"}
+		list("networks", "0.0.0.0/0")
+		list("networks", "::/0")
 	case r.Anyone:
 		pods(object{}, object{})
 	case len(r.Peers) == 0 || !r.AnyPort && len(r.Ports) == 0:
-		networks, domains, peers = nil, nil, nil
+		peers = nil
 		pods(nobody(), object{})
-	}
-	if networks != nil {
-		peers = append(peers, object{"networks": networks})
-	}
-	if domains != nil {
-		peers = append(peers, object{"domainNames": domains})
 	}
 	rule[peerLists[d]] = peers
 	if ports := clusterPortObjects(r.Ports); ports != nil {

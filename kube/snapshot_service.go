@@ -12,11 +12,11 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// serviceObjects are the documents of a snapshot that are about Services, sorted.
-func serviceObjects(snapshot *model.Snapshot) (documents []any) {
+// writeServices writes the documents of a snapshot that are about Services, sorted.
+func (d *documents) writeServices(snapshot *model.Snapshot) {
 	for _, name := range slices.Sorted(keys(snapshot.ServiceCIDRs)) {
 		cidr, _ := snapshot.ServiceCIDRs.Get(name)
-		documents = append(documents, object{
+		d.write(object{
 			"apiVersion": networkingv1.SchemeGroupVersion.String(), "kind": "ServiceCIDR",
 			"metadata": object{"name": cidr.Name}, "spec": object{"cidrs": cidr.Prefixes},
 		})
@@ -25,7 +25,7 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		service, _ := snapshot.Services.Get(key)
-		documents = append(documents, serviceObjectOf(service))
+		d.write(serviceObjectOf(service))
 	}
 	for _, key := range slices.SortedFunc(keys(snapshot.Slices), func(a, b model.SliceKey) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -34,9 +34,8 @@ func serviceObjects(snapshot *model.Snapshot) (documents []any) {
 		document := sliceObjectOf(slice)
 		hosts, _ := snapshot.Hosts.Get(key)
 		nameEndpoints(document, slice, hosts)
-		documents = append(documents, document)
+		d.write(document)
 	}
-	return documents
 }
 
 // serviceObjectOf names the type that has all that the Service has.
@@ -72,6 +71,9 @@ func serviceObjectOf(s *model.Service) object {
 			"namespace": s.Namespace, "name": s.Name,
 			"creationTimestamp": time.Unix(s.Created, 0).UTC().Format(time.RFC3339),
 		},
+	}
+	if s.HostPorts {
+		written["metadata"].(object)["annotations"] = object{hostPorts: "true"}
 	}
 	if len(s.LoadBalancerIPs) > 0 || s.SourceRanges != nil || s.HealthCheckNodePort != 0 {
 		spec["type"] = corev1.ServiceTypeLoadBalancer

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"bytes"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -19,8 +21,8 @@ items:
   status: {addresses: [{type: InternalIP, address: 172.30.0.1}]}
 - apiVersion: v1
   kind: Pod
-  metadata: {namespace: default, name: web, uid: uid-web}
-  spec: {nodeName: a}
+  metadata: {namespace: default, name: web, uid: uid-web, labels: {app: web, "example.org/tier": front}}
+  spec: {nodeName: a, containers: [{ports: [{name: http, containerPort: 80}, {name: 'odd "\ é', protocol: UDP, containerPort: 53}]}]}
   status: {phase: Running, podIPs: [{ip: 10.244.0.2}]}
 ---
 apiVersion: v1
@@ -92,6 +94,20 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	if once.String() != twice.String() {
 		t.Errorf("written and read again, it is\n%s\nand was\n%s", twice.String(), once.String())
 	}
+	var lines, thrice bytes.Buffer
+	if err := WriteSnapshotJSON(&lines, first); err != nil {
+		t.Fatal(err)
+	}
+	third, err := ReadSnapshot(bytes.NewReader(lines.Bytes()))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, lines.String())
+	}
+	if err := WriteSnapshot(&thrice, third); err != nil {
+		t.Fatal(err)
+	}
+	if once.String() != thrice.String() {
+		t.Errorf("written as JSON and read again, it is\n%s\nand was\n%s", thrice.String(), once.String())
+	}
 	if again, _ := second.Nodes.Get("a"); again == nil || !again.Equal(node) || !again.Leaving {
 		t.Errorf("node: %+v, was %+v", again, node)
 	}
@@ -129,5 +145,37 @@ func TestSnapshotMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// counter counts what is allocated until the first write.
+type counter struct{ first, before uint64 }
+
+func (c *counter) Write(text []byte) (int, error) {
+	if c.first == 0 {
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		c.first = stats.Mallocs - c.before
+	}
+	return len(text), nil
+}
+
+// TestSnapshotIsWrittenAsItGoes: the documents of a large cluster are never all in
+// memory.
+func TestSnapshotIsWrittenAsItGoes(t *testing.T) {
+	const pods = 5000
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork()}
+	for i := range pods {
+		pod := &model.Pod{PodKey: model.PodKey{Namespace: "default", Name: fmt.Sprint("pod-", i)}}
+		snapshot.Pods = snapshot.Pods.With(pod.PodKey, pod)
+	}
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	c := &counter{before: stats.Mallocs}
+	if err := WriteSnapshot(c, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if c.first > pods {
+		t.Errorf("%d allocations before the first byte, for %d pods", c.first, pods)
 	}
 }

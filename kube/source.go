@@ -21,7 +21,8 @@ type Source struct {
 
 	problems *problems
 	synced   chan struct{}
-	shared   *entrance // of turns
+	policed  chan struct{} // closed when policies have been read
+	shared   *entrance     // of turns
 
 	askNames   sync.Once
 	namesAsked chan struct{} // closed when somebody wants names
@@ -30,7 +31,7 @@ type Source struct {
 // Source returns a source of all that an agent follows: nodes, pods, Services
 // with what belongs to them, and the Network. What FollowNames says comes later.
 func (c *Client) Source() *Source {
-	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), shared: newEntrance(), namesAsked: make(chan struct{})}
+	return &Source{client: c, problems: newProblems(), synced: make(chan struct{}), policed: make(chan struct{}), shared: newEntrance(), namesAsked: make(chan struct{})}
 }
 
 // NodeSource returns a source of nodes and the Network alone.
@@ -42,6 +43,10 @@ func (c *Client) NodeSource() *Source {
 
 // Synced returns a channel that is closed once the feed has all of it.
 func (s *Source) Synced() <-chan struct{} { return s.synced }
+
+// PoliciesRead returns a channel that is closed once the feed has all that policies
+// are made of, just before its snapshots say so.
+func (s *Source) PoliciesRead() <-chan struct{} { return s.policed }
 
 // Problems returns what could not be understood, sorted: values of objects
 // that are ignored, a Network that is not followed, kinds that the API server
@@ -79,6 +84,9 @@ func (s *Source) Run(ctx context.Context, feed *model.Feed) error {
 	// they forbade stays forbidden. They wait for the rest, since without the pods
 	// they say nothing.
 	known := after(len(policies)+1, func() {
+		if !s.few {
+			close(s.policed)
+		}
 		feed.Edit(func(snapshot *model.Snapshot) { snapshot.PoliciesKnown = !s.few })
 	})
 	synced := after(len(first), func() {

@@ -5,34 +5,36 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairlead-net/fairlead/model"
 )
 
 // GatewaySource watches what requests from outside are led by: Ingresses and their
 // classes, Services with their endpoints, and the Network; and, beside the feed,
-// Secrets, which no snapshot has.
+// the Secrets that are named, which no snapshot has.
 type GatewaySource struct {
 	*Source
-
-	mu      sync.Mutex
-	secrets model.Map[model.SecretKey, *model.Secret]
-	changed chan struct{} // closed and replaced with secrets
+	secrets *secrets
 }
 
 // GatewaySource returns one.
 func (c *Client) GatewaySource() *GatewaySource {
-	return &GatewaySource{Source: c.NodeSource(), changed: make(chan struct{})}
+	source := c.NodeSource()
+	return &GatewaySource{Source: source, secrets: newSecrets(c, source.problems)}
 }
 
-// Secrets returns those that there are, and a channel that is closed when there are
-// others.
-func (s *GatewaySource) Secrets() (model.Map[model.SecretKey, *model.Secret], <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.secrets, s.changed
+// Name says which Secrets are wanted. What others have is not kept; what these have
+// is followed.
+func (s *GatewaySource) Name(keys model.Map[model.SecretKey, int]) { s.secrets.name(keys) }
+
+// Secrets returns those that are named and are there; whether of some the API server
+// has not answered yet; and a channel that is closed when there is more to tell.
+func (s *GatewaySource) Secrets() (known model.Map[model.SecretKey, *model.Secret], waiting bool, changed <-chan struct{}) {
+	s.secrets.mu.Lock()
+	defer s.secrets.mu.Unlock()
+	return s.secrets.known, s.secrets.waiting > 0, s.secrets.changed
 }
 
 // Run is as that of Source.
@@ -49,7 +51,7 @@ func (s *GatewaySource) Run(ctx context.Context, feed *model.Feed) error {
 
 func (s *GatewaySource) ingresses(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[model.IngressKey, *model.HTTPIngress]{
-		client: s.client.networking.RESTClient(), resource: "ingresses", object: &networkingv1.Ingress{},
+		client: s.client.ingresses, list: s.client.ingresses.list, resource: "ingresses", object: &arrival[model.IngressKey, *model.HTTPIngress]{},
 		store: &store[model.IngressKey, *model.HTTPIngress]{
 			convert: convertFrom(convertIngress),
 			key:     func(ingress *model.HTTPIngress) model.IngressKey { return ingress.IngressKey },
@@ -77,41 +79,11 @@ func (s *GatewaySource) ingressClasses(feed *model.Feed, known func()) func(cont
 	})
 }
 
-// mostSecret is how much of a Secret is kept, in bytes: more are no certificates
-// and no users.
-const mostSecret = 1 << 20
-
-func convertSecret(object *corev1.Secret) converted[model.SecretKey, *model.Secret] {
-	key := model.SecretKey{Namespace: intern(object.Namespace), Name: object.Name}
-	to := converted[model.SecretKey, *model.Secret]{key: key, value: &model.Secret{SecretKey: key, Content: object.Data}}
-	size := 0
-	for _, content := range object.Data {
-		size += len(content)
-	}
-	switch object.Type {
-	case corev1.SecretTypeTLS, corev1.SecretTypeOpaque, corev1.SecretTypeBasicAuth, "":
-		to.absent = size > mostSecret
-	default: // tokens and such are nobody's business here
-		to.absent = true
-	}
-	return to
-}
-
 func (s *GatewaySource) secretsOf(_ *model.Feed, known func()) func(context.Context) {
-	return watch(&reflection[model.SecretKey, *model.Secret]{
-		client: s.client.core.RESTClient(), resource: "secrets", object: &corev1.Secret{},
-		store: &store[model.SecretKey, *model.Secret]{
-			convert: convertFrom(convertSecret),
-			key:     func(secret *model.Secret) model.SecretKey { return secret.SecretKey },
-			equal:   (*model.Secret).Equal,
-			edit: func(edit func(model.Map[model.SecretKey, *model.Secret]) model.Map[model.SecretKey, *model.Secret]) {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.secrets = edit(s.secrets)
-				close(s.changed)
-				s.changed = make(chan struct{})
-			},
-			synced: known, problems: s.problems, kind: "Secret",
-		},
+	base := &store[model.SecretKey, string]{synced: known, problems: s.problems, kind: "Secret"}
+	run := watch(&reflection[model.SecretKey, string]{
+		client: s.client.metadata, resource: "secrets", object: &metav1.PartialObjectMetadata{},
+		store: base, into: &secretNotices{base, s.secrets},
 	})
+	return func(ctx context.Context) { s.secrets.run(ctx, run) }
 }

@@ -295,10 +295,16 @@ func TestSourceMayNotReadPolicies(t *testing.T) {
 		if now, _ := feed.Latest(); now.PoliciesKnown || now.Nodes.Len() != 1 {
 			t.Errorf("%s: %+v", path, now)
 		}
+		select {
+		case <-source.PoliciesRead():
+			t.Errorf("%s: policies have been read", path)
+		default:
+		}
 		s.mu.Lock()
 		s.forbidden = map[string]bool{}
 		s.mu.Unlock()
 		until(t, feed, path+" allowed", func(s *model.Snapshot) bool { return s.PoliciesKnown })
+		<-source.PoliciesRead()
 	}
 }
 

@@ -39,6 +39,7 @@ type sparse[T message, K, V comparable] struct {
 	empty   T
 	fields  *selection
 	convert func(T) converted[K, V]
+	reset   func(T) // before another one is decoded into it
 }
 
 // arrival is an object that came.
@@ -80,6 +81,7 @@ func newSparse[T message, K, V comparable](version schema.GroupVersion, empty T,
 	return &sparse[T, K, V]{
 		NegotiatedSerializer: scheme.Codecs.WithoutConversion(),
 		kind:                 version.WithKind(object.Name()), empty: empty, fields: selected, convert: convert,
+		reset: T.Reset,
 	}, nil
 }
 
@@ -158,7 +160,7 @@ func (d *sparseDecoder[T, K, V]) Decode(content []byte, defaults *schema.GroupVe
 
 // read makes d.object that of some protobuf.
 func (d *sparseDecoder[T, K, V]) read(raw []byte) (err error) {
-	d.object.Reset()
+	d.reset(d.object)
 	if d.buffer, err = d.fields.cut(d.buffer[:0], raw); err == nil {
 		err = d.object.Unmarshal(d.buffer)
 	}

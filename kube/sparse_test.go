@@ -34,6 +34,8 @@ func TestSparse(t *testing.T) {
 	t.Run("EndpointSlice", func(t *testing.T) { bothWays(t, sparseSlices, seasonSlice) })
 	t.Run("Hosts", func(t *testing.T) { bothWays(t, sparseHosts, seasonSlice) })
 	t.Run("NetworkPolicy", func(t *testing.T) { bothWays(t, sparsePolicies, seasonPolicy) })
+	t.Run("Ingress", func(t *testing.T) { bothWays(t, sparseIngresses, seasonIngress) })
+	t.Run("Entry", func(t *testing.T) { bothWays(t, sparseEntries, seasonIngress) })
 }
 
 // bothWays makes random objects and puts into each some of what conversions look
@@ -47,6 +49,7 @@ func bothWays[T message, K, V comparable](t *testing.T, of func() (*sparse[T, K,
 	random := rand.New(rand.NewSource(1))
 	fill := fuzzer.FuzzerFor(metafuzzer.Funcs, random, scheme.Codecs)
 	read := 0
+	var all, wanted []converted[K, V]
 	for i := range 400 {
 		object := s.empty.DeepCopyObject().(T)
 		if i > 0 { // nothing first
@@ -69,6 +72,7 @@ func bothWays[T message, K, V comparable](t *testing.T, of func() (*sparse[T, K,
 			if !reflect.DeepEqual(got.converted, want) {
 				t.Fatalf("of %s comes\n%+v\n%+v, not\n%+v\n%+v", contentType, got.converted, got.value, want, want.value)
 			}
+			all, wanted = append(all, got.converted), append(wanted, want)
 			if m := got.metadata; m.Name != object.GetName() || m.Namespace != object.GetNamespace() || m.ResourceVersion != object.GetResourceVersion() {
 				t.Fatalf("%s: names %+v", contentType, got.metadata)
 			}
@@ -76,6 +80,9 @@ func bothWays[T message, K, V comparable](t *testing.T, of func() (*sparse[T, K,
 				read++
 			}
 		}
+	}
+	if !reflect.DeepEqual(all, wanted) {
+		t.Error("what comes later changes what came before")
 	}
 	if read < 100 {
 		t.Errorf("only %d objects were of use: this tests little", read)

@@ -45,7 +45,9 @@ type stub struct {
 	protobuf  bool // is what Kubernetes' own kinds are sent in, not JSON
 	noStreams bool // sendInitialEvents is refused, as before Kubernetes 1.32
 	requests  []string
-	patches   []string // QUERY BODY of each; they change nothing
+	patches   []string            // QUERY BODY of each; they change nothing
+	answered  func(*http.Request) // nil, or called of each before its answer has ended
+	sent      int                 // Secrets by watches that had what is in them
 }
 
 type stubEvent struct {
@@ -172,12 +174,22 @@ func (s *stub) forget(path string) {
 	s.server.CloseClientConnections()
 }
 
+// forbid has a path answered with 403, or not any more.
+func (s *stub) forbid(path string, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forbidden[path] = is
+}
+
 func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	collection := r.URL.Path
 	gone, forbidden := s.missing[collection], s.forbidden[collection]
 	_, isObject := s.objects[collection]
+	if s.answered != nil {
+		defer s.answered(r)
+	}
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") && collection != clusterPoliciesPath && collection != kindsPath {
@@ -217,7 +229,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 func isCollection(path string) bool {
 	switch path[strings.LastIndex(path, "/")+1:] {
 	case "nodes", "pods", "networks", "nodenetworks", "services", "endpointslices", "servicecidrs",
-		"namespaces", "networkpolicies", "clusternetworkpolicies", "customresourcedefinitions", "ingresses":
+		"namespaces", "networkpolicies", "clusternetworkpolicies", "customresourcedefinitions", "ingresses", "ingressclasses", "secrets":
 		return true
 	}
 	return false
@@ -265,6 +277,10 @@ func (s *stub) patch(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	object := s.objects[strings.TrimSuffix(r.URL.Path, "/status")]
+	if s.forbidden["409 "+r.URL.Path] {
+		refuse(w, http.StatusConflict, "Conflict")
+		return
+	}
 	if err != nil || object == nil {
 		refuse(w, http.StatusNotFound, "NotFound")
 		return
@@ -291,7 +307,13 @@ func decode(r *http.Request) (map[string]any, error) {
 
 func (s *stub) watch(w http.ResponseWriter, r *http.Request) {
 	query, collection := r.URL.Query(), r.URL.Path
+	partly := strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata")
 	send := func(kind string, object any) {
+		if whole, ok := object.(map[string]any); ok && partly {
+			object = map[string]any{"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": whole["metadata"]}
+		} else if collection == "/api/v1/secrets" {
+			s.sent++
+		}
 		reply(w, map[string]any{"type": kind, "object": object})
 	}
 	s.mu.Lock()
@@ -352,6 +374,10 @@ func kindOf(collection string) (kind, version string) {
 		return "Service", "v1"
 	case ingressesPath:
 		return "Ingress", "networking.k8s.io/v1"
+	case "/apis/networking.k8s.io/v1/ingressclasses":
+		return "IngressClass", "networking.k8s.io/v1"
+	case "/api/v1/secrets":
+		return "Secret", "v1"
 	case cidrsPath:
 		return "ServiceCIDR", "networking.k8s.io/v1"
 	case namespacesPath:

@@ -54,6 +54,7 @@ func (s *stories) churn(ts *testscript.TestScript, neg bool, args []string) {
 	case args[0] == "until" && len(args) == 2 && s.churns != nil:
 		wanted, err := strconv.ParseInt(args[1], 10, 64)
 		ts.Check(err)
+		wanted *= churnTimes(ts)
 		for s.churns.changes.Load() < wanted {
 			if err := s.churns.failed.Load(); err != nil {
 				ts.Check(*err)
@@ -65,6 +66,20 @@ func (s *stories) churn(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf(churnUsage)
 	}
+}
+
+// churnTimes is how many times as many changes there are to be as a story says, by
+// the environment: for a longer look than make test has time for.
+func churnTimes(ts *testscript.TestScript) int64 {
+	text := os.Getenv("FAIRLEAD_CHURN_TIMES")
+	if text == "" {
+		return 1
+	}
+	times, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || times < 1 {
+		ts.Fatalf("FAIRLEAD_CHURN_TIMES=%s: want a number from 1 on", text)
+	}
+	return times
 }
 
 func (s *stories) startChurn(ts *testscript.TestScript, service string, pods []string) {

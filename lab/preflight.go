@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -198,10 +199,31 @@ func checkResources(config Config) []error {
 	}
 	const limit = "/proc/sys/fs/inotify/max_user_instances"
 	least := inotifyBase + config.Nodes*inotifyPerNode
-	if instances, err := strconv.Atoi(strings.TrimSpace(readFile(limit))); err == nil && instances < least {
-		lacks = append(lacks, fmt.Errorf("- %d inotify instances, the limit is %d: sysctl fs.inotify.max_user_instances=%d", least, instances, 4*least))
+	used := inotifyUsed("/proc")
+	if most, err := strconv.Atoi(strings.TrimSpace(readFile(limit))); err == nil && most-used < least {
+		lacks = append(lacks, fmt.Errorf("- %d inotify instances, of %d that a user may have %d are in use: sysctl fs.inotify.max_user_instances=%d, or end what uses them, such as another lab",
+			least, most, used, used+4*least))
 	}
 	return lacks
+}
+
+// inotifyUsed counts the inotify instances of processes of root, by the content of
+// /proc: the kernel does not tell.
+func inotifyUsed(proc string) (count int) {
+	links, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd", "[0-9]*"))
+	for _, link := range links {
+		if to, err := os.Readlink(link); err != nil || to != "anon_inode:inotify" {
+			continue
+		}
+		owner, err := os.Stat(filepath.Dir(filepath.Dir(link)))
+		if err != nil {
+			continue // it has ended
+		}
+		if stat, ok := owner.Sys().(*syscall.Stat_t); ok && stat.Uid == 0 {
+			count++
+		}
+	}
+	return count
 }
 
 // memoryAvailable reads the content of /proc/meminfo; in bytes.

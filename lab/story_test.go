@@ -96,7 +96,7 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 		t.Fatal(err)
 	}
 	config.Name = name
-	s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}}
+	s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}, asking3: map[string]*asking3{}}
 	// Only if there is a story that -run asks for.
 	var once sync.Once
 	s.start = func() { once.Do(func() { s.lab = begin(t, config) }) }
@@ -105,7 +105,7 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 		Setup: s.setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
-			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh,
+			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh, "http3": s.http3,
 		},
 	})
 }
@@ -165,6 +165,7 @@ type stories struct {
 
 	flowing map[string]*traffic // by name
 	churns  *churning           // nil: not now
+	asking3 map[string]*asking3 // by name
 }
 
 // namespaceVariable is where a story finds the name of its namespace.

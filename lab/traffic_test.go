@@ -106,7 +106,7 @@ func (a allowance) excess(r result) string {
 	return ""
 }
 
-const trafficUsage = "usage: traffic NAME FROM TO [via=svc/NAME], and then traffic NAME stop [lost<=PINGS] [gap<=DURATION]"
+const trafficUsage = "usage: traffic NAME FROM TO [via=svc/NAME], or traffic NAME FROM svc/NAME|ADDRESS, and then traffic NAME stop [lost<=PINGS] [gap<=DURATION]"
 
 // viaPort is that of streams by way of a Service, which has it beside 8080.
 const viaPort = 8099
@@ -114,7 +114,8 @@ const viaPort = 8099
 // traffic NAME FROM TO begins to send from a pod or a machine to a pod; traffic
 // NAME stop ends it, and fails if more was lost than it allows: by itself,
 // nothing. By way of a Service, of which TO is the only endpoint, there are no
-// pings.
+// pings; to a Service or an address, whose endpoints come and go, there are only
+// connections.
 func (s *stories) traffic(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case neg || len(args) < 2:
@@ -150,9 +151,6 @@ func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to, via st
 	source, err := s.netns(namespace, from)
 	ts.Check(err)
 	ts.Defer(func() { source.Close() })
-	destination, err := s.netns(namespace, to)
-	ts.Check(err)
-	defer destination.Close()
 	flow := &traffic{full: queuesFull(ts)}
 	ctx, cancel := context.WithCancel(context.Background())
 	flow.stop = cancel
@@ -160,17 +158,25 @@ func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to, via st
 		flow.end()
 		delete(s.flowing, name)
 	})
-	for _, target := range called {
-		at := slices.IndexFunc(targets, func(addr netip.Addr) bool { return addr.Is6() == target.Is6() })
-		if at < 0 {
-			ts.Fatalf("%s has no address of the family of %s", to, target)
-		}
-		stream, err := openStream(source, destination, targets[at], target, port)
+	lasting := !isVirtual(to)
+	if lasting {
+		destination, err := s.netns(namespace, to)
 		ts.Check(err)
-		flow.flows.Go(func() { flow.note(stream.run(ctx)) })
+		defer destination.Close()
+		for _, target := range called {
+			at := slices.IndexFunc(targets, func(addr netip.Addr) bool { return addr.Is6() == target.Is6() })
+			if at < 0 {
+				ts.Fatalf("%s has no address of the family of %s", to, target)
+			}
+			stream, err := openStream(source, destination, targets[at], target, port)
+			ts.Check(err)
+			flow.flows.Go(func() { flow.note(stream.run(ctx)) })
+		}
+	}
+	for _, target := range called {
 		pause := pingPause * time.Duration(len(targets))
 		runs := []func() result{func() result { return connect(ctx, target) }}
-		if via == "" {
+		if lasting && via == "" {
 			runs = append(runs, func() result { return ping(ctx, target, pause) })
 		}
 		for _, run := range runs {
@@ -186,6 +192,12 @@ func (s *stories) startTraffic(ts *testscript.TestScript, name, from, to, via st
 		}
 	}
 	s.flowing[name] = flow
+}
+
+// isVirtual tells the addresses of Services from pods and machines.
+func isVirtual(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil || strings.HasPrefix(name, "svc/")
 }
 
 func (s *stories) stopTraffic(ts *testscript.TestScript, name string, allowed allowance) {

@@ -13,7 +13,9 @@ type Name struct {
 	ServiceKey
 	ClusterIPs []netip.Addr // none: headless, or ExternalName
 	External   string       // of type ExternalName: the name that it stands for, without a dot at the end
-	Ports      []ServicePort
+	// Ports are those that it declares. A headless one need not have any, and what its
+	// endpoints have is what counts; of an ExternalName they are no more than names.
+	Ports []ServicePort
 }
 
 // Equal tells whether nothing differs.

@@ -91,12 +91,28 @@ type IngressClass struct {
 type IngressOptions struct {
 	// NginxCompatible serves those of the controller of ingress-nginx, too.
 	NginxCompatible bool
+	// HTTP3 serves requests by HTTP/3, too.
+	HTTP3 bool
 	// PublishAddresses are what their status tells, in the place of what is found:
 	// addresses, and names of hosts in lower case. None: what is found.
 	PublishAddresses []string
+	ACME             ACMEOptions
 }
+
+// ACMEOptions say who certificates are ordered from. The zero value: nobody.
+type ACMEOptions struct {
+	Server   string // URL of its directory; empty: no certificates are ordered
+	Email    string // may be empty
+	CABundle string // PEM, which the server is verified by; empty: what the public trusts
+	// KeyID and KeySecret are of an account that the authority knows already: what it
+	// calls the key, and the name of the Secret that has it. Empty: there is none.
+	KeyID, KeySecret string
+}
+
+// LetsEncrypt is the directory of Let's Encrypt.
+const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // Equal tells whether nothing differs.
 func (o *IngressOptions) Equal(other *IngressOptions) bool {
-	return o.NginxCompatible == other.NginxCompatible && slices.Equal(o.PublishAddresses, other.PublishAddresses)
+	return o.NginxCompatible == other.NginxCompatible && o.HTTP3 == other.HTTP3 && o.ACME == other.ACME && slices.Equal(o.PublishAddresses, other.PublishAddresses)
 }

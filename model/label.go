@@ -2,7 +2,6 @@ package model
 
 import (
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"unique"
@@ -17,12 +16,20 @@ func LabelsOf(from map[string]string) Labels {
 	if len(from) == 0 {
 		return Labels{}
 	}
+	keys, length := make([]string, 0, 16), 0
+	for key, value := range from {
+		keys, length = append(keys, key), length+len(key)+len("=,")+len(value)
+	}
+	slices.Sort(keys)
 	var text strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(from)) {
+	text.Grow(length)
+	for _, key := range keys {
 		if text.Len() > 0 {
 			text.WriteByte(',')
 		}
-		text.WriteString(key + "=" + from[key])
+		text.WriteString(key)
+		text.WriteByte('=')
+		text.WriteString(from[key])
 	}
 	return Labels{unique.Make(text.String())}
 }

@@ -26,6 +26,8 @@ type Map[K, V comparable] struct {
 // depend on iteration order.
 var seed = maphash.MakeSeed()
 
+func hashOf[K comparable](key K) uint64 { return maphash.Comparable(seed, key) }
+
 const (
 	bitsPerLevel = 5
 	levelMask    = 1<<bitsPerLevel - 1
@@ -40,10 +42,16 @@ type trie[K, V comparable] struct {
 	children           []*trie[K, V]
 }
 
+// entry has no hash: there are many, and it is asked for when two meet alone.
 type entry[K, V comparable] struct {
-	hash  uint64
 	key   K
 	value V
+}
+
+// hashed is an entry on its way into a trie.
+type hashed[K, V comparable] struct {
+	hash uint64
+	entry[K, V]
 }
 
 // Len is the number of entries.
@@ -51,7 +59,7 @@ func (m Map[K, V]) Len() int { return m.size }
 
 // Get returns the value of key.
 func (m Map[K, V]) Get(key K) (V, bool) {
-	hash := maphash.Comparable(seed, key)
+	hash := hashOf(key)
 	node := m.root
 	for shift := 0; node != nil; shift += bitsPerLevel {
 		if shift >= hashBits {
@@ -81,12 +89,12 @@ func (m Map[K, V]) Get(key K) (V, bool) {
 // With returns the map in which key has value. It returns the same map, not a
 // copy, if that is so already.
 func (m Map[K, V]) With(key K, value V) Map[K, V] {
-	e := entry[K, V]{maphash.Comparable(seed, key), key, value}
+	e := hashed[K, V]{hashOf(key), entry[K, V]{key, value}}
 	root := m.root
 	if root == nil {
 		root = &trie[K, V]{}
 	}
-	root, grown := root.with(e, 0)
+	root, grown := root.with(e, 0, hashOf[K])
 	if root == m.root {
 		return m
 	}
@@ -101,7 +109,7 @@ func (m Map[K, V]) Without(key K) Map[K, V] {
 	if m.root == nil {
 		return m
 	}
-	root := m.root.without(maphash.Comparable(seed, key), key, 0)
+	root := m.root.without(hashOf(key), key, 0)
 	if root == m.root {
 		return m
 	}
@@ -124,14 +132,14 @@ func MapOf[K, V comparable](from map[K]V) Map[K, V] { return Collect(maps.All(fr
 // leave many times its size behind. Of a key that comes twice, the last value
 // counts.
 func Collect[K, V comparable](all iter.Seq2[K, V]) Map[K, V] {
-	var entries []entry[K, V]
+	var entries []hashed[K, V]
 	for key, value := range all {
-		entries = append(entries, entry[K, V]{maphash.Comparable(seed, key), key, value})
+		entries = append(entries, hashed[K, V]{hashOf(key), entry[K, V]{key, value}})
 	}
 	if len(entries) == 0 {
 		return Map[K, V]{}
 	}
-	slices.SortStableFunc(entries, func(a, b entry[K, V]) int { return compareHashes(a.hash, b.hash) })
+	slices.SortStableFunc(entries, func(a, b hashed[K, V]) int { return compareHashes(a.hash, b.hash) })
 	entries = distinct(entries)
 	return Map[K, V]{grow(entries, 0), len(entries)}
 }
@@ -146,7 +154,7 @@ func compareHashes(a, b uint64) int {
 }
 
 // distinct keeps the last of the entries of each key. They are sorted by hash.
-func distinct[K, V comparable](entries []entry[K, V]) []entry[K, V] {
+func distinct[K, V comparable](entries []hashed[K, V]) []hashed[K, V] {
 	kept := entries[:0]
 next:
 	for _, e := range entries {
@@ -162,12 +170,16 @@ next:
 }
 
 // grow makes the trie of sorted entries.
-func grow[K, V comparable](entries []entry[K, V], shift int) *trie[K, V] {
-	if shift >= hashBits {
-		return &trie[K, V]{entries: slices.Clone(entries)}
-	}
+func grow[K, V comparable](entries []hashed[K, V], shift int) *trie[K, V] {
 	t := &trie[K, V]{}
-	branches := func(yield func(bit uint32, below []entry[K, V])) {
+	if shift >= hashBits {
+		t.entries = make([]entry[K, V], 0, len(entries))
+		for _, e := range entries {
+			t.entries = append(t.entries, e.entry)
+		}
+		return t
+	}
+	branches := func(yield func(bit uint32, below []hashed[K, V])) {
 		for from := 0; from < len(entries); {
 			branch, to := entries[from].hash>>shift&levelMask, from+1
 			for to < len(entries) && entries[to].hash>>shift&levelMask == branch {
@@ -177,7 +189,7 @@ func grow[K, V comparable](entries []entry[K, V], shift int) *trie[K, V] {
 			from = to
 		}
 	}
-	branches(func(bit uint32, below []entry[K, V]) {
+	branches(func(bit uint32, below []hashed[K, V]) {
 		if len(below) == 1 {
 			t.entryMap |= bit
 		} else {
@@ -186,9 +198,9 @@ func grow[K, V comparable](entries []entry[K, V], shift int) *trie[K, V] {
 	})
 	t.entries = make([]entry[K, V], 0, bits.OnesCount32(t.entryMap))
 	t.children = make([]*trie[K, V], 0, bits.OnesCount32(t.childMap))
-	branches(func(_ uint32, below []entry[K, V]) {
+	branches(func(_ uint32, below []hashed[K, V]) {
 		if len(below) == 1 {
-			t.entries = append(t.entries, below[0])
+			t.entries = append(t.entries, below[0].entry)
 		} else {
 			t.children = append(t.children, grow(below, shift+bitsPerLevel))
 		}
@@ -198,15 +210,17 @@ func grow[K, V comparable](entries []entry[K, V], shift int) *trie[K, V] {
 
 func rank(bitmap, bit uint32) int { return bits.OnesCount32(bitmap & (bit - 1)) }
 
-func (t *trie[K, V]) with(e entry[K, V], shift int) (_ *trie[K, V], grown bool) {
+// with returns t itself if it has the entry. hashOf is asked for that of an entry
+// that is in the way.
+func (t *trie[K, V]) with(e hashed[K, V], shift int, hashOf func(K) uint64) (_ *trie[K, V], grown bool) {
 	if shift >= hashBits {
-		return t.withColliding(e)
+		return t.withColliding(e.entry)
 	}
 	bit := uint32(1) << (e.hash >> shift & levelMask)
 	switch {
 	case t.childMap&bit != 0:
 		at := rank(t.childMap, bit)
-		child, grown := t.children[at].with(e, shift+bitsPerLevel)
+		child, grown := t.children[at].with(e, shift+bitsPerLevel, hashOf)
 		if child == t.children[at] {
 			return t, false
 		}
@@ -216,7 +230,7 @@ func (t *trie[K, V]) with(e entry[K, V], shift int) (_ *trie[K, V], grown bool) 
 	case t.entryMap&bit == 0:
 		next := *t
 		next.entryMap |= bit
-		next.entries = inserted(t.entries, rank(t.entryMap, bit), e)
+		next.entries = inserted(t.entries, rank(t.entryMap, bit), e.entry)
 		return &next, true
 	}
 	at := rank(t.entryMap, bit)
@@ -226,11 +240,11 @@ func (t *trie[K, V]) with(e entry[K, V], shift int) (_ *trie[K, V], grown bool) 
 			return t, false
 		}
 		next := *t
-		next.entries = replaced(t.entries, at, e)
+		next.entries = replaced(t.entries, at, e.entry)
 		return &next, false
 	}
-	child, _ := (&trie[K, V]{}).with(old, shift+bitsPerLevel)
-	child, _ = child.with(e, shift+bitsPerLevel)
+	child, _ := (&trie[K, V]{}).with(hashed[K, V]{hashOf(old.key), old}, shift+bitsPerLevel, hashOf)
+	child, _ = child.with(e, shift+bitsPerLevel, hashOf)
 	return &trie[K, V]{
 		entryMap: t.entryMap &^ bit,
 		childMap: t.childMap | bit,

@@ -71,14 +71,17 @@ func requireDiff(t *testing.T, old, new Map[int, int], wantOld, wantNew map[int]
 	}
 }
 
+// alike gives all keys one hash.
+func alike(int) uint64 { return 7 }
+
 // TestMapCollisions puts keys of one hash through the list at the bottom of
 // the trie, which no random test reaches.
 func TestMapCollisions(t *testing.T) {
 	root := &trie[int, int]{}
 	for key := range 10 {
-		root, _ = root.with(entry[int, int]{hash: 7, key: key, value: key}, 0)
+		root, _ = root.with(hashed[int, int]{7, entry[int, int]{key, key}}, 0, alike)
 	}
-	if _, grown := root.with(entry[int, int]{hash: 7, key: 3, value: 30}, 0); grown {
+	if _, grown := root.with(hashed[int, int]{7, entry[int, int]{3, 30}}, 0, alike); grown {
 		t.Error("replacing a colliding key made the map grow")
 	}
 	for key := range 9 {
@@ -168,11 +171,11 @@ func sameShape(a, b *trie[int, int]) bool {
 
 // TestCollectCollisions is as TestMapCollisions.
 func TestCollectCollisions(t *testing.T) {
-	var entries []entry[int, int]
+	var entries []hashed[int, int]
 	for key := range 10 {
-		entries = append(entries, entry[int, int]{hash: 7, key: key, value: key})
+		entries = append(entries, hashed[int, int]{7, entry[int, int]{key, key}})
 	}
-	entries = distinct(append(entries, entry[int, int]{hash: 7, key: 3, value: 30}))
+	entries = distinct(append(entries, hashed[int, int]{7, entry[int, int]{3, 30}}))
 	root := grow(entries, 0)
 	if found := root.without(7, 3, 0).all(); len(found) != 9 {
 		t.Errorf("%d entries are left of 10: %v", len(found), found)

@@ -13,6 +13,7 @@ type Node struct {
 	External  []netip.Addr   // its ExternalIPs; no plan of a node sees them
 	PodCIDRs  []netip.Prefix // masked; the first of a family is the range of its pods
 	Zone      string         // topology.kubernetes.io/zone, may be empty
+	Labels    Labels         // that policies choose nodes by
 	Leaving   bool           // it is being deleted, or its autoscaler is about to: load balancers are to leave it out
 	Flannel   string         // flannel's backend, such as vxlan, if it runs there or did until lately: its ways are there still
 }
@@ -40,6 +41,6 @@ func (n *Node) PodCIDR(family Family) netip.Prefix {
 
 // Equal tells whether nothing differs.
 func (n *Node) Equal(other *Node) bool {
-	return n.Name == other.Name && n.UID == other.UID && n.Zone == other.Zone && n.Leaving == other.Leaving && n.Flannel == other.Flannel &&
+	return n.Name == other.Name && n.UID == other.UID && n.Zone == other.Zone && n.Labels == other.Labels && n.Leaving == other.Leaving && n.Flannel == other.Flannel &&
 		slices.Equal(n.Addresses, other.Addresses) && slices.Equal(n.External, other.External) && slices.Equal(n.PodCIDRs, other.PodCIDRs)
 }

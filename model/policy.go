@@ -61,7 +61,8 @@ type PolicyRule struct {
 	Ports   []PolicyPort
 }
 
-// Peer is who is at the other end: pods, or addresses, or addresses that have names.
+// Peer is who is at the other end: pods, or addresses, or addresses that have names,
+// or nodes.
 type Peer struct {
 	// Namespaces and Pods choose pods. Of a peer that chooses pods, neither is nil:
 	// where a NetworkPolicy means its own namespace, that is by its name
@@ -72,6 +73,9 @@ type Peer struct {
 	// Domain is a name of the outside, or *. and a name; see Domains. It means the
 	// addresses that a Snapshot's Resolved say, but for those of pods.
 	Domain string
+	// Nodes chooses nodes: their addresses, which pods of the host network share,
+	// but for those that a pod has to itself.
+	Nodes *Selector
 }
 
 // PolicyPort is some ports of one protocol, those of the pod that is called:
@@ -149,7 +153,7 @@ func (r *PolicyRule) Equal(other *PolicyRule) bool {
 // Equal tells whether nothing differs.
 func (p *Peer) Equal(other *Peer) bool {
 	return p.Namespaces.Equal(other.Namespaces) && p.Pods.Equal(other.Pods) &&
-		p.Block == other.Block && slices.Equal(p.Except, other.Except) && p.Domain == other.Domain
+		p.Block == other.Block && slices.Equal(p.Except, other.Except) && p.Domain == other.Domain && p.Nodes.Equal(other.Nodes)
 }
 
 // Equal tells whether nothing differs.

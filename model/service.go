@@ -31,6 +31,9 @@ type Service struct {
 	// (internalTrafficPolicy and externalTrafficPolicy).
 	InternalLocal, ExternalLocal bool
 	HealthCheckNodePort          uint16 // 0: none
+	// HostPorts says that its ports are ports of each node that has an endpoint of it,
+	// and lead there, as the hostPort of a container does.
+	HostPorts bool
 	// Serves is whom it selects, of Services that could answer queries of DNS:
 	// those with port 53 of UDP. Nil: of all others, and without a selector.
 	Serves *Selected
@@ -73,7 +76,7 @@ func (s *Service) ClusterIP(family Family) netip.Addr {
 // Equal tells whether nothing that a plan could see differs.
 func (s *Service) Equal(other *Service) bool {
 	return s.ServiceKey == other.ServiceKey && s.Created == other.Created && s.Affinity == other.Affinity &&
-		s.InternalLocal == other.InternalLocal && s.ExternalLocal == other.ExternalLocal &&
+		s.InternalLocal == other.InternalLocal && s.ExternalLocal == other.ExternalLocal && s.HostPorts == other.HostPorts &&
 		s.HealthCheckNodePort == other.HealthCheckNodePort && (s.SourceRanges == nil) == (other.SourceRanges == nil) &&
 		slices.Equal(s.ClusterIPs, other.ClusterIPs) && slices.Equal(s.ExternalIPs, other.ExternalIPs) &&
 		slices.Equal(s.LoadBalancerIPs, other.LoadBalancerIPs) && slices.Equal(s.SourceRanges, other.SourceRanges) &&

@@ -81,6 +81,7 @@ func masqueradeText(p *masquerade.Plan) []string {
 func hostportText(p *hostport.Plan) []string {
 	return []string{
 		lines(p.Ports, func(port hostport.Port, to netip.AddrPort) string { return fmt.Sprintf("hostport %s to %s", port, to) }),
+		lines(p.Kept, func(kept hostport.Kept, _ struct{}) string { return fmt.Sprintf("hostport keeps %s", kept) }),
 		lines(p.Hairpins, func(pod netip.Addr, _ struct{}) string {
 			if own := p.Own[model.FamilyOf(pod)]; own.IsValid() {
 				return fmt.Sprintf("hairpin %s as %s", pod, own)

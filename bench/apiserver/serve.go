@@ -23,6 +23,9 @@ const bookmarks = time.Minute
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	at := strings.TrimSuffix(r.URL.Path, "/status")
+	if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata") {
+		at += ";metadata"
+	}
 	if c := s.collections[at]; c != nil && r.Method == http.MethodGet {
 		query := r.URL.Query()
 		switch {

@@ -96,6 +96,20 @@ const (
 	Secrets      = "/api/v1/secrets"
 )
 
+// secretMetadata is where those are who watch Secrets without what they have.
+const secretMetadata = Secrets + metadataOnly
+
+// metadataOnly is appended to the path of a request that asks for nothing else.
+const metadataOnly = ";metadata"
+
+// metadataOf is an object without the rest of it.
+func metadataOf(o Object) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: metav1.SchemeGroupVersion.String()},
+		ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName(), ResourceVersion: o.GetResourceVersion()},
+	}
+}
+
 // Name is whom its certificate is for.
 const Name = "kubernetes.default.svc"
 
@@ -104,16 +118,17 @@ func New() (*Server, error) {
 	s := &Server{changed: make(chan struct{}), open: map[net.Conn]struct{}{}, collections: map[string]*collection{}}
 	fairlead := v1alpha1.GroupVersion()
 	for path, c := range map[string]*collection{
-		Nodes:        {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
-		Pods:         {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
-		Services:     {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
-		Slices:       {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
-		ServiceCIDRs: {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
-		Namespaces:   {resource: "namespaces", version: corev1.SchemeGroupVersion, empty: &corev1.Namespace{}, list: &corev1.NamespaceList{}},
-		Policies:     {resource: "networkpolicies", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.NetworkPolicy{}, list: &networkingv1.NetworkPolicyList{}},
-		Ingresses:    {resource: "ingresses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.Ingress{}, list: &networkingv1.IngressList{}},
-		Classes:      {resource: "ingressclasses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.IngressClass{}, list: &networkingv1.IngressClassList{}},
-		Secrets:      {resource: "secrets", version: corev1.SchemeGroupVersion, empty: &corev1.Secret{}, list: &corev1.SecretList{}},
+		Nodes:          {resource: "nodes", version: corev1.SchemeGroupVersion, empty: &corev1.Node{}, list: &corev1.NodeList{}},
+		Pods:           {resource: "pods", version: corev1.SchemeGroupVersion, empty: &corev1.Pod{}, list: &corev1.PodList{}},
+		Services:       {resource: "services", version: corev1.SchemeGroupVersion, empty: &corev1.Service{}, list: &corev1.ServiceList{}},
+		Slices:         {resource: "endpointslices", version: discoveryv1.SchemeGroupVersion, empty: &discoveryv1.EndpointSlice{}, list: &discoveryv1.EndpointSliceList{}},
+		ServiceCIDRs:   {resource: "servicecidrs", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.ServiceCIDR{}, list: &networkingv1.ServiceCIDRList{}},
+		Namespaces:     {resource: "namespaces", version: corev1.SchemeGroupVersion, empty: &corev1.Namespace{}, list: &corev1.NamespaceList{}},
+		Policies:       {resource: "networkpolicies", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.NetworkPolicy{}, list: &networkingv1.NetworkPolicyList{}},
+		Ingresses:      {resource: "ingresses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.Ingress{}, list: &networkingv1.IngressList{}},
+		Classes:        {resource: "ingressclasses", version: networkingv1.SchemeGroupVersion, empty: &networkingv1.IngressClass{}, list: &networkingv1.IngressClassList{}},
+		Secrets:        {resource: "secrets", version: corev1.SchemeGroupVersion, empty: &corev1.Secret{}, list: &corev1.SecretList{}},
+		secretMetadata: {resource: "secrets", version: metav1.SchemeGroupVersion, empty: metadataOf(&corev1.Secret{})},
 		// That of ClusterNetworkPolicies is not there.
 		Kinds: {resource: "customresourcedefinitions", version: schema.GroupVersion{Group: "apiextensions.k8s.io", Version: "v1"}, empty: &metav1.PartialObjectMetadata{
 			TypeMeta: metav1.TypeMeta{Kind: "CustomResourceDefinition", APIVersion: "apiextensions.k8s.io/v1"},
@@ -125,6 +140,7 @@ func New() (*Server, error) {
 		if c.wire, err = newWire(c.version == fairlead || path == Kinds); err != nil {
 			return nil, err
 		}
+		c.wire.typed = path == secretMetadata
 		c.items = map[string]*item{}
 		s.collections[path] = c
 	}
@@ -215,14 +231,24 @@ type Object interface {
 func (s *Server) Put(path string, o Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revision++
+	o.SetResourceVersion(strconv.Itoa(s.revision))
+	if path == Secrets {
+		if err := s.put(secretMetadata, metadataOf(o)); err != nil {
+			return err
+		}
+	}
+	return s.put(path, o)
+}
+
+// put is for an object of the present revision.
+func (s *Server) put(path string, o Object) error {
 	c := s.collections[path]
 	key := o.GetNamespace() + "/" + o.GetName()
 	kind := watch.Modified
 	if c.items[key] == nil {
 		kind = watch.Added
 	}
-	s.revision++
-	o.SetResourceVersion(strconv.Itoa(s.revision))
 	made := &item{}
 	var err error
 	if made.object, err = c.wire.object(c.version, o); err == nil {
@@ -244,9 +270,19 @@ func (s *Server) Put(path string, o Object) error {
 func (s *Server) Remove(path string, o Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.collections[path]
 	s.revision++
 	o.SetResourceVersion(strconv.Itoa(s.revision))
+	if path == Secrets {
+		if err := s.remove(secretMetadata, metadataOf(o)); err != nil {
+			return err
+		}
+	}
+	return s.remove(path, o)
+}
+
+// remove is put's counterpart.
+func (s *Server) remove(path string, o Object) error {
+	c := s.collections[path]
 	content, err := c.wire.object(c.version, o)
 	if err != nil {
 		return fmt.Errorf("encode %s %s: %w", c.resource, o.GetName(), err)

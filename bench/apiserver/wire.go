@@ -17,6 +17,7 @@ import (
 type wire struct {
 	info   runtime.SerializerInfo // of protobuf; unused for JSON
 	custom bool                   // JSON
+	typed  bool                   // objects say themselves what they are
 }
 
 func newWire(custom bool) (wire, error) {
@@ -24,7 +25,7 @@ func newWire(custom bool) (wire, error) {
 	if !ok {
 		return wire{}, fmt.Errorf("client-go has no serializer for %s", runtime.ContentTypeProtobuf)
 	}
-	return wire{info, custom}, nil
+	return wire{info: info, custom: custom}, nil
 }
 
 func (w wire) contentType(stream bool) string {
@@ -42,6 +43,9 @@ func (w wire) contentType(stream bool) string {
 func (w wire) object(version schema.GroupVersion, object runtime.Object) ([]byte, error) {
 	if w.custom {
 		return json.Marshal(object)
+	}
+	if w.typed {
+		return runtime.Encode(w.info.Serializer, object)
 	}
 	return runtime.Encode(scheme.Codecs.EncoderForVersion(w.info.Serializer, version), object)
 }

@@ -40,6 +40,7 @@ func (c *cluster) Run(ctx context.Context, feed *model.Feed) error {
 func (c *cluster) FollowNames() {}
 
 func (c *cluster) Synced() <-chan struct{}                            { return c.synced }
+func (c *cluster) PoliciesRead() <-chan struct{}                      { return c.synced }
 func (c *cluster) Changed() <-chan struct{}                           { return nil }
 func (c *cluster) Problems() []model.Problem                          { return nil }
 func (c *cluster) PublishNode(context.Context, kube.NodeStatus) error { return nil }

@@ -67,16 +67,19 @@ func parent() error {
 	flag.DurationVar(&t.Rest, "rest", 30*time.Second, "how long an agent is watched at rest")
 	flag.StringVar(&t.Heap, "heap", "", "file for a profile of the agent's heap at rest")
 	flag.StringVar(&t.Processor, "cpu", "", "file for a profile of what the processors do for an agent that is restarted")
+	programs := flag.String("programs", "", "directory of fairlead and fairlead-cni to measure, in the place of those that are built")
 	flag.Parse()
 	dir, err := os.MkdirTemp("", "fairlead-bench-scale-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
-		return err
+	if t.Programs = *programs; t.Programs == "" {
+		if err := build(dir); err != nil {
+			return err
+		}
+		t.Programs = dir
 	}
-	t.Programs = dir
 	small, large := t, t
 	small.Nodes, small.Pods, large.Nodes, large.Pods = 1000, 50_000, 5000, 150_000
 	served := small

@@ -52,10 +52,12 @@ func images(ctx context.Context, l *lab.Lab, s suite) ([]image.Image, error) {
 	agnhost := image.Layer{
 		{Path: "/agnhost", Source: filepath.Join(l.Binaries(), "agnhost")},
 		{Path: "/agnhost-2", Link: "agnhost"},
-		{Path: "/coredns", Source: s.coredns}, // upstream's has one, too
 		{Path: "/localhost.crt", Source: s.Certificate, Mode: 0o644},
 		{Path: "/localhost.key", Source: s.Key, Mode: 0o644},
 		{Path: "/uploads", Mode: os.ModeDir | 0o755},
+	}
+	if s.coredns != "" { // upstream's has one, too
+		agnhost = append(agnhost, image.File{Path: "/coredns", Source: s.coredns})
 	}
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	list := []image.Image{

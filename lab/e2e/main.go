@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -27,8 +28,9 @@ import (
 type options struct {
 	config lab.Config
 	only   string // expression that the names of specs must match
+	subset bool   // run only what make test runs
 	out    string // directory of the reports
-	procs  int    // specs at a time
+	procs  int    // specs at a time; 0: as many as are quickest
 	keep   bool
 	list   bool
 }
@@ -36,7 +38,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.config.Name, "name", "e2e", "name of the lab; one of this name that is up is used, and left up")
-	flag.IntVar(&o.config.Nodes, "nodes", 6, "nodes of the lab")
+	flag.IntVar(&o.config.Nodes, "nodes", 0, "nodes of the lab (default 6; of the subset 3)")
 	// On one network, nodes reach the pods of others under their own addresses.
 	// Between two there is a tunnel, and they have that of its end, which one of
 	// the specs takes for a fault (of the health check node port).
@@ -44,17 +46,29 @@ func main() {
 	flag.IntVar(&o.config.Zones, "zones", 3, "zones of the lab")
 	flag.StringVar(&o.config.DNS, "dns", "fairlead", "cluster DNS of the lab: fairlead or coredns")
 	flag.StringVar(&o.only, "only", "", "run only those chosen specs whose names match this regular expression")
+	flag.BoolVar(&o.subset, "subset", false, "run only some of each kind, which takes minutes")
 	flag.StringVar(&o.out, "out", "bin/e2e", "directory for report.json, junit.xml and e2e.log")
-	flag.IntVar(&o.procs, "procs", 2, "specs that run at a time")
+	flag.IntVar(&o.procs, "procs", 0, "specs that run at a time (default 2; of the subset 4)")
 	flag.BoolVar(&o.keep, "keep", false, "leave the lab up")
 	flag.BoolVar(&o.list, "list", false, "only tell what would run, and what not, and why; needs no lab")
 	flag.Parse()
+	o.complete()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// complete fills in what was not said. Most specs of the subset wait for pods most
+// of the time.
+func (o *options) complete() {
+	nodes, procs := 6, 2
+	if o.subset {
+		nodes, procs = 3, 4
+	}
+	o.config.Nodes, o.procs = cmp.Or(o.config.Nodes, nodes), cmp.Or(o.procs, procs)
 }
 
 func run(ctx context.Context, o options) error {
@@ -85,14 +99,19 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	if o.subset {
+		chosen = chosen.only()
+	}
 	if o.list {
 		return chosen.write(os.Stdout)
 	}
 	if s.tools, err = toolLayer(); err != nil { // before anything is started
 		return err
 	}
-	if s.coredns, err = (build.Request{Out: os.Stdout}).CoreDNS(ctx); err != nil {
-		return err
+	if !o.subset { // none of its specs runs one
+		if s.coredns, err = (build.Request{Out: os.Stdout}).CoreDNS(ctx); err != nil {
+			return err
+		}
 	}
 	l, mine, err := open(ctx, o.config)
 	if err != nil {

@@ -22,6 +22,7 @@ var specsYAML []byte
 // plan is the content of specs.yaml.
 type plan struct {
 	Run       []string          `json:"run"`       // expressions; the names of specs begin with [sig-…]
+	Subset    []string          `json:"subset"`    // full names of some of those
 	Elsewhere map[string]string `json:"elsewhere"` // expressions of specs of other subjects, and the subject
 	LeaveOut  []reason          `json:"leaveOut"`
 
@@ -74,6 +75,7 @@ func parsePlan(text []byte) (plan, error) {
 // choice says of each spec of the network what is to become of it.
 type choice struct {
 	run       []string
+	subset    []string // of run
 	left      []reason
 	elsewhere map[string]int // number of specs, by subject
 }
@@ -82,7 +84,7 @@ type choice struct {
 // to be of one subject, and each name in the plan has to be one of a spec: so
 // nothing is forgotten when upstream changes.
 func (p plan) choose(names []string) (choice, error) {
-	c := choice{left: p.LeaveOut, elsewhere: map[string]int{}}
+	c := choice{subset: p.Subset, left: p.LeaveOut, elsewhere: map[string]int{}}
 	var mistakes []error
 	for _, name := range names {
 		if !strings.HasPrefix(name, "[sig-network]") {
@@ -113,11 +115,22 @@ func (p plan) choose(names []string) (choice, error) {
 			}
 		}
 	}
+	for _, name := range p.Subset {
+		if !slices.Contains(c.run, name) {
+			mistakes = append(mistakes, fmt.Errorf("there is no spec %q that runs, for the subset; take it from specs.yaml", name))
+		}
+	}
 	return c, errors.Join(mistakes...)
 }
 
 func (p plan) leftOut(name string) bool {
 	return slices.ContainsFunc(p.LeaveOut, func(r reason) bool { return slices.Contains(r.Specs, name) })
+}
+
+// only leaves the subset, of what is to run.
+func (c choice) only() choice {
+	c.run = c.subset
+	return c
 }
 
 // matching are the names to run that match an expression.

@@ -33,6 +33,10 @@ func TestChoose(t *testing.T) {
 	if !slices.Equal(c.run, names[:1]) || c.elsewhere["DNS"] != 1 || len(c.left) != 1 {
 		t.Errorf("chosen: %+v", c)
 	}
+	c.subset = names[:1]
+	if c.run = names; !slices.Equal(c.only().matching(regexp.MustCompile("")), names[:1]) {
+		t.Errorf("of the subset are %q", c.only().run)
+	}
 	if got := c.matching(regexp.MustCompile("nothing")); len(got) != 0 {
 		t.Errorf("an expression that fits nothing chose %q", got)
 	}
@@ -49,7 +53,8 @@ func TestChooseForgetsNothing(t *testing.T) {
 		"two subjects": {
 			strings.Replace(example, `\] DNS `, `\] Services `, 1), []string{"[sig-network] Services should fly"}, `["run" "DNS"]`,
 		},
-		"a spec that left": {example, []string{"[sig-network] Services should work"}, "there is no spec"},
+		"a subset that does not run": {example + "subset: ['[sig-network] Services should fly']\n", []string{"[sig-network] Services should fly"}, "for the subset"},
+		"a spec that left":           {example, []string{"[sig-network] Services should work"}, "there is no spec"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := parsePlan([]byte(test.plan))

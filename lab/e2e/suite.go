@@ -25,7 +25,7 @@ import (
 type suite struct {
 	build.E2E
 	tools   image.Layer // for its images
-	coredns string      // path of a CoreDNS that knows the plugin hosts, for its images
+	coredns string      // path of a CoreDNS that knows the plugin hosts, for its images; empty: they have none
 	out     string      // directory of the reports
 }
 

