@@ -100,11 +100,16 @@ func (m *memory) Run(ctx context.Context, feed *model.Feed) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.Source.Run(ctx, feed) })
 	group.Go(func() error {
-		for _, path := range []string{m.path, m.recentPath()} {
+		for _, path := range []string{m.path, m.beside(policiesFile), m.beside(podsFile)} {
 			removeUnfinished(path)
 		}
 		if m.begin(ctx) {
-			group.Go(func() error { m.keepRecent(ctx); return nil })
+			group.Go(func() error { m.keepRecent(ctx, policiesFile, policiesOf); return nil })
+			var own ownPods
+			group.Go(func() error {
+				m.keepRecent(ctx, podsFile, func(s *model.Snapshot) model.Snapshot { return own.of(s, m.node) })
+				return nil
+			})
 			m.keep(ctx)
 		}
 		return nil

@@ -8,10 +8,14 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// recentFile has what policies are made of and the pods of the node, as they are a
-// moment ago, and is laid over memoryFile: without a reboot, what is recalled takes
-// the place of what the kernel has.
-const recentFile = "snapshot-recent.json.gz"
+// What policies are made of, and the pods of the node, are kept as they are a moment
+// ago, in a file each that is laid over memoryFile: without a reboot, what is recalled
+// takes the place of what the kernel has. They are two, since in a large cluster there
+// are many policies, and pods of the node change much more often.
+const (
+	policiesFile = "snapshot-policies.json.gz"
+	podsFile     = "snapshot-pods.json.gz"
+)
 
 const (
 	// recentPause is how long changes are gathered, and recentShare makes it longer
@@ -20,47 +24,51 @@ const (
 	recentShare = 20
 )
 
-func (m *memory) recentPath() string { return filepath.Join(filepath.Dir(m.path), recentFile) }
+// beside is the path of another file of the memory.
+func (m *memory) beside(file string) string { return filepath.Join(filepath.Dir(m.path), file) }
 
-// recent is the part of what is known that is kept at once. The zero value knows
-// nothing.
-type recent struct {
+// policiesOf is what policies are made of, but for pods.
+func policiesOf(s *model.Snapshot) model.Snapshot {
+	return model.Snapshot{
+		Namespaces: s.Namespaces, Policies: s.Policies, ClusterPolicies: s.ClusterPolicies, PoliciesKnown: s.PoliciesKnown,
+	}
+}
+
+// ownPods are the pods of a node. The zero value knows none.
+type ownPods struct {
 	all model.Map[model.PodKey, *model.Pod] // of the cluster, as they were
 	own model.Map[model.PodKey, *model.Pod]
 }
 
-// of returns the part of a snapshot, equal to that before if nothing of it changed.
-func (r *recent) of(s *model.Snapshot, node string) model.Snapshot {
-	for change := range model.Diff(r.all, s.Pods) {
+// of returns them, as a snapshot that is equal to that before if none has changed.
+func (p *ownPods) of(s *model.Snapshot, node string) model.Snapshot {
+	for change := range model.Diff(p.all, s.Pods) {
 		switch {
 		case change.New != nil && change.New.Node == node:
-			r.own = r.own.With(change.Key, change.New)
+			p.own = p.own.With(change.Key, change.New)
 		case change.Old != nil && change.Old.Node == node:
-			r.own = r.own.Without(change.Key)
+			p.own = p.own.Without(change.Key)
 		}
 	}
-	r.all = s.Pods
-	return model.Snapshot{
-		Namespaces: s.Namespaces, Policies: s.Policies, ClusterPolicies: s.ClusterPolicies, PoliciesKnown: s.PoliciesKnown, Pods: r.own,
-	}
+	p.all = s.Pods
+	return model.Snapshot{Pods: p.own, PoliciesKnown: s.PoliciesKnown}
 }
 
-// keepRecent keeps it whenever it has changed, until the context ends: then keep has
-// all.
-func (m *memory) keepRecent(ctx context.Context) {
+// keepRecent keeps a part of what is known in a file whenever it has changed, until
+// the context ends: then keep has all.
+func (m *memory) keepRecent(ctx context.Context, file string, part func(*model.Snapshot) model.Snapshot) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-m.began:
 	}
 	var kept model.Snapshot
-	var part recent
 	for wait := recentPause; ; {
 		of := time.Now()
 		snapshot, changed := m.feed.Latest()
-		if now := part.of(snapshot, m.node); now != kept && now.PoliciesKnown {
-			worked, err := write(ctx, m.recentPath(), &now, of)
-			if m.tell("recent", err); err == nil {
+		if now := part(snapshot); now != kept && now.PoliciesKnown {
+			worked, err := write(ctx, m.beside(file), &now, of)
+			if m.tell(file, err); err == nil {
 				kept = now
 			}
 			wait = max(recentPause, recentShare*worked)
@@ -82,24 +90,26 @@ func (m *memory) read() (was *model.Snapshot, of time.Time, err error) {
 	if err != nil {
 		return nil, of, err
 	}
-	// What cannot be read of it is not much older in the other.
-	if part, since, err := readMemory(m.recentPath()); err == nil && !since.Before(of) {
-		m.lay(part, was)
+	// What cannot be read of them is not much older in the one of all.
+	if recent, since, err := readMemory(m.beside(policiesFile)); err == nil && !since.Before(of) {
+		was.Namespaces, was.Policies, was.ClusterPolicies = recent.Namespaces, recent.Policies, recent.ClusterPolicies
+	}
+	if recent, since, err := readMemory(m.beside(podsFile)); err == nil && !since.Before(of) {
+		was.Pods = withPodsOf(m.node, was.Pods, recent.Pods)
 	}
 	return was, of, nil
 }
 
-// lay lays what keepRecent has kept over all.
-func (m *memory) lay(part, over *model.Snapshot) {
-	over.Namespaces, over.Policies, over.ClusterPolicies = part.Namespaces, part.Policies, part.ClusterPolicies
-	pods := over.Pods
-	for key, pod := range over.Pods.All() {
-		if pod.Node == m.node {
-			pods = pods.Without(key)
+// withPodsOf puts pods in the place of those of their node.
+func withPodsOf(node string, all, own model.Map[model.PodKey, *model.Pod]) model.Map[model.PodKey, *model.Pod] {
+	with := all
+	for key, pod := range all.All() {
+		if pod.Node == node {
+			with = with.Without(key)
 		}
 	}
-	for key, pod := range part.Pods.All() {
-		pods = pods.With(key, pod)
+	for key, pod := range own.All() {
+		with = with.With(key, pod)
 	}
-	over.Pods = pods
+	return with
 }

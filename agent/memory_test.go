@@ -341,10 +341,21 @@ func TestRecentMemory(t *testing.T) {
 		if exists(left) {
 			t.Error("what was half written is there")
 		}
+		policies, err := os.Stat(m.beside(policiesFile))
+		must(t, err)
+		feed.Edit(func(s *model.Snapshot) { s.Pods = s.Pods.Without(late.PodKey) })
+		time.Sleep(2 * recentPause)
+		synctest.Wait()
+		if after, err := os.Stat(m.beside(policiesFile)); err != nil || !after.ModTime().Equal(policies.ModTime()) {
+			t.Errorf("a pod made all policies be written: of %v, then %v (%v)", policies.ModTime(), after.ModTime(), err)
+		}
+		if got, want := names(), []string{"default", "deny", "far", "mine"}; !slices.Equal(got, want) {
+			t.Errorf("remembered are %v, not %v", got, want)
+		}
 		feed.Edit(func(s *model.Snapshot) { s.ClusterPolicies = s.ClusterPolicies.Without(deny.Name) })
 		cancel() // before it is kept beside
 		must(t, <-ended)
-		if got, want := names(), []string{"default", "far", "late", "mine"}; !slices.Equal(got, want) {
+		if got, want := names(), []string{"default", "far", "mine"}; !slices.Equal(got, want) {
 			t.Errorf("after the end, remembered are %v, not %v", got, want)
 		}
 	})
