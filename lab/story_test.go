@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -98,8 +97,9 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 	config.Name = name
 	s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}, asking3: map[string]*asking3{}}
 	// Only if there is a story that -run asks for.
-	var once sync.Once
-	s.start = func() { once.Do(func() { s.lab = begin(t, config) }) }
+	s.start = s.labs(
+		func() *Lab { return begin(t, config) },
+		func() *Lab { return renew(t, config) })
 	testscript.RunT(oneByOne{t}, testscript.Params{
 		Files: paths,
 		Setup: s.setup,
@@ -108,6 +108,46 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh, "http3": s.http3,
 		},
 	})
+}
+
+// mostRenewals bounds what a version costs with which nothing works.
+const mostRenewals = 3
+
+// labs makes the lab for the first story, and anew after one that failed: nodes that
+// it added, labels, rules and pods that it left would fail others, and hide what is
+// wrong with the one. FAIRLEAD_LAB_KEEP keeps all of it.
+func (s *stories) labs(first, again func() *Lab) (start func()) {
+	begun, renewals := false, mostRenewals
+	if os.Getenv(keepVariable) != "" {
+		renewals = 0
+	}
+	return func() {
+		spoilt := s.spoilt
+		s.spoilt = false
+		switch {
+		case !begun:
+			begun = true
+			s.lab = first()
+		case s.lab != nil && spoilt && renewals > 0: // what could not be made is not tried again
+			renewals--
+			s.lab = nil
+			s.lab = again()
+		}
+	}
+}
+
+// renew shows what may tell why a story failed, and makes another lab in the place of
+// this one. Who began it removes it.
+func renew(t *testing.T, config Config) *Lab {
+	explain(t.Context(), t, config.Name)
+	if err := Down(t.Context(), config.Name); err != nil {
+		t.Fatalf("removing the lab of a story that failed: %v", err)
+	}
+	lab, err := Up(t.Context(), config, t.Output())
+	if err != nil {
+		t.Fatalf("making a lab after a story that failed: %v", err)
+	}
+	return lab
 }
 
 // parseNeeds reads the first line of a story.
@@ -159,9 +199,10 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 
 // stories are the commands of stories on one lab.
 type stories struct {
-	start func()                  // makes the lab, once
-	lab   *Lab                    // nil: it could not be made
-	known map[string][]netip.Addr // of pods and services, for when the API server is away
+	start  func()                  // makes the lab, if there is none that is whole
+	lab    *Lab                    // nil: it could not be made
+	spoilt bool                    // the last story failed, and left who knows what
+	known  map[string][]netip.Addr // of pods and services, for when the API server is away
 
 	flowing map[string]*traffic // by name
 	churns  *churning           // nil: not now
@@ -176,8 +217,9 @@ func (s *stories) setup(env *testscript.Env) error {
 	if s.start(); s.lab == nil {
 		return errors.New("there is no lab")
 	}
+	env.Defer(func() { s.spoilt = env.T().(oneByOne).Failed() })
 	ctx := context.Background()
-	// A story that failed may have left the API server stopped.
+	// A story that failed, whose lab was kept, may have left the API server stopped.
 	if err := s.lab.world.StartService(ctx, Control, "kube-apiserver"); err != nil {
 		return err
 	}
@@ -253,11 +295,11 @@ func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args
 // patience is how long a story waits for what should come about.
 const patience = 60 * time.Second
 
-// until PATTERN kubectl|lab ARGUMENTS… runs a command again and again until
-// what it writes matches.
+// until PATTERN kubectl|lab|fairlead ARGUMENTS… runs a command again and again until
+// it succeeds and what it writes matches.
 func (s *stories) until(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 || (args[1] != "kubectl" && args[1] != "lab") {
-		ts.Fatalf("usage: [!] until PATTERN kubectl|lab ARGUMENTS…")
+	if len(args) < 2 || !slices.Contains([]string{"kubectl", "lab", "fairlead"}, args[1]) {
+		ts.Fatalf("usage: [!] until PATTERN kubectl|lab|fairlead ARGUMENTS…")
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
@@ -265,11 +307,16 @@ func (s *stories) until(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	var output string
 	for ctx.Err() == nil {
-		if args[1] == "kubectl" {
+		switch args[1] {
+		case "kubectl":
 			output, err = s.lab.Kubectl(ctx, append([]string{"--namespace=" + ts.Getenv(namespaceVariable)}, args[2:]...)...)
-		} else {
+		case "lab":
 			command := append([]string{"lab", "--name=" + s.lab.Name()}, args[2:]...)
 			output, err = run(exec.CommandContext(ctx, s.lab.Program(), command...))
+		default:
+			command := exec.CommandContext(ctx, s.lab.Program(), args[2:]...)
+			command.Env = append(os.Environ(), "KUBECONFIG="+s.lab.Kubeconfig())
+			output, err = run(command)
 		}
 		if err == nil && pattern.MatchString(output) != neg {
 			return
@@ -424,6 +471,33 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
+	}
+}
+
+// TestLabsAfterFailures: a story that failed spoils the lab of no other, and one that
+// did not has the next use the same.
+func TestLabsAfterFailures(t *testing.T) {
+	t.Setenv(keepVariable, "")
+	made := 0
+	another := func() *Lab { made++; return &Lab{} }
+	s := &stories{}
+	start := s.labs(another, another)
+	for i, story := range []struct {
+		failed bool
+		labs   int // that were made when it began
+	}{{false, 1}, {true, 1}, {false, 2}, {true, 2}, {true, 3}, {true, 4}, {true, 4}} {
+		if start(); made != story.labs {
+			t.Errorf("story %d has lab %d, want %d", i+1, made, story.labs)
+		}
+		s.spoilt = story.failed
+	}
+	begun := 0
+	failing := &stories{}
+	start = failing.labs(func() *Lab { begun++; return nil }, another)
+	start()
+	failing.spoilt = true
+	if start(); begun != 1 || failing.lab != nil {
+		t.Errorf("a lab that could not be made was tried %d times", begun)
 	}
 }
 
