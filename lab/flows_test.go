@@ -81,13 +81,17 @@ func ping(ctx context.Context, target netip.Addr, every time.Duration) result {
 		if i == first {
 			continue
 		}
-		until := stopped
+		until, began := stopped, sent[first].at
 		if i < len(sent) {
-			until = sent[i]
+			until = sent[i].at
 		}
 		r.lost += i - first
-		r.gap = max(r.gap, until.Sub(sent[first]))
-		gaps = append(gaps, fmt.Sprintf("%d in %s from %s", i-first, until.Sub(sent[first]).Round(time.Millisecond), sent[first].Format("05.000")))
+		r.gap = max(r.gap, until.Sub(began))
+		text := fmt.Sprintf("%d in %s from %s", i-first, until.Sub(began).Round(time.Millisecond), began.Format("05.000"))
+		if err := sent[first].err; err != nil {
+			text += ", not sent: " + err.Error()
+		}
+		gaps = append(gaps, text)
 	}
 	if len(gaps) > 0 {
 		r.detail = fmt.Sprintf(" (%d gaps: %s)", len(gaps), strings.Join(gaps[:min(5, len(gaps))], ", "))
@@ -95,20 +99,27 @@ func ping(ctx context.Context, target netip.Addr, every time.Duration) result {
 	return r
 }
 
+// sentPing is when one was sent, and why it was not.
+type sentPing struct {
+	at  time.Time
+	err error
+}
+
 // sendPings returns when each was sent, by its number. One that cannot be sent,
 // because there is no route, is lost like others.
-func sendPings(ctx context.Context, fd int, request byte, every time.Duration) (sent []time.Time) {
+func sendPings(ctx context.Context, fd int, request byte, every time.Duration) (sent []sentPing) {
 	for due := time.Now(); ctx.Err() == nil; pause(ctx, every) {
 		if late := time.Since(due); late > burst*every {
 			due = due.Add(late - burst*every)
 		}
 		for ; !time.Now().Before(due); due = due.Add(every) {
 			message := echo(request, uint64(len(sent)))
-			sent = append(sent, time.Now())
-			if _, err := unix.Write(fd, message); err != nil {
-				// It may be that of an answer to an earlier one.
-				_, _ = unix.Write(fd, message)
+			now := time.Now()
+			_, err := unix.Write(fd, message)
+			if err != nil { // it may be that of an answer to an earlier one
+				_, err = unix.Write(fd, message)
 			}
+			sent = append(sent, sentPing{now, err})
 		}
 	}
 	return sent

@@ -56,6 +56,11 @@ func (s *stories) http3(ts *testscript.TestScript, neg bool, args []string) {
 		a := &asking3{client: s.client3(ts, args[2], args[3]), stop: cancel, ended: make(chan struct{})}
 		s.asking3[args[1]] = a
 		go a.run(ctx, args[4])
+		ts.Defer(func() { // if the story fails before it ends it
+			delete(s.asking3, args[1])
+			cancel()
+			<-a.ended
+		})
 	case !neg && len(args) == 2 && args[0] == "end" && s.asking3[args[1]] != nil:
 		a := s.asking3[args[1]]
 		delete(s.asking3, args[1])

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,6 +21,8 @@ import (
 const (
 	// queryTime is how long resolvers wait for an answer that they ask for again then.
 	queryTime = time.Second
+	// queryPatience is after how long without an answer they say that there is none.
+	queryPatience = 5 * time.Second
 	// queryPause is between two queries of one flow.
 	queryPause = 2 * time.Millisecond
 	// queryClients share a flow that has a rate: one that waits for an answer does
@@ -129,17 +133,23 @@ func (a *asking) always(ctx context.Context) result {
 }
 
 // client asks one query after the other, each from a port of its own, and tells
-// the failures of those that it had to ask again.
+// the failures of those that it had to ask again: each time counts as one lost.
 func (a *asking) client(ctx context.Context) (r result, failures []string) {
 	for next := time.Now(); ctx.Err() == nil; {
 		began := time.Now()
 		r.sent++
-		if err := askOnce(a.protocol, a.server, &a.query); err != nil {
-			r.lost++
-			failures = append(failures, fmt.Sprintf("%s: %v", began.Format("05.000"), err))
-			if again := askOnce(a.protocol, a.server, &a.query); again != nil {
-				r.broken = errors.Join(r.broken, fmt.Errorf("%s: asked twice: %w, and %w", began.Format("05.000"), err, again))
+		for asked := began; ; asked = time.Now() {
+			err := askOnce(a.protocol, a.server, &a.query)
+			if err == nil {
+				break
 			}
+			r.lost++
+			failures = append(failures, fmt.Sprintf("%s: %v", asked.Format("05.000"), err))
+			if time.Since(began) >= queryPatience {
+				r.broken = errors.Join(r.broken, fmt.Errorf("%s: asked until %s: %w", began.Format("05.000"), asked.Format("05.000"), err))
+				break
+			}
+			pause(context.Background(), queryPause) // one that is refused comes back at once
 		}
 		r.gap = max(r.gap, time.Since(began))
 		if a.interval == 0 {
@@ -179,5 +189,38 @@ func askOnce(protocol string, server netip.AddrPort, query *dns.Msg) error {
 			return fmt.Errorf("%s with %d answers", dns.RcodeToString[answer.Rcode], len(answer.Answer))
 		}
 		return nil
+	}
+}
+
+// TestQueriesAreAskedAgain: each time counts as one lost, and only a query that is
+// not answered for long has failed.
+func TestQueriesAreAskedAgain(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const silent = 2 // queries that are not answered: of one that hangs
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var asked atomic.Int64
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) {
+		if asked.Add(1) <= silent {
+			return
+		}
+		stop() // one is enough
+		answer := new(dns.Msg).SetReply(query)
+		answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: query.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(192, 0, 2, 1)}}
+		_ = w.WriteMsg(answer)
+	})}
+	ended := make(chan error)
+	go func() { ended <- server.ActivateAndServe() }()
+	a := asking{protocol: "udp", server: conn.LocalAddr().(*net.UDPAddr).AddrPort()}
+	a.query.SetQuestion("a.example.", dns.TypeA)
+	r, failures := a.client(ctx)
+	if r.sent != 1 || r.lost != silent || r.broken != nil {
+		t.Errorf("after %d queries without an answer: %v, %q", silent, r, failures)
+	}
+	if err := errors.Join(server.Shutdown(), <-ended); err != nil {
+		t.Error(err)
 	}
 }

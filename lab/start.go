@@ -70,6 +70,10 @@ func begin(t T, config Config) *Lab {
 // etcd write it.
 var complaint = regexp.MustCompile(`(?m)^([WEF]\d{4} .*|.*level=(warning|error|fatal).*|.*"level":"(error|fatal)".*)$`)
 
+// losses has a machine tell where it may have lost packets: what its kernel and its
+// rules have counted.
+const losses = `nstat -as | grep -E "Discard|Drop|NoRoute|Overflow|Err"; nft list ruleset | grep -E "packets [1-9].*drop"; true`
+
 // explain shows what may tell why a test failed.
 func explain(ctx context.Context, t T, name string) {
 	l, err := Open(name)
@@ -91,6 +95,13 @@ func explain(ctx context.Context, t T, name string) {
 			output += err.Error()
 		}
 		text.WriteString("\nkubectl " + strings.Join(argv, " ") + ":\n" + output)
+	}
+	for _, node := range l.Nodes() {
+		output, err := l.Exec(ctx, node.Name, "sh", "-c", losses)
+		if err != nil {
+			output += err.Error()
+		}
+		text.WriteString("\npackets that " + node.Name + " has dropped:\n" + lastLines(output, 20))
 	}
 	machines, err := l.world.Machines()
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -98,8 +97,9 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 	config.Name = name
 	s := &stories{known: map[string][]netip.Addr{}, flowing: map[string]*traffic{}, asking3: map[string]*asking3{}}
 	// Only if there is a story that -run asks for.
-	var once sync.Once
-	s.start = func() { once.Do(func() { s.lab = begin(t, config) }) }
+	s.start = s.labs(
+		func() *Lab { return begin(t, config) },
+		func() *Lab { return renew(t, config) })
 	testscript.RunT(oneByOne{t}, testscript.Params{
 		Files: paths,
 		Setup: s.setup,
@@ -159,9 +159,10 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 
 // stories are the commands of stories on one lab.
 type stories struct {
-	start func()                  // makes the lab, once
-	lab   *Lab                    // nil: it could not be made
-	known map[string][]netip.Addr // of pods and services, for when the API server is away
+	start  func()                  // makes the lab, if there is none that is whole
+	lab    *Lab                    // nil: it could not be made
+	spoilt bool                    // the last story failed, and left who knows what
+	known  map[string][]netip.Addr // of pods and services, for when the API server is away
 
 	flowing map[string]*traffic // by name
 	churns  *churning           // nil: not now
@@ -176,8 +177,9 @@ func (s *stories) setup(env *testscript.Env) error {
 	if s.start(); s.lab == nil {
 		return errors.New("there is no lab")
 	}
+	env.Defer(func() { s.spoilt = env.T().(oneByOne).Failed() })
 	ctx := context.Background()
-	// A story that failed may have left the API server stopped.
+	// A story that failed, whose lab was kept, may have left the API server stopped.
 	if err := s.lab.world.StartService(ctx, Control, "kube-apiserver"); err != nil {
 		return err
 	}
@@ -253,11 +255,11 @@ func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args
 // patience is how long a story waits for what should come about.
 const patience = 60 * time.Second
 
-// until PATTERN kubectl|lab ARGUMENTS… runs a command again and again until
-// what it writes matches.
+// until PATTERN kubectl|lab|fairlead ARGUMENTS… runs a command again and again until
+// it succeeds and what it writes matches.
 func (s *stories) until(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 || (args[1] != "kubectl" && args[1] != "lab") {
-		ts.Fatalf("usage: [!] until PATTERN kubectl|lab ARGUMENTS…")
+	if len(args) < 2 || !slices.Contains([]string{"kubectl", "lab", "fairlead"}, args[1]) {
+		ts.Fatalf("usage: [!] until PATTERN kubectl|lab|fairlead ARGUMENTS…")
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
@@ -265,11 +267,16 @@ func (s *stories) until(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	var output string
 	for ctx.Err() == nil {
-		if args[1] == "kubectl" {
+		switch args[1] {
+		case "kubectl":
 			output, err = s.lab.Kubectl(ctx, append([]string{"--namespace=" + ts.Getenv(namespaceVariable)}, args[2:]...)...)
-		} else {
+		case "lab":
 			command := append([]string{"lab", "--name=" + s.lab.Name()}, args[2:]...)
 			output, err = run(exec.CommandContext(ctx, s.lab.Program(), command...))
+		default:
+			command := exec.CommandContext(ctx, s.lab.Program(), args[2:]...)
+			command.Env = append(os.Environ(), "KUBECONFIG="+s.lab.Kubeconfig())
+			output, err = run(command)
 		}
 		if err == nil && pattern.MatchString(output) != neg {
 			return
