@@ -1,0 +1,97 @@
+package conformance_test
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// TestEstablishedOverRestarts has datagrams go to and fro between pods of two nodes,
+// one at a time and as fast as they can, while the data planes of one node are started
+// anew, as with its agent. What was there before meets all of them, and none is lost.
+func TestEstablishedOverRestarts(t *testing.T) {
+	const restarts = 60
+	n := newNet(t, model.Families[:])
+	here, there := n.machines[0], n.machines[2]
+	var stop atomic.Bool
+	var passed, lost atomic.Int64
+	var ready, talks sync.WaitGroup
+	for _, family := range model.Families {
+		for i, way := range [][2]*machine{{here, there}, {there, here}} {
+			at := netip.AddrPortFrom(n.podOf(way[1], family), uint16(9100+i))
+			ready.Add(1)
+			talks.Go(func() { bounce(t, way[0].pod, way[1].pod, at, &ready, &stop, &passed, &lost) })
+		}
+	}
+	ready.Wait()
+	for range restarts {
+		here.plane = nil
+		n.apply(here)
+	}
+	stop.Store(true)
+	talks.Wait()
+	t.Logf("%d datagrams there and back over %d restarts", passed.Load(), restarts)
+	if lost.Load() > 0 {
+		t.Errorf("%d datagrams of %d were lost", lost.Load(), passed.Load()+lost.Load())
+	}
+}
+
+// bounce sends datagrams to a server that returns them, each when the one before it is
+// back or has not come for long.
+func bounce(t *testing.T, from, to *netnstest.Namespace, at netip.AddrPort, ready *sync.WaitGroup, stop *atomic.Bool, passed, lost *atomic.Int64) {
+	const late = 300 * time.Millisecond
+	var server *net.UDPConn
+	var client net.Conn
+	var err error
+	to.Do(func() { server, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at)) })
+	if err == nil {
+		defer server.Close()
+		go func() {
+			buffer := make([]byte, 8)
+			for {
+				length, whom, err := server.ReadFromUDPAddrPort(buffer)
+				if err != nil {
+					return
+				}
+				_, _ = server.WriteToUDPAddrPort(buffer[:length], whom) // what is lost is counted
+			}
+		}()
+		from.Do(func() { client, err = net.Dial("udp", at.String()) })
+	}
+	if err != nil {
+		t.Error(err)
+		ready.Done()
+		return
+	}
+	defer client.Close()
+	buffer := make([]byte, 8)
+	for number := uint64(0); !stop.Load(); number++ {
+		_, err := client.Write(buffer)
+		if err == nil {
+			err = errors.Join(client.SetReadDeadline(time.Now().Add(late)))
+		}
+		if err == nil {
+			_, err = client.Read(buffer)
+		}
+		switch {
+		case err == nil:
+			passed.Add(1)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			t.Logf("lost %s number %d at %s", at, number, time.Now().Format("05.000"))
+			lost.Add(1)
+		default:
+			t.Error(err)
+		}
+		if number == 0 {
+			ready.Done() // it is a connection now
+		}
+	}
+}
