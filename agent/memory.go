@@ -298,14 +298,22 @@ func (m *memory) keep(ctx context.Context) {
 	}
 }
 
+// zippers are of a megabyte each, which is more than what the pods of a node take.
+var zippers = sync.Pool{New: func() any {
+	zipped, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	if err != nil { // of no level that there is
+		panic(err)
+	}
+	return zipped
+}}
+
 // write replaces a file of what was known at a time, slowly until the context ends.
 // It returns how long it worked.
 func write(ctx context.Context, path string, snapshot *model.Snapshot, of time.Time) (worked time.Duration, err error) {
 	err = replace(path, 0o600, func(file *os.File) error {
-		zipped, err := gzip.NewWriterLevel(file, gzip.BestSpeed)
-		if err != nil {
-			return err
-		}
+		zipped := zippers.Get().(*gzip.Writer)
+		defer zippers.Put(zipped)
+		zipped.Reset(file)
 		since := time.Now()
 		slowly := bufio.NewWriterSize(writer(func(piece []byte) (int, error) {
 			n, err := zipped.Write(piece)
