@@ -18,7 +18,7 @@ import (
 
 // See sparseNodes.
 func sparsePolicies() (*sparse[*networkingv1.NetworkPolicy, model.PolicyKey, *model.Policy], error) {
-	return newSparse(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, convertPolicy, "spec")
+	return newSparse(networkingv1.SchemeGroupVersion, &networkingv1.NetworkPolicy{}, sharingPolicies(), "spec")
 }
 
 // convertPolicy leaves out of a policy what it does not understand, with a
@@ -37,11 +37,13 @@ func convertPolicy(object *networkingv1.NetworkPolicy) converted[model.PolicyKey
 			continue
 		}
 		if d == model.Ingress {
+			policy.Rules[d] = slices.Grow(policy.Rules[d], len(spec.Ingress))
 			for i := range spec.Ingress {
 				policy.Rules[d] = append(policy.Rules[d], r.rule(fmt.Sprintf("spec.ingress[%d]", i), "from", spec.Ingress[i].From, spec.Ingress[i].Ports))
 			}
 			continue
 		}
+		policy.Rules[d] = slices.Grow(policy.Rules[d], len(spec.Egress))
 		for i := range spec.Egress {
 			policy.Rules[d] = append(policy.Rules[d], r.rule(fmt.Sprintf("spec.egress[%d]", i), "to", spec.Egress[i].To, spec.Egress[i].Ports))
 		}

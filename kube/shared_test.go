@@ -11,7 +11,7 @@ import (
 // TestSharedLists: pods with the same named ports hold one list of them, and what
 // no pod has any more is bounded.
 func TestSharedLists(t *testing.T) {
-	ports := newShared[model.ContainerPort]()
+	ports := newSharedLists[model.ContainerPort]()
 	list := func(name string) []model.ContainerPort {
 		return []model.ContainerPort{{Name: name, Protocol: model.TCP, Port: 80}, {Name: "metrics", Protocol: model.TCP, Port: 9090}}
 	}
@@ -24,8 +24,8 @@ func TestSharedLists(t *testing.T) {
 			t.Fatalf("%s became another's", name)
 		}
 	}
-	if len(ports.lists) > mostShared {
-		t.Errorf("%d lists are kept", len(ports.lists))
+	if len(ports.known) > mostShared {
+		t.Errorf("%d lists are kept", len(ports.known))
 	}
 	if ports.of(nil) != nil {
 		t.Error("no ports became some")
