@@ -315,8 +315,11 @@ type object map[string]any
 // snapshots give equal files.
 func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
 	return (&documents{to: w, encode: func(document any) ([]byte, error) {
-		if pod, ok := document.(*model.Pod); ok {
-			document = podObjectOf(pod)
+		switch of := document.(type) {
+		case *model.Pod:
+			document = podObjectOf(of)
+		case *model.Policy:
+			document = policyObjectOf(of)
 		}
 		return yaml.Marshal(document)
 	}}).writeSnapshot(snapshot)
@@ -325,10 +328,13 @@ func WriteSnapshot(w io.Writer, snapshot *model.Snapshot) error {
 // WriteSnapshotJSON writes the same with each object as one line of JSON, which
 // programs write and read many times faster.
 func WriteSnapshotJSON(w io.Writer, snapshot *model.Snapshot) error {
-	pods := &podLines{}
+	pods, policies := &podLines{}, &policyLines{}
 	return (&documents{to: w, encode: func(document any) ([]byte, error) {
-		if pod, ok := document.(*model.Pod); ok {
-			return pods.write(pod), nil
+		switch of := document.(type) {
+		case *model.Pod:
+			return pods.write(of), nil
+		case *model.Policy:
+			return policies.write(of)
 		}
 		text, err := json.Marshal(document)
 		return append(text, '\n'), err

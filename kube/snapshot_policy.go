@@ -28,7 +28,7 @@ func (d *documents) writePolicies(snapshot *model.Snapshot) {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	}) {
 		policy, _ := snapshot.Policies.Get(key)
-		d.write(policyObjectOf(policy))
+		d.write(policy)
 	}
 	for _, name := range slices.Sorted(keys(snapshot.ClusterPolicies)) {
 		policy, _ := snapshot.ClusterPolicies.Get(name)
@@ -45,13 +45,12 @@ var (
 func policyObjectOf(p *model.Policy) object {
 	spec := object{"podSelector": selectorObjectOf(&p.Pods)}
 	types := []networkingv1.PolicyType{}
-	for d, name := range map[model.Direction]networkingv1.PolicyType{
-		model.Ingress: networkingv1.PolicyTypeIngress, model.Egress: networkingv1.PolicyTypeEgress,
-	} {
+	for _, of := range policyTypes {
+		d := of.Direction
 		if !p.Isolates[d] {
 			continue
 		}
-		types = append(types, name)
+		types = append(types, of.name)
 		var rules []object
 		for i := range p.Rules[d] {
 			rules = append(rules, policyRuleObjectOf(&p.Rules[d][i], peerLists[d]))
@@ -60,7 +59,6 @@ func policyObjectOf(p *model.Policy) object {
 			spec[ruleLists[d]] = rules
 		}
 	}
-	slices.Sort(types)
 	spec["policyTypes"] = types
 	metadata := object{"namespace": p.Namespace, "name": p.Name}
 	for _, d := range model.Directions {
