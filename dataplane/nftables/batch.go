@@ -148,11 +148,14 @@ func (b *batch) refusals(errnos map[uint32]error) (refused []refusal) {
 // link is a socket to the packet filter, opened when it is first needed. It is
 // kept: closing one waits until the kernel has freed all that was deleted lately
 // (nft_rcv_nl_event), which takes some ten milliseconds.
-type link struct{ socket int }
+type link struct {
+	socket int
+	answer []byte // of the last batch: for each its own would be a third of the garbage that a change leaves
+}
 
 const noSocket = -1
 
-func newLink() *link { return &link{noSocket} }
+func newLink() *link { return &link{socket: noSocket} }
 
 func (l *link) close() {
 	if l.socket != noSocket {
@@ -201,12 +204,15 @@ func (l *link) exchange(request []byte, last uint32) (errnos map[uint32]error, e
 		return nil, fmt.Errorf("send a batch: %w", err)
 	}
 	errnos = map[uint32]error{}
-	for buffer := make([]byte, 8<<10); ; {
-		n, _, err := unix.Recvfrom(l.socket, buffer, unix.MSG_DONTWAIT)
+	if l.answer == nil {
+		l.answer = make([]byte, 8<<10)
+	}
+	for {
+		n, _, err := unix.Recvfrom(l.socket, l.answer, unix.MSG_DONTWAIT)
 		if err != nil {
 			return nil, fmt.Errorf("receive the answer to a batch: %w", err)
 		}
-		answers, err := syscall.ParseNetlinkMessage(buffer[:n])
+		answers, err := syscall.ParseNetlinkMessage(l.answer[:n])
 		if err != nil {
 			return nil, fmt.Errorf("read the answer to a batch: %w", err)
 		}

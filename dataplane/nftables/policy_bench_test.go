@@ -62,7 +62,8 @@ func BenchmarkPoliciesFromNothing(b *testing.B) {
 	}
 }
 
-// BenchmarkOnePolicyChange is from a new plan to the kernel.
+// BenchmarkOnePolicyChange is from a new plan to the kernel, and what those that
+// listen in an agent make of it.
 func BenchmarkOnePolicyChange(b *testing.B) {
 	far := netip.MustParseAddr("10.1.3.7")
 	for name, change := range map[string]func(*policyPlan, int){
@@ -79,10 +80,13 @@ func BenchmarkOnePolicyChange(b *testing.B) {
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
-			netnstest.Enter(b)
+			here, ctx := netnstest.Enter(b), b.Context()
 			node := manyPolicies(50_000, 20_000)
-			plane := New()
+			plane, firewall := New(), NewFirewall()
+			here.Go(func() { _ = plane.Run(ctx) })
 			apply(b, plane, node)
+			here.Go(func() { _ = firewall.Run(ctx) })
+			<-firewall.Surveyed()
 			var all []time.Duration
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

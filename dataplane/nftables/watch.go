@@ -1,11 +1,13 @@
 package nftables
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	nft "github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -105,8 +107,12 @@ func listen(ctx context.Context, hear func(event)) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	hear(event{begins: true})
-	for {
-		messages, err := conn.Receive()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for buffer := make([]byte, largestNotice); ; {
+		messages, err := receive(raw, buffer)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -121,9 +127,29 @@ func listen(ctx context.Context, hear func(event)) error {
 	}
 }
 
+// largestNotice is more than the kernel puts into one datagram (NLMSG_GOODSIZE: 8 KiB at
+// most), in bytes.
+const largestNotice = 32 << 10
+
+// receive waits for one datagram and returns the messages in it, which are good until
+// the buffer is used again. The library takes a new buffer for each, which is as much
+// garbage as all else that becomes of a pod that changes.
+func receive(raw syscall.RawConn, buffer []byte) ([]syscall.NetlinkMessage, error) {
+	var n int
+	var failure error
+	err := raw.Read(func(socket uintptr) bool {
+		n, failure = unix.Read(int(socket), buffer)
+		return !errors.Is(failure, unix.EAGAIN)
+	})
+	if err = cmp.Or(err, failure); err != nil {
+		return nil, fmt.Errorf("receive notifications: %w", err)
+	}
+	return syscall.ParseNetlinkMessage(buffer[:n])
+}
+
 // readEvent reads a message: the family, and after three more bytes attributes.
 // Whatever the message is about, the first of these is its table's name.
-func readEvent(message netlink.Message) event {
+func readEvent(message syscall.NetlinkMessage) event {
 	const header = 4
 	e := event{kind: int(message.Header.Type & 0xff)}
 	e.ends = e.kind == unix.NFT_MSG_NEWGEN
