@@ -64,10 +64,10 @@ func (s *status) Run(ctx context.Context) error {
 func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
 	due := time.After(jitter(longestPause))
 	for {
-		_, applied := s.loop.outcome.get()
+		result, applied := s.loop.outcome.get()
 		troubled, noticed, step := s.source.Changed(), s.notices.Changed(), s.checks.next()
-		if urgent(then, s.now()) {
-			snapshot, _ := s.feed.Latest()
+		snapshot, _ := s.feed.Latest()
+		if urgent(then, s.pressing(snapshot, result)) {
 			return pause(ctx, kube.StatusTurn(snapshot.Nodes.Len()))
 		}
 		select {
@@ -101,15 +101,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (s *status) now() kube.NodeStatus {
 	snapshot, _ := s.feed.Latest()
 	result, _ := s.loop.outcome.get()
-	status := kube.NodeStatus{
-		Node: s.node, Version: s.version,
-		Problems: slices.Concat(result.problems(), s.source.Problems(), s.notices.Problems()),
-		Attached: attachedPods(snapshot),
-	}
-	status.Ready, status.Reason, status.Message = verdict(s.checks, result, s.notices)
-	if link := uplink(snapshot, s.node); link != nil {
-		status.Uplink, status.MTU = link.Name, link.MTU
-	}
+	status := s.pressing(snapshot, result)
+	status.Attached = attachedPods(snapshot)
 	if result.plan != nil && result.plan.Route != nil {
 		for _, way := range result.plan.Route.Ways.All() {
 			if way == route.Direct {
@@ -118,6 +111,20 @@ func (s *status) now() kube.NodeStatus {
 				status.Tunnelled++
 			}
 		}
+	}
+	return status
+}
+
+// pressing is a status without counts: those of other nodes take a look at each of
+// them, which is too much for each change of a pod.
+func (s *status) pressing(snapshot *model.Snapshot, result outcome) kube.NodeStatus {
+	status := kube.NodeStatus{
+		Node: s.node, Version: s.version,
+		Problems: slices.Concat(result.problems(), s.source.Problems(), s.notices.Problems()),
+	}
+	status.Ready, status.Reason, status.Message = verdict(s.checks, result, s.notices)
+	if link := uplink(snapshot, s.node); link != nil {
+		status.Uplink, status.MTU = link.Name, link.MTU
 	}
 	return status
 }
