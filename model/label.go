@@ -56,14 +56,25 @@ func (l Labels) All() iter.Seq2[string, string] {
 	}
 }
 
-// Get returns the value of a key, and whether there is one.
+// Get returns the value of a key, and whether there is one. It is asked of all pods of
+// a namespace when a policy comes, so it looks for the key in the text.
 func (l Labels) Get(key string) (value string, ok bool) {
-	for k, v := range l.All() {
-		if k == key {
-			return v, true
+	text := l.String()
+	for at := 0; ; {
+		next := strings.Index(text[at:], key)
+		if next < 0 {
+			return "", false
+		}
+		begins := at + next
+		at = begins + len(key)
+		if (begins == 0 || text[begins-1] == ',') && strings.HasPrefix(text[at:], "=") {
+			value, _, _ = strings.Cut(text[at+1:], ",")
+			return value, true
+		}
+		if at = begins + 1; at > len(text) {
+			return "", false
 		}
 	}
-	return "", false
 }
 
 // Selector chooses objects by their labels: all of its requirements have to

@@ -45,7 +45,7 @@ func (c *computation) planPeers() {
 	if len(choose)+len(chosen) > 0 {
 		c.matcher = c.matcher.with(choose, chosen)
 		if c.owners.base.Len() > 0 {
-			c.touchChosen(newMatcher().with(slices.Concat(choose, chosen), nil))
+			c.touchChosen(slices.Concat(choose, chosen))
 		}
 	}
 	if len(named) > 0 {
@@ -71,16 +71,31 @@ func (c *computation) allPeers() (all []*peers) {
 	return sorted(all)
 }
 
-// touchChosen looks again at all pods that some peers choose.
-func (c *computation) touchChosen(by *matcher) {
+// touchChosen looks again at all pods that some peers choose. What is known of labels
+// is remembered where peers are many; of a few, it takes longer than to ask them.
+func (c *computation) touchChosen(some []*peers) {
+	const few = 16
+	by := newMatcher().with(some, nil)
 	search := by.search(c.labelsOf)
-	var found []*peers
+	var asked, found []*peers
 	look := func(name string, of *space) {
 		if search.nobody(name) {
 			return
 		}
+		if labels := c.labelsOf(name); len(some) <= few {
+			asked = asked[:0]
+			for _, p := range some {
+				if p.anyone || p.pods.namespaces.Matches(labels) {
+					asked = append(asked, p)
+				}
+			}
+		}
 		for _, pod := range of.pods.All() {
-			if found = search.choosing(pod, found[:0]); len(found) > 0 {
+			if len(some) <= few {
+				if slices.ContainsFunc(asked, func(p *peers) bool { return p.chooses(pod) }) {
+					c.touch(pod)
+				}
+			} else if found = search.choosing(pod, found[:0]); len(found) > 0 {
 				c.touch(pod)
 			}
 		}

@@ -151,6 +151,14 @@ func (p *peers) contains(addr netip.Addr) bool {
 	})
 }
 
+// chooses tells whether a pod is one of them, of a namespace that is theirs.
+func (p *peers) chooses(pod *model.Pod) bool {
+	if p.anyone {
+		return p.member(pod).ports != nil
+	}
+	return p.pods.pods.Matches(pod.Labels)
+}
+
 // member says that somebody is one of the peers.
 type member struct {
 	*peers
