@@ -18,6 +18,7 @@ type state struct {
 	here       model.Map[model.PodKey, *attached]
 	claims     model.Map[netip.Addr, *claimants]
 	subjects   model.Map[netip.Addr, *subject]
+	reach      [len(model.Families)]netip.Prefix // of pods and subjects; see reached
 	profiles   model.Map[profileKey, *profile]
 	compiled   model.Map[model.PolicyKey, *compiled]
 	ordered    []*model.ClusterPolicy
@@ -145,7 +146,7 @@ func (c *computation) done() *Plan {
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(), Queries: c.queries,
 		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,
 		state: state{
-			from: from, idle: c.before.idle, ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
+			from: from, idle: c.before.idle, reach: c.reached(), ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
 			spaces: c.spaces.done(), labelled: c.labelled.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
 			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
 			peers: c.peers.done(), users: c.users.done(), nodePeers: c.nodePeers, hosts: c.hosts.done(), groups: c.groups.done(), among: c.among.done(), rowUsers: c.rowUsers.done(),

@@ -225,12 +225,37 @@ func (c *computation) touchWithin(prefixes []netip.Prefix, ported bool) {
 			touch(addr)
 		}
 	}
+	if !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return slices.ContainsFunc(c.before.reach[:], p.Overlaps) }) {
+		return // blocks are mostly of the world outside
+	}
 	for addr := range c.pods.base.All() {
 		touch(addr)
 	}
 	for addr := range c.subjects.base.All() {
 		touch(addr)
 	}
+}
+
+// reached is what all addresses lie in that a plan puts into groups or restricts, by
+// family: those of before, too, since to look too far costs time alone.
+func (c *computation) reached() [len(model.Families)]netip.Prefix {
+	reach := c.before.reach
+	widen := func(addr netip.Addr) {
+		within := &reach[model.FamilyOf(addr)]
+		if !within.IsValid() {
+			*within = model.HostPrefix(addr)
+		}
+		for within.Bits() > 0 && !within.Contains(addr) {
+			*within = netip.PrefixFrom(within.Addr(), within.Bits()-1).Masked()
+		}
+	}
+	for addr := range c.pods.set {
+		widen(addr)
+	}
+	for addr := range c.subjects.set {
+		widen(addr)
+	}
+	return reach
 }
 
 func asBlocks(prefixes []netip.Prefix) []block {
