@@ -279,7 +279,7 @@ func (c *computation) planProfiles() {
 		return
 	}
 	used := map[profileKey]*model.Pod{}
-	for _, s := range c.allSubjects() {
+	for _, s := range c.eachSubject() {
 		if s.pod != nil {
 			used[s.key] = s.pod
 		}

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -123,16 +125,26 @@ func (s *subject) cellsOf(d model.Direction) model.Map[Group, Row] {
 	return s.profile.sides[d].cells
 }
 
-// allSubjects are those of the next plan.
-func (c *computation) allSubjects() map[netip.Addr]*subject {
-	all := map[netip.Addr]*subject{}
-	for addr := range c.subjects.base.All() {
-		if s, ok := c.subjects.get(addr); ok {
-			all[addr] = s
+// eachSubject iterates over those of the next plan, which must not change meanwhile.
+func (c *computation) eachSubject() iter.Seq2[netip.Addr, *subject] {
+	return func(yield func(netip.Addr, *subject) bool) {
+		for addr, s := range c.subjects.base.All() {
+			if next, changed := c.subjects.set[addr]; changed {
+				s = next
+			} else if _, gone := c.subjects.gone[addr]; gone {
+				continue
+			}
+			if !yield(addr, s) {
+				return
+			}
+		}
+		for addr, s := range c.subjects.set {
+			if _, known := c.subjects.base.Get(addr); !known && !yield(addr, s) {
+				return
+			}
 		}
 	}
-	for addr, s := range c.subjects.set {
-		all[addr] = s
-	}
-	return all
 }
+
+// allSubjects are the same, to change them.
+func (c *computation) allSubjects() map[netip.Addr]*subject { return maps.Collect(c.eachSubject()) }
