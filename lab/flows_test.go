@@ -187,6 +187,7 @@ func uninterrupted(call func() error) error {
 // exchange makes a connection, sends one request and reads an answer, which is
 // one packet.
 func exchange(target netip.Addr) error {
+	began := time.Now()
 	fd, err := socketTo(target, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return err
@@ -210,7 +211,7 @@ func exchange(target netip.Addr) error {
 	}
 	// What the receiver says it had twice (RFC 2883) was not lost, only late. It
 	// says so when it has the second one, after its answer perhaps.
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	for answered := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return fmt.Errorf("asking for retransmissions: %w", err)
@@ -218,8 +219,8 @@ func exchange(target netip.Addr) error {
 		if info.Total_retrans <= info.Dsack_dups {
 			return nil
 		}
-		if time.Since(began) > 500*time.Millisecond {
-			return errResent
+		if time.Since(answered) > 500*time.Millisecond {
+			return fmt.Errorf("%w, and answered after %s", errResent, answered.Sub(began).Round(time.Millisecond)) // of the first packet, after a second
 		}
 	}
 }
