@@ -207,10 +207,6 @@ type dispatched struct {
 // update changes the elements that differ, and adds chains that they need. See
 // elements.update.
 func (s *services) update(b *batch) error {
-	if s.Pending() == 0 { // only others change: policies do so with many pods
-		s.pending = update{numbers: s.numbers}
-		return nil
-	}
 	sets := s.kernel()
 	u := update{
 		services: s, batch: b, sets: sets, edits: make([]edits, len(sets)),
