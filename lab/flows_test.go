@@ -87,7 +87,7 @@ func ping(ctx context.Context, target netip.Addr, every time.Duration) result {
 		}
 		r.lost += i - first
 		r.gap = max(r.gap, until.Sub(began))
-		text := fmt.Sprintf("%d in %s from %s", i-first, until.Sub(began).Round(time.Millisecond), began.Format("05.000"))
+		text := fmt.Sprintf("%d in %s from %s, after %d", i-first, until.Sub(began).Round(time.Millisecond), began.Format("05.000"), first)
 		if err := sent[first].err; err != nil {
 			text += ", not sent: " + err.Error()
 		}

@@ -157,6 +157,13 @@ func (o oneByOne) Run(name string, f func(testscript.T)) {
 	o.T.Run(name, func(t *testing.T) { f(oneByOne{t}) })
 }
 
+// Log is how testscript ends a script: with all that it has done.
+func (o oneByOne) Log(args ...any) {
+	o.Helper()
+	o.T.Log(args...)
+	noteFailure(o.Name(), fmt.Sprint(args...))
+}
+
 // stories are the commands of stories on one lab.
 type stories struct {
 	start  func()                  // makes the lab, if there is none that is whole
@@ -243,6 +250,7 @@ func (s *stories) fairlead(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) {
+	ts.Logf("at %s", time.Now().Format("05.000")) // as traffic tells when it lost something
 	err := ts.Exec(program, args...)
 	if neg && err == nil {
 		ts.Fatalf("it succeeded, and should not have")

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	tcx "github.com/cilium/ebpf/link"
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -61,10 +63,10 @@ func TestAttach(t *testing.T) {
 		must(t, AttachIPIP(want))
 		attached(t, want)
 		for _, uplink := range []string{"up0", "up1"} {
-			filters, err := rtnl.FilterList(link(t, uplink), ingress)
+			found, err := find(link(t, uplink), ingress, decapName(device))
 			must(t, err)
-			if (len(filters) == 1) != (uplink == want.Uplink) {
-				t.Errorf("with uplink %s, %s has %d filters", want.Uplink, uplink, len(filters))
+			if (found != 0) != (uplink == want.Uplink) {
+				t.Errorf("with uplink %s, %s has program %d", want.Uplink, uplink, found)
 			}
 		}
 	}
@@ -77,8 +79,8 @@ func TestAttach(t *testing.T) {
 	if _, there, err := Attached(device); there || err != nil {
 		t.Fatalf("after it was detached: %v, %v", there, err)
 	}
-	if found, _ := findFilter(link(t, "up0"), ingress, decapName(device)); found != nil {
-		t.Error("the uplink still has the filter")
+	if found, _ := find(link(t, "up0"), ingress, decapName(device)); found != 0 {
+		t.Error("the uplink still has the program")
 	}
 }
 
@@ -101,9 +103,9 @@ func TestAttachedIsBroken(t *testing.T) {
 			alias := strings.Replace(wanted.alias(), version(), "0123456789ab", 1)
 			must(t, rtnl.LinkSetAlias(link(t, device), alias))
 		},
-		"out":    func(t *testing.T) { removeFilter(t, device, egress, encapName(device)) },
-		"in":     func(t *testing.T) { removeFilter(t, device, ingress, encapName(device)) },
-		"uplink": func(t *testing.T) { removeFilter(t, "up0", ingress, decapName(device)) },
+		"out":    func(t *testing.T) { takeAway(t, device, egress, encapName(device)) },
+		"in":     func(t *testing.T) { takeAway(t, device, ingress, encapName(device)) },
+		"uplink": func(t *testing.T) { takeAway(t, "up0", ingress, decapName(device)) },
 		"uplink made anew": func(t *testing.T) {
 			must(t, rtnl.LinkDel(link(t, "up0")))
 			attrs := rtnl.NewLinkAttrs()
@@ -131,7 +133,7 @@ func TestRemoveFilters(t *testing.T) {
 	for range 2 {
 		must(t, RemoveFilters(device))
 	}
-	if found, err := findFilter(link(t, "up0"), ingress, decapName(device)); found != nil || err != nil {
+	if found, err := find(link(t, "up0"), ingress, decapName(device)); found != 0 || err != nil {
 		t.Errorf("the uplink has %v, %v", found, err)
 	}
 }
@@ -152,11 +154,10 @@ func TestInterruptedListing(t *testing.T) {
 	}
 }
 
-func removeFilter(t *testing.T, device string, parent uint32, name string) {
+func takeAway(t *testing.T, device string, w way, name string) {
 	t.Helper()
-	found, err := findFilter(link(t, device), parent, name)
-	must(t, err)
-	must(t, rtnl.FilterDel(found))
+	must(t, unchain(link(t, device), w, name))
+	must(t, removeFilter(link(t, device), w.parent, name))
 }
 
 // TestForeignFilters stay, and have their preference.
@@ -171,21 +172,87 @@ func TestForeignFilters(t *testing.T) {
 		QdiscType:  "ingress", // with less than clsact, but enough
 	}))
 	foreign := &rtnl.BpfFilter{
-		FilterAttrs: filterAttrs(uplink, ingress), Fd: loaded.Programs["decap"].FD(), Name: "foreign", DirectAction: true,
+		FilterAttrs: filterAttrs(uplink, ingress.parent), Fd: loaded.Programs["decap"].FD(), Name: "foreign", DirectAction: true,
 	}
 	foreign.Priority = preference + 1
 	must(t, rtnl.FilterAdd(foreign))
 	must(t, AttachIPIP(wanted))
 	must(t, DetachIPIP(device))
-	if found, err := findFilter(uplink, ingress, "foreign"); err != nil || found == nil {
+	if found, err := findFilter(uplink, ingress.parent, "foreign"); err != nil || found == nil {
 		t.Fatalf("the foreign filter: %v, %v", found, err)
 	}
 	foreign.Priority = preference
 	must(t, rtnl.FilterAdd(foreign))
-	if err := AttachIPIP(wanted); !errors.Is(err, unix.EEXIST) {
+	err = AttachIPIP(wanted)
+	if _, id, unsupported := chained(uplink, ingress, decapName(device)); unsupported == nil && id != 0 && err == nil {
+		attached(t, wanted) // not among the filters
+		return
+	}
+	if !errors.Is(err, unix.EEXIST) {
 		t.Fatalf("attach in the place of a foreign filter: %v", err)
 	}
 	attached(t, IPIP{Name: device})
+}
+
+// needChain skips where the kernel has only filters.
+func needChain(t *testing.T) {
+	t.Helper()
+	if _, _, err := chained(link(t, "up0"), ingress, "none"); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("this kernel has no tcx (Linux 6.6)")
+	}
+}
+
+// TestFilterOfEarlierVersion: what an earlier version had among the filters goes when
+// the chain has it.
+func TestFilterOfEarlierVersion(t *testing.T) {
+	enter(t)
+	needChain(t)
+	loaded, err := load(nil)
+	must(t, err)
+	defer loaded.Close()
+	uplink := link(t, "up0")
+	must(t, putFilter(uplink, ingress.parent, decapName(device), loaded.Programs["decap"]))
+	if id, err := find(uplink, ingress, decapName(device)); id == 0 || err != nil {
+		t.Fatalf("the filter is not found: %v", err)
+	}
+	must(t, AttachIPIP(wanted))
+	attached(t, wanted)
+	if found, err := findFilter(uplink, ingress.parent, decapName(device)); found != nil || err != nil {
+		t.Errorf("the filter is there still: %v, %v", found, err)
+	}
+}
+
+// TestForeignPrograms stay in the chain, behind ours.
+func TestForeignPrograms(t *testing.T) {
+	enter(t)
+	needChain(t)
+	spec, err := readObject()
+	must(t, err)
+	foreign, err := ebpf.NewCollection(spec) // of another name
+	must(t, err)
+	defer foreign.Close()
+	uplink := link(t, "up0")
+	must(t, tcx.RawAttachProgram(tcx.RawAttachProgramOptions{
+		Target: uplink.Attrs().Index, Program: foreign.Programs["decap"], Attach: ingress.chain,
+	}))
+	for _, step := range []func() error{
+		func() error { return AttachIPIP(wanted) },
+		func() error { return AttachIPIP(wanted) },
+		func() error { return DetachIPIP(device) },
+	} {
+		must(t, step())
+		there, err := tcx.QueryPrograms(tcx.QueryOptions{Target: uplink.Attrs().Index, Attach: ingress.chain})
+		must(t, err)
+		ours, err := find(uplink, ingress, decapName(device))
+		must(t, err)
+		want := 1
+		if ours != 0 {
+			want = 2
+		}
+		if len(there.Programs) != want || there.Programs[want-1].ID == ours || want == 2 && there.Programs[0].ID != ours {
+			t.Errorf("the chain is %v, and ours is %d", there.Programs, ours)
+		}
+	}
 }
 
 func TestAttachRefuses(t *testing.T) {

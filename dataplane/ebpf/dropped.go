@@ -25,19 +25,19 @@ func readDropped(name string) (map[string]uint64, error) {
 	if err != nil {
 		return nil, linkError(name, err)
 	}
-	filter, err := findFilter(device, egress, encapName(name))
+	program, err := find(device, egress, encapName(name))
 	if err != nil {
 		return nil, err
 	}
-	if filter == nil {
-		return nil, fmt.Errorf("find tc filter %s: %w", encapName(name), unix.ENOENT)
+	if program == 0 {
+		return nil, fmt.Errorf("find program %s: %w", encapName(name), unix.ENOENT)
 	}
 	spec, err := readObject()
 	if err != nil {
 		return nil, err
 	}
 	variable := spec.Variables["dropped"]
-	values, err := readMap(ebpf.ProgramID(filter.Id), variable.SectionName)
+	values, err := readMap(program, variable.SectionName)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,10 @@
 // that the kernel's own ipip device makes. It routes and filters nothing, and
 // it decides nothing.
 //
-// What is ours: the veth pair that is the device, and filters that bear its
-// name. They stay when the process ends. Foreign filters on an uplink are not
-// touched, and the clsact qdisc that holds them stays on it, as others may have
-// come to use it.
+// What is ours: the veth pair that is the device, and the programs at its two ways
+// and at the uplink's way in, which bear our name. They stay when the process ends.
+// Foreign programs and filters on an uplink are not touched, and where a kernel needs
+// the clsact qdisc for ours, it stays, as others may have come to use it.
 //
 // All of it is of the network namespace of the calling thread. Functions may be
 // called concurrently, but those that change one device by one goroutine only.
@@ -78,6 +78,9 @@ func load(constants map[string]uint32) (*ebpf.Collection, error) {
 		if err := variable.Set(value); err != nil {
 			return nil, fmt.Errorf("set constant %s: %w", name, err)
 		}
+	}
+	for name, program := range spec.Programs {
+		program.Name = programName(":" + name)
 	}
 	programs, err := ebpf.NewCollection(spec)
 	if errors.Is(err, unix.EPERM) {

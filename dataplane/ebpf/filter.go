@@ -12,8 +12,6 @@ import (
 // Where our filters are. The preference is before those that the kernel gives
 // to filters without one.
 const (
-	ingress    = rtnl.HANDLE_MIN_INGRESS
-	egress     = rtnl.HANDLE_MIN_EGRESS
 	preference = 250
 	handle     = 1
 )
@@ -21,15 +19,10 @@ const (
 // putFilter puts a program on one way of a network interface, in the place of
 // the one of this name that is there, without a packet between.
 func putFilter(link rtnl.Link, parent uint32, name string, program *ebpf.Program) error {
-	device := link.Attrs().Name
-	qdisc := &rtnl.Clsact{QdiscAttrs: rtnl.QdiscAttrs{
-		LinkIndex: link.Attrs().Index,
-		Handle:    rtnl.MakeHandle(0xffff, 0),
-		Parent:    rtnl.HANDLE_CLSACT,
-	}}
-	if err := rtnl.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add qdisc clsact (Linux 4.5, CONFIG_NET_SCH_INGRESS) to %s: %w", device, err)
+	if err := needClsact(link); err != nil {
+		return err
 	}
+	device := link.Attrs().Name
 	filters, err := listFilters(link, parent)
 	if err != nil {
 		return err
@@ -51,6 +44,19 @@ func putFilter(link rtnl.Link, parent uint32, name string, program *ebpf.Program
 	return nil
 }
 
+// needClsact adds the qdisc that filters are in, if it is not there.
+func needClsact(link rtnl.Link) error {
+	qdisc := &rtnl.Clsact{QdiscAttrs: rtnl.QdiscAttrs{
+		LinkIndex: link.Attrs().Index,
+		Handle:    rtnl.MakeHandle(0xffff, 0),
+		Parent:    rtnl.HANDLE_CLSACT,
+	}}
+	if err := rtnl.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add qdisc clsact (Linux 4.5, CONFIG_NET_SCH_INGRESS) to %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
+
 // findFilter returns the filter of a name, or nil.
 func findFilter(link rtnl.Link, parent uint32, name string) (*rtnl.BpfFilter, error) {
 	filters, err := listFilters(link, parent)
@@ -65,31 +71,14 @@ func findFilter(link rtnl.Link, parent uint32, name string) (*rtnl.BpfFilter, er
 	return nil, nil
 }
 
-// removeFilters removes the filters of a name from the ways in of all network
-// interfaces but one.
-func removeFilters(name string, except int) error {
-	var links []rtnl.Link
-	err := dump(func() (err error) {
-		links, err = rtnl.LinkList()
+// removeFilter removes the filter of a name, if it is there.
+func removeFilter(link rtnl.Link, parent uint32, name string) error {
+	filter, err := findFilter(link, parent, name)
+	if filter == nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
 	}
-	for _, link := range links {
-		if link.Attrs().Index == except {
-			continue
-		}
-		filter, err := findFilter(link, ingress, name)
-		if err != nil {
-			return err
-		}
-		if filter == nil {
-			continue
-		}
-		if err := rtnl.FilterDel(filter); err != nil && !gone(err) {
-			return fmt.Errorf("remove tc filter %s from %s: %w", name, link.Attrs().Name, err)
-		}
+	if err := rtnl.FilterDel(filter); err != nil && !gone(err) {
+		return fmt.Errorf("remove tc filter %s from %s: %w", name, link.Attrs().Name, err)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (want IPIP) attach() error {
 	if err := want.attachPrograms(uplink, device, divider); err != nil {
 		return err
 	}
-	if err := removeFilters(decapName(want.Name), uplink.Attrs().Index); err != nil {
+	if err := remove(decapName(want.Name), uplink.Attrs().Index); err != nil {
 		return err
 	}
 	if err := rtnl.LinkSetAlias(device, want.alias()); err != nil {
@@ -112,13 +112,13 @@ func (want IPIP) attachPrograms(uplink, device, divider rtnl.Link) error {
 	}
 	defer programs.Close()
 	encap, decap := programs.Programs["encap"], programs.Programs["decap"]
-	if err := putFilter(device, egress, encapName(want.Name), encap); err != nil {
+	if err := put(device, egress, encapName(want.Name), encap); err != nil {
 		return err
 	}
-	if err := putFilter(device, ingress, encapName(want.Name), encap); err != nil {
+	if err := put(device, ingress, encapName(want.Name), encap); err != nil {
 		return err
 	}
-	return putFilter(uplink, ingress, decapName(want.Name), decap)
+	return put(uplink, ingress, decapName(want.Name), decap)
 }
 
 func encapName(device string) string { return device + ":encap" }
@@ -221,7 +221,7 @@ func findPair(name string) (device, divider rtnl.Link, err error) {
 // RemoveFilters removes what a device leaves on uplinks when somebody deletes
 // it: the filter would go on to take, and lose, the packets that another device
 // of the name is to have. What is not there is not missed.
-func RemoveFilters(name string) error { return removeFilters(decapName(name), 0) }
+func RemoveFilters(name string) error { return remove(decapName(name), 0) }
 
 // DetachIPIP removes the device, and its filter from every uplink. What is not
 // there is not missed.
@@ -267,19 +267,19 @@ func Attached(name string) (IPIP, bool, error) {
 		return IPIP{}, false, fmt.Errorf("read back ipip device %s: %w", name, linkError(seen.Uplink, err))
 	}
 	for _, place := range []struct {
-		link   rtnl.Link
-		parent uint32
-		filter string
+		link    rtnl.Link
+		way     way
+		program string
 	}{
 		{device, egress, encapName(name)},
 		{device, ingress, encapName(name)},
 		{uplink, ingress, decapName(name)},
 	} {
-		filter, err := findFilter(place.link, place.parent, place.filter)
+		program, err := find(place.link, place.way, place.program)
 		if err != nil {
 			return IPIP{}, false, fmt.Errorf("read back ipip device %s: %w", name, err)
 		}
-		if filter == nil {
+		if program == 0 {
 			return broken, true, nil
 		}
 	}

@@ -106,7 +106,10 @@ func recordSums(t *testing.T, link rtnl.Link) *ebpf.Map {
 		return nil
 	}
 	defer program.Close()
-	attrs := filterAttrs(link, ingress)
+	if err := needClsact(link); err != nil {
+		t.Error(err)
+	}
+	attrs := filterAttrs(link, ingress.parent)
 	attrs.Priority++
 	err = rtnl.FilterAdd(&rtnl.BpfFilter{FilterAttrs: attrs, Fd: program.FD(), Name: "sums", DirectAction: true})
 	if err != nil {

@@ -105,8 +105,11 @@ func TestIPIPIsMended(t *testing.T) {
 		"ip link del " + route.IPIPDevice, "ip link set " + route.IPIPDevice + " down", "ip link set " + route.IPIPDevice + " mtu 1300",
 	}
 	if link(t, route.IPIPDevice).Type() == "veth" {
-		commands = append(commands, "ip link del "+route.IPIPDevice+"0", "tc filter del dev up0 ingress", "tc qdisc del dev up0 clsact",
-			"tc qdisc del dev "+route.IPIPDevice+" clsact", "ip neigh flush nud permanent dev "+route.IPIPDevice)
+		commands = append(commands, "ip link del "+route.IPIPDevice+"0", "ip neigh flush nud permanent dev "+route.IPIPDevice)
+	}
+	filters, err := rtnl.FilterList(link(t, "up0"), rtnl.HANDLE_MIN_INGRESS)
+	if err == nil && len(filters) > 0 { // no tcx, which tc does not know
+		commands = append(commands, "tc filter del dev up0 ingress", "tc qdisc del dev up0 clsact", "tc qdisc del dev "+route.IPIPDevice+" clsact")
 	}
 	for _, command := range commands {
 		ip(t, command)
