@@ -118,26 +118,7 @@ func benchmark(b *testing.B, c *cluster) {
 		b.ReportMetric(float64(base.groups.Len()), "groups")
 		b.ReportMetric(float64(base.profiles.Len()), "profiles")
 	})
-	edit := func(name string, change func(*model.Snapshot)) {
-		b.Run(name, func(b *testing.B) {
-			next := c.Snapshot
-			change(&next)
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				p, _ := Compute(base, &next, "a")
-				if i == 0 {
-					cells, pods := 0, 0
-					for range model.Diff(base.Cells, p.Cells) {
-						cells++
-					}
-					for range model.Diff(base.Pods, p.Pods) {
-						pods++
-					}
-					defer func() { b.ReportMetric(float64(cells), "cells"); b.ReportMetric(float64(pods), "pods") }()
-				}
-			}
-		})
-	}
+	edit := editing(b, &c.Snapshot)
 	relabel := func(s *model.Snapshot, namespace, name, to string) {
 		old, _ := s.Pods.Get(model.PodKey{Namespace: namespace, Name: name})
 		pod := *old
@@ -165,14 +146,24 @@ func benchmark(b *testing.B, c *cluster) {
 		pod := *old
 		s.Pods = s.Pods.With(pod.PodKey, &pod)
 	})
-	edit("local-pod-come", func(s *model.Snapshot) { // the first with its policies, which name blocks and namespaces of a team
+	// The first with its policies, which name blocks and namespaces of a team: given to
+	// the node, which is most of what it costs, and then connected to it.
+	bind := func(s *model.Snapshot) *model.Pod {
 		old, _ := s.Pods.Get(model.PodKey{Namespace: "n7", Name: "p7"})
 		pod := *old
 		pod.Node = "a"
 		s.Pods = s.Pods.With(pod.PodKey, &pod)
+		return &pod
+	}
+	connect := func(s *model.Snapshot, pod *model.Pod) {
 		a := &model.Attachment{AttachmentKey: model.AttachmentKey{ContainerID: "come"}, Pod: pod.PodKey, Addresses: pod.Addresses}
 		s.Attachments = s.Attachments.With(a.AttachmentKey, a)
-	})
+	}
+	edit("local-pod-bound", func(s *model.Snapshot) { bind(s) })
+	edit("local-pod-come", func(s *model.Snapshot) { connect(s, bind(s)) })
+	bound := c.Snapshot
+	pod := bind(&bound)
+	editing(b, &bound)("local-pod-connected", func(s *model.Snapshot) { connect(s, pod) })
 	edit("local-pod-gone", func(s *model.Snapshot) {
 		s.Attachments = s.Attachments.Without(model.AttachmentKey{ContainerID: fmt.Sprint(7, 1)})
 	})
@@ -182,4 +173,29 @@ func benchmark(b *testing.B, c *cluster) {
 		p.Rules[0] = []model.PolicyRule{allow(tcp(9), own("n7", "app=a9"))}
 		s.Policies = s.Policies.With(p.PolicyKey, &p)
 	})
+}
+
+// editing measures what a change of a snapshot costs.
+func editing(b *testing.B, from *model.Snapshot) func(name string, change func(*model.Snapshot)) {
+	base, _ := Compute(nil, from, "a")
+	return func(name string, change func(*model.Snapshot)) {
+		b.Run(name, func(b *testing.B) {
+			next := *from
+			change(&next)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				p, _ := Compute(base, &next, "a")
+				if i == 0 {
+					cells, pods := 0, 0
+					for range model.Diff(base.Cells, p.Cells) {
+						cells++
+					}
+					for range model.Diff(base.Pods, p.Pods) {
+						pods++
+					}
+					defer func() { b.ReportMetric(float64(cells), "cells"); b.ReportMetric(float64(pods), "pods") }()
+				}
+			}
+		})
+	}
 }

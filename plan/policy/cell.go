@@ -30,7 +30,27 @@ func (c *computation) planCells() {
 			p.fill(c)
 		}
 	}
+	for key := range c.profiles.changed() {
+		c.holdRows(key)
+	}
 	c.planAllSubjects()
+}
+
+// holdRows counts a profile, too, as a user of its rows: a pod that is expected finds
+// them there.
+func (c *computation) holdRows(key profileKey) {
+	old, _ := c.profiles.base.Get(key)
+	next, _ := c.profiles.get(key)
+	for _, d := range model.Directions {
+		for change := range model.Diff(old.cellsOf(d), next.cellsOf(d)) {
+			if change.Has {
+				c.hold(change.New)
+			}
+			if change.Had {
+				c.release(change.Old)
+			}
+		}
+	}
 }
 
 // bornAndDead are the groups that came and went, with their members.
@@ -173,7 +193,7 @@ func (c *computation) planAllSubjects() {
 // subjectsToPlan are those whose cells may differ: all, if profiles changed.
 func (c *computation) subjectsToPlan() map[netip.Addr]*subject {
 	if len(c.profiles.set) > 0 {
-		return c.allSubjects()
+		return maps.Collect(c.subjects.all())
 	}
 	some := maps.Clone(c.subjects.set)
 	for addr := range c.touched {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -22,6 +23,39 @@ func TestLabelsChange(t *testing.T) {
 	expect(t, p, "10.0.1.1 ingress from 10.0.2.3 TCP 80: "+no, "10.0.1.1 ingress from 10.0.2.2 TCP 80: "+no)
 	c.remote("web/back", "app=front").Node = "a"
 	expect(t, c.compute(p), "10.0.1.2 ingress from 10.0.2.3 TCP 80: "+no)
+}
+
+// TestExpectedPod: what a pod's policies need of others is there as soon as it is given
+// to the node, so that connecting it takes its own elements alone. It goes with the pod.
+func TestExpectedPod(t *testing.T) {
+	c := newCluster(t)
+	c.isolate("web/p", "app=new", model.Ingress, allow(tcp(80), pods("team=b", "app=sql"), addresses("192.0.2.0/24")))
+	p := c.compute(nil)
+	sql := netip.MustParseAddr("10.0.2.2")
+	if group, ok := p.Pods.Get(sql); ok {
+		t.Fatalf("a pod that nobody here asks for is in the group %q", group)
+	}
+	pod := c.remote("web/new", "app=new")
+	pod.Node = "a"
+	waiting := c.compute(p)
+	if _, ok := waiting.Pods.Get(sql); !ok || waiting.Ranges.Len() == p.Ranges.Len() || waiting.Rows.Len() == p.Rows.Len() {
+		t.Errorf("for a pod that is expected there are %d pods, %d ranges and %d rows", waiting.Pods.Len(), waiting.Ranges.Len(), waiting.Rows.Len())
+	}
+	if waiting.Cells != p.Cells {
+		t.Error("a pod that is not connected has cells")
+	}
+	before := c.Snapshot.Attachments
+	c.attach("web/new", "10.0.1.9")
+	there := c.compute(waiting)
+	// Its cells are for others, the pods, the block and itself; the last leads to a row of its own.
+	if there.Pods != waiting.Pods || there.Ranges != waiting.Ranges || there.Rows.Len() != waiting.Rows.Len()+1 || there.Cells.Len() != 4 {
+		t.Errorf("connecting it made %d cells, and %d of %d rows", there.Cells.Len(), there.Rows.Len(), waiting.Rows.Len())
+	}
+	expect(t, there, "10.0.1.9 ingress from 10.0.2.2 TCP 80: accept", "10.0.1.9 ingress from 10.0.2.3 TCP 80: deny by NetworkPolicy web/p: no rule allows it")
+	c.Snapshot.Pods, c.Snapshot.Attachments = c.Snapshot.Pods.Without(pod.PodKey), before
+	if left := c.compute(waiting); left.Pods.Len() != p.Pods.Len() || left.Ranges.Len() != p.Ranges.Len() || left.Rows.Len() != p.Rows.Len() {
+		t.Errorf("after it there are %d pods, %d ranges and %d rows", left.Pods.Len(), left.Ranges.Len(), left.Rows.Len())
+	}
 }
 
 // TestOneElement: a pod elsewhere that comes, or moves to another group, is one

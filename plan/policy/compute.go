@@ -18,6 +18,7 @@ type state struct {
 	here       model.Map[model.PodKey, *attached]
 	claims     model.Map[netip.Addr, *claimants]
 	subjects   model.Map[netip.Addr, *subject]
+	expected   model.Map[model.PodKey, *expected]
 	reach      [len(model.Families)]netip.Prefix // of pods and subjects; see reached
 	profiles   model.Map[profileKey, *profile]
 	compiled   model.Map[model.PolicyKey, *compiled]
@@ -61,6 +62,7 @@ type computation struct {
 	here     *draft[model.PodKey, *attached]
 	claims   *draft[netip.Addr, *claimants]
 	subjects *draft[netip.Addr, *subject]
+	expected *draft[model.PodKey, *expected]
 	profiles *draft[profileKey, *profile]
 	compiled *draft[model.PolicyKey, *compiled]
 	peers    *draft[string, *peers]
@@ -126,7 +128,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 	return &computation{
 		snapshot: snapshot, node: node, before: before, ordered: b.ordered,
 		spaces: draftOf(b.spaces), labelled: draftOf(b.labelled), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
-		subjects: draftOf(b.subjects), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
+		subjects: draftOf(b.subjects), expected: draftOf(b.expected), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
 		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), among: draftOf(b.among), rowUsers: countOf(b.rowUsers),
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
 		matcher: b.matcher, blocks: b.blocks, domains: b.domains, nodePeers: b.nodePeers, hosts: draftOf(b.hosts),
@@ -148,7 +150,7 @@ func (c *computation) done() *Plan {
 		state: state{
 			from: from, idle: c.before.idle, reach: c.reached(), ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
 			spaces: c.spaces.done(), labelled: c.labelled.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
-			subjects: c.subjects.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
+			subjects: c.subjects.done(), expected: c.expected.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
 			peers: c.peers.done(), users: c.users.done(), nodePeers: c.nodePeers, hosts: c.hosts.done(), groups: c.groups.done(), among: c.among.done(), rowUsers: c.rowUsers.done(),
 		},
 	}
@@ -272,14 +274,17 @@ func (c *computation) findPolicies() {
 	}
 }
 
-// planProfiles makes those of the pods of this node, and finds out which peers
-// they ask for.
+// planProfiles makes those of the pods of this node, and of those that it expects, and
+// finds out which peers they ask for.
 func (c *computation) planProfiles() {
-	if len(c.stale) == 0 && len(c.reselect) == 0 {
+	if len(c.stale)+len(c.reselect)+len(c.expected.set)+len(c.expected.gone) == 0 {
 		return
 	}
 	used := map[profileKey]*model.Pod{}
-	for _, s := range c.eachSubject() {
+	for _, e := range c.expected.all() {
+		used[e.key] = e.pod
+	}
+	for _, s := range c.subjects.all() {
 		if s.pod != nil {
 			used[s.key] = s.pod
 		}

@@ -60,6 +60,27 @@ func (d *draft[K, V]) done() model.Map[K, V] {
 	return next
 }
 
+// all iterates over what is in the next map. The draft must not change meanwhile.
+func (d *draft[K, V]) all() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for key, value := range d.base.All() {
+			if next, changed := d.set[key]; changed {
+				value = next
+			} else if _, gone := d.gone[key]; gone {
+				continue
+			}
+			if !yield(key, value) {
+				return
+			}
+		}
+		for key, value := range d.set {
+			if _, known := d.base.Get(key); !known && !yield(key, value) {
+				return
+			}
+		}
+	}
+}
+
 // changed are the keys that were set or removed.
 func (d *draft[K, V]) changed() iter.Seq[K] {
 	return func(yield func(K) bool) {

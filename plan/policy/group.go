@@ -58,15 +58,8 @@ func (c *computation) planPeers() {
 }
 
 func (c *computation) allPeers() (all []*peers) {
-	for name := range c.peers.base.All() {
-		if p, ok := c.peers.get(name); ok {
-			all = append(all, p)
-		}
-	}
-	for name, p := range c.peers.set {
-		if _, had := c.peers.base.Get(name); !had {
-			all = append(all, p)
-		}
+	for _, p := range c.peers.all() {
+		all = append(all, p)
 	}
 	return sorted(all)
 }
@@ -108,15 +101,8 @@ func (c *computation) touchChosen(some []*peers) {
 		}
 		return
 	}
-	for name := range c.spaces.base.All() {
-		if of, ok := c.spaces.get(name); ok {
-			look(name, of)
-		}
-	}
-	for name, of := range c.spaces.set {
-		if _, had := c.spaces.base.Get(name); !had {
-			look(name, of)
-		}
+	for name, of := range c.spaces.all() {
+		look(name, of)
 	}
 }
 

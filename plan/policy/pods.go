@@ -84,6 +84,7 @@ func (c *computation) findPods() {
 		if c.before.idle {
 			continue
 		}
+		c.expect(change.Key, change.New)
 		if change.Had && isPeer(change.Old) {
 			edit(change.Old).remove(change.Key.Name)
 			c.disown(change.Old, c.addressesBefore(change.Old))

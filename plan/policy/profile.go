@@ -160,6 +160,14 @@ func (s *side) restricts() bool {
 	return s.isolated != nil || len(s.tiers[model.AdminTier]) > 0 || len(s.tiers[model.BaselineTier]) > 0
 }
 
+// cellsOf are those of a direction; a profile that is nil has none.
+func (p *profile) cellsOf(d model.Direction) model.Map[Group, Row] {
+	if p == nil {
+		return model.Map[Group, Row]{}
+	}
+	return p.sides[d].cells
+}
+
 func (p *profile) restricts() bool {
 	return slices.ContainsFunc(p.sides[:], func(s side) bool { return s.restricts() })
 }

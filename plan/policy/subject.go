@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"iter"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +19,23 @@ type subject struct {
 	profile *profile                   // as it was planned last
 	itself  [len(model.Directions)]Row // empty: that of others
 	among   Group                      // what its pod was a member of then
+}
+
+// expected is a pod that was given to this node, which is going to connect it: what its
+// policies need of others is in the kernel by then, as a container runtime takes longer
+// to come to CNI ADD than a plan does. It is immutable.
+type expected struct {
+	pod *model.Pod
+	key profileKey
+}
+
+// expect notes a pod that is this node's, or forgets one that is not any more.
+func (c *computation) expect(name model.PodKey, pod *model.Pod) {
+	if pod != nil && pod.Node == c.node && isPeer(pod) {
+		c.expected.put(name, &expected{pod, keyOf(pod)})
+	} else if _, known := c.expected.get(name); known {
+		c.expected.remove(name)
+	}
 }
 
 // unknown is the profile of pods that are not known: what they do is denied.
@@ -118,33 +133,4 @@ func (c *computation) dropSubject(addr netip.Addr) {
 	}
 }
 
-func (s *subject) cellsOf(d model.Direction) model.Map[Group, Row] {
-	if s.profile == nil {
-		return model.Map[Group, Row]{}
-	}
-	return s.profile.sides[d].cells
-}
-
-// eachSubject iterates over those of the next plan, which must not change meanwhile.
-func (c *computation) eachSubject() iter.Seq2[netip.Addr, *subject] {
-	return func(yield func(netip.Addr, *subject) bool) {
-		for addr, s := range c.subjects.base.All() {
-			if next, changed := c.subjects.set[addr]; changed {
-				s = next
-			} else if _, gone := c.subjects.gone[addr]; gone {
-				continue
-			}
-			if !yield(addr, s) {
-				return
-			}
-		}
-		for addr, s := range c.subjects.set {
-			if _, known := c.subjects.base.Get(addr); !known && !yield(addr, s) {
-				return
-			}
-		}
-	}
-}
-
-// allSubjects are the same, to change them.
-func (c *computation) allSubjects() map[netip.Addr]*subject { return maps.Collect(c.eachSubject()) }
+func (s *subject) cellsOf(d model.Direction) model.Map[Group, Row] { return s.profile.cellsOf(d) }

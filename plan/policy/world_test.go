@@ -129,7 +129,7 @@ func differs(got, want *policy.Plan) (text string) {
 	for change := range model.Diff(want.Queries, got.Queries) {
 		text += fmt.Sprintf("query %+v\n", change)
 	}
-	used := map[policy.Row]bool{}
+	used := got.Promised()
 	for cell, row := range got.Cells.All() {
 		if used[row] = true; cell.Group == policy.Others {
 			continue
