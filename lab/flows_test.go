@@ -184,6 +184,12 @@ func uninterrupted(call func() error) error {
 	}
 }
 
+// soonest is the time before which nobody can tell that the one packet which is on its
+// way was lost (TCP_RTO_MIN; of the first, a second). What is sent again before, and
+// answered, follows an answer: the ACK of an earlier connection whose port was met again
+// by chance, to which the kernel answers with RST, and begins anew 8 ms later.
+const soonest = 200 * time.Millisecond
+
 // exchange makes a connection, sends one request and reads an answer, which is
 // one packet.
 func exchange(target netip.Addr) error {
@@ -211,7 +217,7 @@ func exchange(target netip.Addr) error {
 	}
 	// What the receiver says it had twice (RFC 2883) was not lost, only late. It
 	// says so when it has the second one, after its answer perhaps.
-	for answered := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	for answered := time.Now(); answered.Sub(began) >= soonest; time.Sleep(5 * time.Millisecond) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return fmt.Errorf("asking for retransmissions: %w", err)
@@ -223,6 +229,7 @@ func exchange(target netip.Addr) error {
 			return fmt.Errorf("%w, and answered after %s", errResent, answered.Sub(began).Round(time.Millisecond)) // of the first packet, after a second
 		}
 	}
+	return nil
 }
 
 // socketTo returns a blocking socket whose operations end after a while.

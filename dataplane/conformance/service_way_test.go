@@ -47,6 +47,65 @@ func TestConnectionsChangeTheirWay(t *testing.T) {
 	}
 }
 
+// TestNodeKeepsPorts: the node's connections to endpoints elsewhere keep their ports,
+// directly and through a tunnel, though others are given random ones.
+func TestNodeKeepsPorts(t *testing.T) {
+	n := newServiceNet(t)
+	const port = 9100
+	seen := make(chan uint16)
+	n.machines[1].pod.Do(func() {
+		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		n.check(err)
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				seen <- netip.MustParseAddrPort(conn.RemoteAddr().String()).Port()
+				_ = conn.Close()
+			}
+		}()
+	})
+	call := func(from *netnstest.Namespace, to netip.AddrPort) (kept bool) {
+		from.Do(func() {
+			conn, err := net.DialTimeout("tcp", to.String(), 3*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			kept = <-seen == netip.MustParseAddrPort(conn.LocalAddr().String()).Port()
+		})
+		return kept
+	}
+	n.setService(web(), nil, 2)
+	n.leadTo(port)
+	for _, direct := range []bool{true, false} {
+		next := *n.snapshot.Network
+		next.DirectRouting, next.Masquerade.RandomPorts = direct, true
+		n.snapshot.Network = &next
+		n.applyAll()
+		for _, family := range model.Families {
+			vips := n.vips(family)
+			for range 3 {
+				if !call(n.machines[0].space, vips["ClusterIP"]) {
+					t.Errorf("%s, direct %v: the node has another port", family, direct)
+				}
+			}
+			kept := 0
+			for range 3 {
+				if call(n.outside, vips["node port 1"]) {
+					kept++
+				}
+			}
+			if kept == 3 {
+				t.Errorf("%s, direct %v: others have no random ports", family, direct)
+			}
+		}
+	}
+}
+
 // echo sends back what comes, in both families, until the test ends.
 func echo(n *serviceNet, in *netnstest.Namespace, port uint16) {
 	in.Do(func() {

@@ -275,7 +275,7 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		}
 	}
 	if !sameRules {
-		for _, changed := range []*nft.Chain{postrouting(), chain("service-source"), chain("service-masquerade")} {
+		for _, changed := range []*nft.Chain{postrouting(), chain("service-source"), chain("service-masquerade"), chain("service-masquerade-node")} {
 			b.FlushChain(changed)
 		}
 		p.fillPostrouting(b)

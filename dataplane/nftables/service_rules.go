@@ -266,6 +266,7 @@ const calledChain = "service-called"
 func (p *Plane) addSources(b *batch) {
 	b.AddChain(chain("service-source"))
 	b.AddChain(chain("service-masquerade"))
+	b.AddChain(chain("service-masquerade-node"))
 	called := b.AddChain(chain(calledChain))
 	for i := range p.services.families {
 		m := &p.services.families[i]
@@ -281,7 +282,7 @@ func (p *Plane) addSources(b *batch) {
 
 // fillSources adds the rules that say whose packets are masqueraded.
 func (p *Plane) fillSources(b *batch) {
-	from, masquerade := chain("service-source"), chain("service-masquerade")
+	from, masquerade, node := chain("service-source"), chain("service-masquerade"), chain("service-masquerade-node")
 	for _, family := range model.Families {
 		b.rule(from, "pods that reach themselves", of(family), []expr.Any{
 			source(family, word0), destination(family, word0+headers[family].words), in(p.serviceHairpins.sets[family]),
@@ -301,6 +302,20 @@ func (p *Plane) fillSources(b *batch) {
 	b.rule(from, "", noPriority())
 
 	b.rule(masquerade, "", noPriority())
+	if p.rules.randomPorts {
+		b.rule(masquerade, "", fromLocal(), then(expr.VerdictGoto, node.Name))
+		p.fillMasquerade(b, node, false)
+	}
+	p.fillMasquerade(b, masquerade, p.rules.randomPorts)
+}
+
+// fillMasquerade adds the rules that give packets to targets of Services an address of
+// the node. The node's own connections keep their ports: its sockets use one again as
+// late as they can, and with timestamps that go on, while a port at random may be that
+// of a connection which the target remembers for a minute (TIME-WAIT). To its SYN the
+// target answers with an ACK of the old one (RFC 9293, 3.10.7.8), and the new one begins
+// 8 ms later.
+func (p *Plane) fillMasquerade(b *batch, masquerade *nft.Chain, randomPorts bool) {
 	for _, family := range model.Families {
 		b.rule(masquerade, "Service, with the address of the node", of(family), toPods(), counted(p.rules.own(family)...))
 		// Without a rule of its own, it would be that of any interface.
@@ -311,14 +326,14 @@ func (p *Plane) fillSources(b *batch) {
 	// way between nodes changes. So these get an address by name.
 	for _, family := range model.Families {
 		if end := p.rules.ends[family]; end.IsValid() {
-			b.rule(masquerade, "Service, with the node's address in tunnels", of(family), byTunnel(), counted(translate(family, end, p.rules.randomPorts)...))
+			b.rule(masquerade, "Service, with the node's address in tunnels", of(family), byTunnel(), counted(translate(family, end, randomPorts)...))
 		}
 		if own := p.rules.inside[family]; own.IsValid() {
 			b.rule(masquerade, "Service, to pods of peers, with the address of the node", of(family),
-				[]expr.Any{destination(family, word0), in(p.cluster.sets[family])}, counted(translate(family, own, p.rules.randomPorts)...))
+				[]expr.Any{destination(family, word0), in(p.cluster.sets[family])}, counted(translate(family, own, randomPorts)...))
 		}
 	}
-	b.rule(masquerade, "Service, with the address of the interface", counted(&expr.Masq{FullyRandom: p.rules.randomPorts}))
+	b.rule(masquerade, "Service, with the address of the interface", counted(&expr.Masq{FullyRandom: randomPorts}))
 }
 
 // ipsSrcNAT and ipsDstNAT are IPS_SRC_NAT and IPS_DST_NAT of enum
