@@ -141,6 +141,11 @@ func echo(kind byte, number uint64) []byte {
 
 // connect makes up to a hundred connections in a second, one after the other.
 func connect(ctx context.Context, target netip.Addr) result {
+	return connectEvery(ctx, target, 10*time.Millisecond, exchange)
+}
+
+// connectEvery makes connections, one after the other, each by exchange.
+func connectEvery(ctx context.Context, target netip.Addr, every time.Duration, exchange func(netip.Addr) error) result {
 	r := result{name: "connect " + target.String(), tcp: true}
 	var failures []string
 	var failing time.Time // since when; zero while it works
@@ -158,7 +163,7 @@ func connect(ctx context.Context, target netip.Addr) result {
 		} else {
 			failing = time.Time{}
 		}
-		pause(ctx, 10*time.Millisecond-time.Since(began))
+		pause(ctx, every-time.Since(began))
 	}
 	if len(failures) > 0 {
 		r.detail = fmt.Sprintf(" (%q)", failures[:min(5, len(failures))])
@@ -192,13 +197,18 @@ const soonest = 200 * time.Millisecond
 
 // exchange makes a connection, sends one request and reads an answer, which is
 // one packet.
-func exchange(target netip.Addr) error {
+func exchange(target netip.Addr) error { return exchangeBy(target, &unix.Linger{}) }
+
+func exchangeBy(target netip.Addr, linger *unix.Linger) error {
 	began := time.Now()
 	fd, err := socketTo(target, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, linger); err != nil {
+		return err
+	}
 	if err := uninterrupted(func() error { return unix.Connect(fd, sockaddr(target, 8080)) }); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

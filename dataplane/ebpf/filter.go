@@ -95,9 +95,11 @@ func listFilters(link rtnl.Link, parent uint32) ([]rtnl.Filter, error) {
 	return filters, nil
 }
 
+// attempts are how often a listing is tried that changes interrupt.
+const attempts = 20
+
 // dump repeats a listing that the kernel says was interrupted by changes.
 func dump(list func() error) (err error) {
-	const attempts = 20
 	for range attempts {
 		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
 			break

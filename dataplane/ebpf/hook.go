@@ -53,15 +53,26 @@ func put(on rtnl.Link, w way, name string, program *ebpf.Program) error {
 }
 
 // find returns the program of a name on one way of a network interface; 0 if there
-// is none.
+// is none. If there is one at each hook, they are of two versions, of which the earlier
+// one did not see what the other had left in the chain: none is of use then.
 func find(on rtnl.Link, w way, name string) (ebpf.ProgramID, error) {
-	_, id, err := chained(on, w, name)
-	if id != 0 || err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return id, err
+	program, id, err := chained(on, w, name)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return 0, err
+	}
+	if program != nil {
+		if err := program.Close(); err != nil {
+			return 0, err
+		}
 	}
 	filter, err := findFilter(on, w.parent, name)
-	if filter == nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case filter == nil:
+		return id, nil
+	case id != 0:
+		return 0, nil
 	}
 	return ebpf.ProgramID(filter.Id), nil
 }
@@ -111,7 +122,7 @@ func unchain(on rtnl.Link, w way, name string) error {
 // chained returns the program of a name in the chain tcx, which the caller closes, or
 // nil. A kernel without the chain makes that errors.ErrUnsupported.
 func chained(on rtnl.Link, w way, name string) (*ebpf.Program, ebpf.ProgramID, error) {
-	there, err := tcx.QueryPrograms(tcx.QueryOptions{Target: on.Attrs().Index, Attach: w.chain})
+	there, err := programsOf(on, w)
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, ebpf.ErrNotSupported):
 		return nil, 0, errors.ErrUnsupported
@@ -130,6 +141,17 @@ func chained(on rtnl.Link, w way, name string) (*ebpf.Program, ebpf.ProgramID, e
 		}
 	}
 	return nil, 0, nil
+}
+
+// programsOf lists the chain, again if one was added between its count and its list.
+func programsOf(on rtnl.Link, w way) (there *tcx.QueryResult, err error) {
+	for range attempts {
+		there, err = tcx.QueryPrograms(tcx.QueryOptions{Target: on.Attrs().Index, Attach: w.chain})
+		if !errors.Is(err, unix.ENOSPC) {
+			break
+		}
+	}
+	return there, err
 }
 
 // named returns a program if it has the name, or nil.

@@ -7,6 +7,7 @@ import (
 
 	rtnl "github.com/vishvananda/netlink"
 
+	"github.com/fairlead-net/fairlead/dataplane/ebpf"
 	"github.com/fairlead-net/fairlead/plan/route"
 )
 
@@ -82,7 +83,8 @@ func TestIPIP(t *testing.T) {
 }
 
 // TestIPIPIsMended: what somebody removes of the device is back within a second,
-// of whichever kind it is: itself, its other end, or a program on the uplink.
+// of whichever kind it is: itself, its other end, or a program on the uplink, of which
+// the kernel may not tell.
 func TestIPIPIsMended(t *testing.T) {
 	plane := enter(t)
 	k := keep(t, plane, ipipTo(1480))
@@ -101,18 +103,23 @@ func TestIPIPIsMended(t *testing.T) {
 	if !whole() {
 		t.Fatal("it is not there")
 	}
+	const takeProgram = "taking the program from the uplink"
 	commands := []string{
 		"ip link del " + route.IPIPDevice, "ip link set " + route.IPIPDevice + " down", "ip link set " + route.IPIPDevice + " mtu 1300",
 	}
 	if link(t, route.IPIPDevice).Type() == "veth" {
-		commands = append(commands, "ip link del "+route.IPIPDevice+"0", "ip neigh flush nud permanent dev "+route.IPIPDevice)
+		commands = append(commands, "ip link del "+route.IPIPDevice+"0", "ip neigh flush nud permanent dev "+route.IPIPDevice, takeProgram)
 	}
 	filters, err := rtnl.FilterList(link(t, "up0"), rtnl.HANDLE_MIN_INGRESS)
 	if err == nil && len(filters) > 0 { // no tcx, which tc does not know
 		commands = append(commands, "tc filter del dev up0 ingress", "tc qdisc del dev up0 clsact", "tc qdisc del dev "+route.IPIPDevice+" clsact")
 	}
 	for _, command := range commands {
-		ip(t, command)
+		if command != takeProgram {
+			ip(t, command)
+		} else if err := ebpf.RemoveFilters(route.IPIPDevice); err != nil {
+			t.Fatal(err)
+		}
 		began := time.Now()
 		for !whole() {
 			if time.Since(began) > time.Second {

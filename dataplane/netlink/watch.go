@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // Disturbed tells that somebody has changed or removed what was applied: a
@@ -35,18 +37,50 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 	buffer := make([]byte, 64<<10)
 	for {
-		n, err := receive(conn, buffer, true)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, unix.ENOBUFS) {
-			p.missed()
-			continue
-		}
-		if err != nil {
+		if err := socket.SetReadDeadline(p.nextLook()); err != nil {
 			return fmt.Errorf("watch routing: %w", err)
 		}
-		p.follow(conn, buffer, n)
+		if ctx.Err() != nil { // whose end may have set another deadline before
+			return nil
+		}
+		n, err := receive(conn, buffer, true)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			p.look()
+		case errors.Is(err, unix.ENOBUFS):
+			p.missed()
+		case err != nil:
+			return fmt.Errorf("watch routing: %w", err)
+		default:
+			p.follow(conn, buffer, n)
+		}
+	}
+}
+
+// lookInterval is between two looks at what the kernel does not tell of: programs that
+// are taken from the chain tcx.
+const lookInterval = 500 * time.Millisecond
+
+// nextLook is when to look at it; zero: there is nothing of the kind.
+func (p *Plane) nextLook() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.ipips.Wanted(route.IPIPDevice); !ok {
+		return time.Time{}
+	}
+	return time.Now().Add(lookInterval)
+}
+
+func (p *Plane) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.known {
+		return
+	}
+	if p.settleIPIP(); !p.known {
+		p.disturb()
 	}
 }
 
