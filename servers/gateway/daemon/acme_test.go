@@ -36,9 +36,11 @@ func newSite(t *testing.T, a *authority, edit func(*model.Snapshot)) *site {
 	s := &site{authority: a, vault: newVault(), t: t}
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "backend") }))
 	t.Cleanup(backend.Close)
+	for range gatewayAddresses { // all of them before one may write
+		s.clusters = append(s.clusters, &cluster{feed: make(chan *model.Feed, 1), synced: make(chan struct{}), changed: make(chan struct{})})
+	}
 	for i, addr := range gatewayAddresses {
-		c := &cluster{feed: make(chan *model.Feed, 1), synced: make(chan struct{}), changed: make(chan struct{})}
-		s.clusters = append(s.clusters, c)
+		c := s.clusters[i]
 		s.posts[i], s.log[i] = &post{vault: s.vault, uid: "u"}, &lockedBuffer{}
 		s.https[i] = netip.AddrPortFrom(addr, freePort(t).Port())
 		ctx, cancel := context.WithCancel(t.Context())

@@ -182,6 +182,7 @@ type vault struct {
 	wrote    []string // names
 	lead     chan struct{}
 	fails    error
+	later    []*model.Secret     // of which the second gateway is still to hear
 	late     time.Duration       // after which the second gateway hears of what is written
 	hold     func(*model.Secret) // called before each one is written
 }
@@ -212,12 +213,22 @@ func (v *vault) WriteSecret(ctx context.Context, secret *model.Secret) error {
 	v.wrote = append(v.wrote, secret.Name)
 	for i, c := range v.clusters {
 		if i > 0 && v.late > 0 {
-			time.AfterFunc(v.late, func() { c.put(secret) })
+			v.later = append(v.later, secret)
+			time.AfterFunc(v.late, func() { v.deliver(c) })
 			continue
 		}
 		c.put(secret)
 	}
 	return nil
+}
+
+// deliver tells of the next one, as a watch does: in the order of writing, whichever
+// timer is the first to run.
+func (v *vault) deliver(to *cluster) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	to.put(v.later[0])
+	v.later = v.later[1:]
 }
 
 func (v *vault) DeleteSecret(_ context.Context, key model.SecretKey) error {
