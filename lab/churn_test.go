@@ -99,7 +99,9 @@ func (s *stories) startChurn(ts *testscript.TestScript, service string, pods []s
 		ts.Check(c.put(http.MethodPost, c.path, c.slice(i, "http", 8080, []int{0})))
 	}
 	c.began = time.Now()
-	c.running.Go(func() { c.run(ctx) })
+	for family := range c.pods[0] { // side by side: one PUT takes longer than there is time
+		c.running.Go(func() { c.run(ctx, family) })
+	}
 	s.churns = c
 }
 
@@ -123,11 +125,11 @@ func (s *stories) apiClient(ctx context.Context, ts *testscript.TestScript, runn
 	}}}
 }
 
-func (c *churning) run(ctx context.Context) {
-	next := time.NewTicker(time.Second / churnRate)
+// run changes the endpoints of a family.
+func (c *churning) run(ctx context.Context, family int) {
+	next := time.NewTicker(time.Duration(len(c.pods[0])) * time.Second / churnRate)
 	defer next.Stop()
-	for n := 0; ctx.Err() == nil; n++ {
-		family := n % len(c.pods[0])
+	for ctx.Err() == nil {
 		// Any of them, but one.
 		ready := rand.Perm(len(c.pods))[:1+rand.IntN(len(c.pods))]
 		slice := c.slice(family, "http", 8080, ready)
