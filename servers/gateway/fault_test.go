@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fairlead-net/fairlead/servers/gateway/http1"
 )
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -260,8 +262,41 @@ func TestLateBody(t *testing.T) {
 	}
 }
 
+// TestLastJudgement: what became of a body is heard also if the answer is given up a
+// moment before its goroutine has ended; but not what comes of its being ended.
+func TestLastJudgement(t *testing.T) {
+	for _, found := range []*http1.Error{errLargeBody, nil} {
+		_, c := accepted(t)
+		_, u := accepted(t)
+		c.upload.client, c.upload.ended = c, make(chan struct{})
+		go func() {
+			defer close(c.upload.ended)
+			c.upload.refused = found
+			_, err := c.sock.Read(make([]byte, 1)) // until it is ended
+			c.upload.judge(&side{err: err, reading: true})
+		}()
+		if refused, gone := c.upload.stop(&upstream{sock: u.sock}); refused != found || gone {
+			t.Errorf("%v was found: %v, the client is gone: %t", found, refused, gone)
+		}
+	}
+}
+
 // TestLastWord: a request that came just before the wait for it was ended is heard.
 func TestLastWord(t *testing.T) {
+	other, c := accepted(t)
+	other.send(get)
+	for !c.sock.has() {
+		time.Sleep(time.Millisecond)
+	}
+	_ = c.sock.SetReadDeadline(past())
+	if !c.next() || string(c.request.Host) != "a" {
+		t.Error("it is not")
+	}
+}
+
+// accepted returns both ends of a connection.
+func accepted(t *testing.T) (*peer, *client) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -272,21 +307,13 @@ func TestLastWord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	s := New(Settings{}, nil)
 	sock, err := newSock(conn.(*net.TCPConn), &s.watch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newClient(s, sock, 0, Listener{})
-	other.send(get)
-	for !sock.has() {
-		time.Sleep(time.Millisecond)
-	}
-	_ = sock.SetReadDeadline(past())
-	if !c.next() || string(c.request.Host) != "a" {
-		t.Error("it is not")
-	}
+	return other, newClient(s, sock, 0, Listener{})
 }
 
 func TestContinue(t *testing.T) {

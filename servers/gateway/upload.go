@@ -30,6 +30,7 @@ type upload struct {
 	sent    atomic.Int64
 	ended   chan struct{}
 	last    atomic.Bool  // the last piece is being written
+	stopped atomic.Bool  // nothing more is asked of it: what fails from now on says nothing
 	refused *http1.Error // why the client's body is refused
 	gone    bool         // the client is
 	failed  bool         // the endpoint takes no more
@@ -47,6 +48,7 @@ func (l *upload) begin(c *client) *http1.Error {
 	l.client, l.length, l.have, l.used, l.left, l.whole = c, c.request.Length, nil, c.request.Size(), 0, false
 	l.refused, l.gone, l.failed, l.in, l.copied = nil, false, false, nil, nil
 	l.last.Store(false)
+	l.stopped.Store(false)
 	l.sent.Store(0)
 	rest := c.in.bytes()[l.used:]
 	switch {
@@ -217,7 +219,7 @@ func (l *upload) next() ([]byte, error) {
 func (l *upload) judge(s *side) {
 	switch {
 	case s == nil:
-	case !s.reading:
+	case l.stopped.Load(), !s.reading:
 		l.failed = true
 	case errors.Is(s.err, errDeadline):
 		l.refused = errSlowBody
@@ -248,20 +250,22 @@ func (l *upload) done() bool {
 	}
 }
 
-// stop ends the goroutine, and tells what it thinks of the client.
+// stop ends the goroutine, and tells what it thinks of the client: also if it has
+// only just said that nobody waits for the answer, and not ended yet.
 func (l *upload) stop(u *upstream) (refused *http1.Error, gone bool) {
 	select {
 	case <-l.ended:
 		return l.refused, l.gone
 	default:
 	}
+	l.stopped.Store(true)
 	l.client.stopReading()
 	_ = u.SetWriteDeadline(past())
 	<-l.ended
 	if l.client.sock != nil {
 		_ = l.client.sock.SetReadDeadline(time.Time{})
 	}
-	return nil, false
+	return l.refused, l.gone
 }
 
 // abandon waits for the goroutine, if there is one, and whatever became of it.
