@@ -66,7 +66,7 @@ func newWires(t testing.TB, pods map[string][]netip.Addr, own ...netip.Addr) *wi
 	w.node.Do(func() {
 		for path, value := range map[string]string{
 			"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
-			"ipv6/conf/default/accept_dad": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0",
+			"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0",
 		} {
 			w.check(os.WriteFile("/proc/sys/net/"+path, []byte(value), 0))
 		}

@@ -3,6 +3,8 @@
 package netnstest
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"testing"
@@ -23,7 +25,10 @@ func Enter(t testing.TB) *Namespace {
 	return fresh(t)
 }
 
-// New makes a network namespace whose loopback is up, without entering it.
+// New makes a network namespace whose loopback is up, without entering it. Its
+// addresses of IPv6 are there at once: duplicates are not looked for. While they are,
+// for up to two seconds, a node that forwards has no address to ask for a neighbour
+// with (RFC 4862 5.4), and what it forwards waits.
 func New(t testing.TB) *Namespace {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -93,6 +98,10 @@ func fresh(t testing.TB) *Namespace {
 		return nil
 	}
 	t.Cleanup(func() { _ = handle.Close() })
+	err = os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		t.Errorf("duplicate address detection: %v", err)
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
