@@ -25,6 +25,7 @@ type policies struct {
 	held             policyView   // what the kernel holds
 	cut              bool         // connections that are forbidden end: see addMidstream
 	steps            []policyView // what it is to hold next, up to desired
+	change           viewChange   // what the next one changes
 	moves            int          // how many groups were made to get there; see transition
 	spelled          spelling     // see addSpelled
 
@@ -33,6 +34,7 @@ type policies struct {
 	rules  numbering[policy.Rule]
 
 	subjects map[policy.Subject]struct{} // those with cells in the kernel
+	lengths  lengths                     // of ranges
 
 	closed map[policy.Subject]error // what the kernel has refused during this Apply: these deny all
 	left   map[any]error            // the same of addresses, prefixes and rows, which are left out
@@ -170,6 +172,7 @@ func (s *policies) create(b *batch) error {
 	if err := s.addChains(b); err != nil {
 		return err
 	}
+	s.change = s.held.changeTo(&s.steps[0])
 	edits := newPolicyEdits(s, s.steps[0])
 	return edits.send(b)
 }
@@ -198,6 +201,7 @@ func (s *policies) update(b *batch) error {
 	if len(s.steps) == 0 {
 		return nil
 	}
+	s.change = s.held.changeTo(&s.steps[0]).found()
 	edits := newPolicyEdits(s, s.steps[0])
 	return edits.send(b)
 }
@@ -237,8 +241,8 @@ func (s *policies) goal() policyView {
 func (s *policies) settle() {
 	s.spelled = s.spelled.sent()
 	if len(s.steps) > 0 {
-		s.recount(s.held, s.steps[0])
-		s.held, s.steps = s.steps[0], s.steps[1:]
+		s.recount(s.change)
+		s.held, s.steps, s.change = s.steps[0], s.steps[1:], viewChange{}
 	}
 	s.applied, s.whole = s.desired, len(s.steps) == 0 && len(s.closed) == 0 && len(s.left) == 0
 }

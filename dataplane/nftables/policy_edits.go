@@ -58,7 +58,7 @@ func (e *policyEdits) put(set *nft.Set, aside func(error), elements ...nft.SetEl
 
 // editMembers changes who is in which group.
 func (e *policyEdits) editMembers() {
-	for change := range model.Diff(e.held.pods, e.next.pods) {
+	for change := range e.change.pods {
 		set, aside := e.families[model.FamilyOf(change.Key)].pods, e.leave(change.Key)
 		element := func(group policy.Group) nft.SetElement {
 			return nft.SetElement{Key: change.Key.AsSlice(), Val: native(e.groups.of(group))}
@@ -70,7 +70,7 @@ func (e *policyEdits) editMembers() {
 			e.put(set, aside, element(change.New))
 		}
 	}
-	for change := range model.Diff(e.held.ranges, e.next.ranges) {
+	for change := range e.change.ranges {
 		set, aside := e.families[model.FamilyOf(change.Key.Addr())].ranges, e.leave(change.Key)
 		elements := func(group policy.Group) []nft.SetElement {
 			both := interval(change.Key)
@@ -106,7 +106,7 @@ func (e *policyEdits) editQueries() {
 
 // editCells changes what pods of this node say to groups.
 func (e *policyEdits) editCells() {
-	for change := range model.Diff(e.held.cells, e.next.cells) {
+	for change := range e.change.cells {
 		key := change.Key
 		m, aside := &e.families[model.FamilyOf(key.Address)], e.close(key.Subject)
 		element := func(row policy.Row) nft.SetElement {
@@ -152,7 +152,7 @@ func (e *policyEdits) editItself(subject policy.Subject) {
 // come and go with them.
 func (e *policyEdits) editRows() {
 	rules := map[policy.Rule]int{}
-	for change := range model.Diff(e.held.rows, e.next.rows) {
+	for change := range e.change.rows {
 		if change.Had && change.Has {
 			continue
 		}

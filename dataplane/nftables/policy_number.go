@@ -70,13 +70,13 @@ func (n *numbering[T]) use(more map[T]int) {
 }
 
 // recount follows a change of what the kernel holds.
-func (s *policies) recount(from, to policyView) {
+func (s *policies) recount(changed viewChange) {
 	groups, rows, rules := map[policy.Group]int{}, map[policy.Row]int{}, map[policy.Rule]int{}
-	count(groups, model.Diff(from.pods, to.pods), func(_ netip.Addr, group policy.Group) policy.Group { return group })
-	count(groups, model.Diff(from.ranges, to.ranges), func(_ netip.Prefix, group policy.Group) policy.Group { return group })
-	count(groups, model.Diff(from.cells, to.cells), func(cell policy.Cell, _ policy.Row) policy.Group { return cell.Group })
-	count(rows, model.Diff(from.rows, to.rows), func(row policy.Row, _ *policy.Ports) policy.Row { return row })
-	for change := range model.Diff(from.cells, to.cells) {
+	count(groups, changed.pods, func(_ netip.Addr, group policy.Group) policy.Group { return group })
+	count(groups, changed.ranges, func(_ netip.Prefix, group policy.Group) policy.Group { return group })
+	count(groups, changed.cells, func(cell policy.Cell, _ policy.Row) policy.Group { return cell.Group })
+	count(rows, changed.rows, func(row policy.Row, _ *policy.Ports) policy.Row { return row })
+	for change := range changed.cells {
 		switch {
 		case change.Key.Group != policy.Others:
 		case change.Has:
@@ -85,7 +85,9 @@ func (s *policies) recount(from, to policyView) {
 			delete(s.subjects, change.Key.Subject)
 		}
 	}
-	for change := range model.Diff(from.rows, to.rows) {
+	other := false
+	for change := range changed.rows {
+		other = true
 		if change.Had {
 			tally(rules, denials(change.Old), -1)
 		}
@@ -95,7 +97,7 @@ func (s *policies) recount(from, to policyView) {
 	}
 	s.groups.use(groups)
 	s.rows.use(rows)
-	if from.rows != to.rows {
+	if other {
 		s.rename(rules)
 	}
 }

@@ -24,7 +24,7 @@ func TestFormerTable(t *testing.T) {
 		for _, rule := range new {
 			s.rules.of(rule)
 		}
-		s.steps = []policyView{step}
+		s.steps, s.change = []policyView{step}, s.held.changeTo(&step)
 		s.settle()
 	}
 	takes(views[5], rules...)

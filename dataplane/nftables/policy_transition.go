@@ -36,6 +36,7 @@ import (
 type transition struct {
 	*policies
 	from, goal policyView
+	change     viewChange // from one to the other
 
 	// others is what is to become of the cells for Others that differ, of subjects
 	// that had one.
@@ -46,6 +47,7 @@ type transition struct {
 	unsettled map[policy.Group]bool
 	ready     map[policy.Group]bool         // what settled has found
 	waiting   map[policy.Group]policy.Group // where to wait for a group
+	spare     map[policy.Cell]policy.Row    // cells of groups that are new or waited in, until nobody waits
 	next      policyView                    // the step that is being made
 	steps     []policyView
 }
@@ -53,26 +55,24 @@ type transition struct {
 // transition returns the steps to a goal, without those that change nothing.
 func (s *policies) transition(goal policyView) []policyView {
 	t := transition{
-		policies: s, from: s.held, goal: goal, next: s.held,
+		policies: s, from: s.held, goal: goal, change: s.held.changeTo(&goal).found(), next: s.held,
 		others: map[policy.Subject]policy.Row{}, unsettled: map[policy.Group]bool{}, waiting: map[policy.Group]policy.Group{},
-		ready: map[policy.Group]bool{},
+		ready: map[policy.Group]bool{}, spare: map[policy.Cell]policy.Row{},
 	}
 	t.unask()
 	t.addRanged()
-	cells := t.compare()
-	t.comePods()
-	t.next.ranges = t.newRanges()
-	ranges := t.next.ranges
-	t.next.ranges = t.from.ranges
-	t.add(cells)
+	t.compare()
+	ranges := t.newRanges()
+	t.placePods(ranges != t.from.ranges)
+	t.add()
 	if ranges != t.from.ranges {
 		t.step()
 		t.next.ranges = ranges
 		t.step()
+		t.placePods(false)
 	}
-	t.leavePods()
 	t.step()
-	t.settleCells(cells)
+	t.settleCells()
 	t.next.pods, t.next.ranges = goal.pods, goal.ranges
 	t.step()
 	t.next.cells, t.next.rows = goal.cells, goal.rows
@@ -98,7 +98,7 @@ func (t *transition) step() {
 // kernel makes such ranges known some 100 µs after all else of a transaction
 // (nf_tables_commit), and what is not found among them is of all other ports.
 func (t *transition) addRanged() {
-	for change := range model.Diff(t.from.rows, t.goal.rows) {
+	for change := range t.change.rows {
 		if !change.Had && len(splitPorts(change.New).ranges) > 0 {
 			t.next.rows = t.next.rows.With(change.Key, change.New)
 		}
@@ -120,10 +120,9 @@ func (t *transition) unask() {
 	t.step()
 }
 
-// compare finds the cells that differ.
-func (t *transition) compare() (cells []model.Change[policy.Cell, policy.Row]) {
-	for change := range model.Diff(t.from.cells, t.goal.cells) {
-		cells = append(cells, change)
+// compare looks at the cells that differ.
+func (t *transition) compare() {
+	for change := range t.change.cells {
 		switch key := change.Key; {
 		case key.Group == policy.Others && !change.Had:
 			t.come = append(t.come, key.Subject)
@@ -136,7 +135,6 @@ func (t *transition) compare() (cells []model.Change[policy.Cell, policy.Row]) {
 			t.unsettled[key.Group] = true
 		}
 	}
-	return cells
 }
 
 // restricted tells whether packets look for a subject's cells already.
@@ -183,27 +181,21 @@ func (t *transition) to(group policy.Group) policy.Group {
 	return t.waiting[group]
 }
 
-// comePods moves pods to groups; those that go to one that cannot take them yet
-// wait, also those that leave for good.
-func (t *transition) comePods() {
-	rest := policy.Plan{Ranges: t.goal.ranges}
-	for change := range model.Diff(t.from.pods, t.goal.pods) {
-		if change.Has {
-			t.next.pods = t.next.pods.With(change.Key, t.to(change.New))
-			continue
+// placePods puts pods into their groups. Those whose group cannot take them yet wait,
+// also those that leave for good. Who leaves to the group of its range stays, if stay
+// is set, until that is what it is to be.
+func (t *transition) placePods(stay bool) {
+	t.next.pods = t.goal.pods
+	for change := range t.change.pods {
+		group := change.New
+		if !change.Has {
+			group = t.lengths.groupOf(change.Key, t.goal.ranges)
 		}
-		if group := rest.GroupOf(policy.Subject{}, change.Key); !t.settled(group) {
+		switch {
+		case !t.settled(group):
 			t.next.pods = t.next.pods.With(change.Key, t.to(group))
-		}
-	}
-}
-
-// leavePods removes pods that are to be what their range is, which it is by now.
-func (t *transition) leavePods() {
-	rest := policy.Plan{Ranges: t.goal.ranges}
-	for change := range model.Diff(t.from.pods, t.goal.pods) {
-		if !change.Has && t.settled(rest.GroupOf(policy.Subject{}, change.Key)) {
-			t.next.pods = t.next.pods.Without(change.Key)
+		case !change.Has && stay:
+			t.next.pods = t.next.pods.With(change.Key, change.Old)
 		}
 	}
 }
@@ -213,7 +205,7 @@ func (t *transition) leavePods() {
 func (t *transition) newRanges() model.Map[netip.Prefix, policy.Group] {
 	ranges := t.goal.ranges
 	var gone, come []netip.Prefix
-	for change := range model.Diff(t.from.ranges, t.goal.ranges) {
+	for change := range t.change.ranges {
 		switch {
 		case !change.Has:
 			gone = append(gone, change.Key)
@@ -232,13 +224,14 @@ func (t *transition) newRanges() model.Map[netip.Prefix, policy.Group] {
 
 // add adds what nobody leads to yet: rows, cells of groups without members, which
 // say all that differs, and cells of pods that nothing restricts yet.
-func (t *transition) add(cells []model.Change[policy.Cell, policy.Row]) {
-	for change := range model.Diff(t.from.rows, t.goal.rows) {
-		if !change.Had {
-			t.next.rows = t.next.rows.With(change.Key, change.New)
+func (t *transition) add() {
+	t.next.rows = t.goal.rows
+	for change := range t.change.rows {
+		if !change.Has {
+			t.next.rows = t.next.rows.With(change.Key, change.Old) // until nobody leads to it
 		}
 	}
-	for _, change := range cells {
+	for change := range t.change.cells {
 		key := change.Key
 		if change.Has && key.Group != policy.Others && (!t.groups.used(key.Group) || !t.restricted(key.Subject)) {
 			t.next.cells = t.next.cells.With(key, change.New)
@@ -252,10 +245,15 @@ func (t *transition) add(cells []model.Change[policy.Cell, policy.Row]) {
 		for subject, row := range t.others {
 			cell := policy.Cell{Subject: subject, Group: group}
 			if _, own := t.next.cells.Get(cell); !own {
-				t.next.cells = t.next.cells.With(cell, row)
+				t.addSpare(cell, row)
 			}
 		}
 	}
+}
+
+func (t *transition) addSpare(cell policy.Cell, row policy.Row) {
+	t.next.cells = t.next.cells.With(cell, row)
+	t.spare[cell] = row
 }
 
 // sayWaiting gives groups where others wait the cells that they wait for.
@@ -266,7 +264,7 @@ func (t *transition) sayWaiting() {
 		}
 		say := func(subject policy.Subject) {
 			if row, ok := t.goal.cells.Get(policy.Cell{Subject: subject, Group: group}); ok {
-				t.next.cells = t.next.cells.With(policy.Cell{Subject: subject, Group: where}, row)
+				t.addSpare(policy.Cell{Subject: subject, Group: where}, row)
 			}
 		}
 		for subject := range t.subjects {
@@ -289,10 +287,10 @@ func (t *transition) newGroups() map[policy.Group]struct{} {
 			all[group] = struct{}{}
 		}
 	}
-	for change := range model.Diff(t.from.pods, t.goal.pods) {
+	for change := range t.change.pods {
 		note(change.New, change.Has)
 	}
-	for change := range model.Diff(t.from.ranges, t.goal.ranges) {
+	for change := range t.change.ranges {
 		note(change.New, change.Has)
 	}
 	delete(all, policy.Others)
@@ -301,21 +299,21 @@ func (t *transition) newGroups() map[policy.Group]struct{} {
 
 // settleCells changes the cells of groups that others are in, and then those for
 // Others.
-func (t *transition) settleCells(cells []model.Change[policy.Cell, policy.Row]) {
-	for _, change := range cells {
+func (t *transition) settleCells() {
+	for change := range t.change.cells {
 		if change.Has && change.Key.Group != policy.Others {
 			t.next.cells = t.next.cells.With(change.Key, change.New)
 		}
 	}
 	t.step()
-	for _, change := range cells {
-		switch {
-		case change.Key.Group == policy.Others && change.Has:
-			t.next.cells = t.next.cells.With(change.Key, change.New)
-		case change.Key.Group == policy.Others:
+	// What was added for a while stays until nobody waits.
+	t.next.cells = t.goal.cells
+	for cell, row := range t.spare {
+		t.next.cells = t.next.cells.With(cell, row)
+	}
+	for change := range t.change.cells {
+		if change.Key.Group == policy.Others && !change.Has {
 			t.next.cells = t.next.cells.With(change.Key, unrestricted)
-		case !change.Has:
-			t.next.cells = t.next.cells.Without(change.Key)
 		}
 	}
 	t.step()

@@ -41,7 +41,7 @@ func TestTransition(t *testing.T) {
 				for _, group := range groupsOf(step) {
 					kept[group] = s.groups.of(group) // as its elements have it
 				}
-				s.recount(s.held, step)
+				s.recount(s.held.changeTo(&step))
 				s.held = step
 				for group, number := range kept {
 					if s.groups.of(group) != number {
