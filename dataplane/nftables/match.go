@@ -32,6 +32,11 @@ func (b *batch) rule(chain *nft.Chain, comment string, parts ...[]expr.Any) {
 	if comment != "" {
 		rule.UserData = userdata.AppendString(nil, userdata.TypeComment, comment)
 	}
+	if b.doubled && chain.Hooknum != nil {
+		double := *rule
+		double.Chain = doubleOf(chain)
+		b.AddRule(&double)
+	}
 	b.AddRule(rule)
 }
 

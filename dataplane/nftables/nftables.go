@@ -56,6 +56,7 @@ type Plane struct {
 	recalled                bool // what the table of the process before knew of flows
 	cutter                  cutter
 	link                    *link
+	doubles                 []*nft.Chain // of chains, in a table that was just made: see undouble
 	beginning               beginning
 
 	lost      atomic.Bool // someone has changed the table: see Run
@@ -241,7 +242,7 @@ func (p *Plane) step(sameRules bool) error {
 	for _, mirror := range p.mirrors() {
 		mirror.settle()
 	}
-	return nil
+	return p.undouble()
 }
 
 // tampered tells refusals of a good element from those of one that meets a
@@ -267,6 +268,7 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		if err := p.replace(b); err != nil {
 			return nil, err
 		}
+		p.doubles = b.doubles
 		return b.send()
 	}
 	for _, mirror := range p.mirrors() {
@@ -286,10 +288,18 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 }
 
 func (p *Plane) replace(b *batch) error {
+	there, err := tableHandle()
+	if err != nil {
+		return err
+	}
+	b.doubled = there != 0
 	table := ourTable()
 	b.AddTable(table) // lest there is none to delete
 	b.DelTable(table)
 	b.AddTable(table)
+	if err := b.addStanding(); err != nil {
+		return err
+	}
 	for _, mirror := range p.mirrors() {
 		mirror.forget()
 		if err := mirror.create(b); err != nil {

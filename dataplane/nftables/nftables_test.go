@@ -136,6 +136,12 @@ func TestListing(t *testing.T) {
 	netnstest.Enter(t)
 	apply(t, New(), example())
 	const want = `table inet fairlead {
+	map standing {
+		type nf_proto : classid
+		comment "empty as soon as another table succeeds this one"
+		elements = { ipv4 : 0:1, ipv6 : 0:1 }
+	}
+
 	set pods4 {
 		type ipv4_addr
 		flags interval

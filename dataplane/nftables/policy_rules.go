@@ -53,12 +53,14 @@ func (s *policies) addChains(b *batch) error {
 	if s.cut {
 		b.addMidstream(input)
 	}
+	here := b.AddChain(chain("policy-sent-here"))
 	types, err := b.discoveryTypes()
 	if err != nil {
 		return err
 	}
-	b.rule(input, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
-	b.rule(input, "", fromPods(), then(expr.VerdictJump, sentChain))
+	b.rule(here, "neighbour and listener discovery", types, then(expr.VerdictAccept, ""))
+	b.rule(here, "", then(expr.VerdictGoto, sentChain))
+	b.rule(input, "", fromPods(), then(expr.VerdictJump, here.Name))
 	return nil
 }
 
@@ -214,8 +216,9 @@ const unfound = "policy that was not found"
 const LogUnfound = "unfound"
 
 func (b *batch) dropUnfound(in *nft.Chain) {
-	b.rule(in, "", logged(LogUnfound))
-	b.rule(in, unfound, counted(then(expr.VerdictDrop, "")...))
+	b.rule(in, "", standing(), logged(LogUnfound))
+	b.rule(in, unfound, standing(), counted(then(expr.VerdictDrop, "")...))
+	b.rule(in, "a table that goes: the next one judges", noPriority())
 }
 
 // rowChain looks up the port in a row.

@@ -29,10 +29,7 @@ import (
 func TestServicesUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 0) }
 
 // TestServicesReplacedUnderLoad: the same, while processes end and others start,
-// each of which makes the table anew. Rarely a packet is lost in that moment, most
-// likely as it is between two hooks: of two chains of one priority the kernel asks
-// the later one first (nf_hook_entries_grow), which has no rules yet, and then the
-// other one, which has none any more.
+// each of which makes the table anew.
 func TestServicesReplacedUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 3) }
 
 // changeServicesUnderLoad begins with another process after so many changes; 0:
@@ -98,11 +95,7 @@ func changeServicesUnderLoad(t *testing.T, life int) {
 	if !enough() {
 		t.Errorf("there were only %d packets and %d changes", sent.Load(), changes)
 	}
-	between := int64(0)
-	if life > 0 {
-		between = 2 * int64(changes/life) // one of each sender
-	}
-	if lost, others := sent.Load()-received.Load(), lostElsewhere(t)+between; lost > others {
+	if lost, others := sent.Load()-received.Load(), lostElsewhere(t); lost > others {
 		t.Errorf("%d of %d packets were lost in %d changes, %d of them before or after the rules", lost, sent.Load(), changes, others)
 	} else if lost != 0 {
 		t.Logf("%d packets were lost before or after the rules", lost)

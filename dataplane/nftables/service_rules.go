@@ -61,9 +61,9 @@ const again = "again, if a change was under way"
 // addChains adds those of fixed names.
 func (s *services) addChains(b *batch) error {
 	reject, drop := b.AddChain(chain("service-reject")), b.AddChain(chain("service-drop"))
-	b.rule(reject, "Service without endpoints, or not its port",
+	b.rule(reject, "Service without endpoints, or not its port", standing(),
 		counted(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}))
-	b.rule(drop, "Service without endpoints here, or not its client", counted(then(expr.VerdictDrop, "")...))
+	b.rule(drop, "Service without endpoints here, or not its client", standing(), counted(then(expr.VerdictDrop, "")...))
 	for i := range s.families {
 		if err := s.addFamilyChains(b, &s.families[i]); err != nil {
 			return err
@@ -180,7 +180,7 @@ func (m *serviceMaps) fill(b *batch, to *nft.Chain, c choice) error {
 		}
 		b.rule(to, comment, ports, target)
 	}
-	b.rule(to, "Service whose targets were not found", counted(then(expr.VerdictDrop, "")...))
+	b.rule(to, "Service whose targets were not found", standing(), counted(then(expr.VerdictDrop, "")...))
 	return nil
 }
 
