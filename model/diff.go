@@ -30,10 +30,8 @@ func diffTries[K, V comparable](old, new *trie[K, V], shift int, yield func(Chan
 	case shift >= hashBits:
 		return diffEntries(old.entries, new.entries, yield)
 	}
-	for bit := uint32(1); bit != 0; bit <<= 1 {
-		if (old.entryMap|old.childMap|new.entryMap|new.childMap)&bit == 0 {
-			continue
-		}
+	for left := old.entryMap | old.childMap | new.entryMap | new.childMap; left != 0; left &= left - 1 {
+		bit := left & -left
 		oldEntries, oldChild := old.at(bit)
 		newEntries, newChild := new.at(bit)
 		if oldChild != nil && newChild != nil {
@@ -41,6 +39,9 @@ func diffTries[K, V comparable](old, new *trie[K, V], shift int, yield func(Chan
 				return false
 			}
 			continue
+		}
+		if len(oldEntries) == 1 && len(newEntries) == 1 && oldEntries[0] == newEntries[0] {
+			continue // as most are
 		}
 		// One side at least is a single entry or nothing; the other is as
 		// small as two entries unless much was added at once.
