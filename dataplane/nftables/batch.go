@@ -24,7 +24,7 @@ type batch struct {
 	// described are sets by name of which nft has to know more than the library says.
 	described map[string]described
 	link      *link             // nil: a socket of its own
-	doubled   bool              // chains that the kernel asks are added twice
+	doubled   bool              // AddChain and rule add twice what the kernel asks: see succeed.go
 	doubles   []*nft.Chain      // those that were
 	messages  []netlink.Message // all, once they are encoded
 }

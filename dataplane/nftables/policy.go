@@ -255,7 +255,7 @@ func (s *policies) forget() {
 	s.rules = newNumbering[policy.Rule](nil)
 	s.subjects = map[policy.Subject]struct{}{}
 	s.unname()
-	s.applied, s.whole, s.held, s.steps = policyView{}, false, policyView{}, nil
+	s.applied, s.whole, s.held, s.steps, s.change = policyView{}, false, policyView{}, nil, viewChange{}
 }
 
 // retry gives what was put aside another chance.

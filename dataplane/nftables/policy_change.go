@@ -26,10 +26,10 @@ func (v *policyView) changeTo(next *policyView) viewChange {
 
 // found is the same, compared once: that takes longer than to read what was found.
 func (c viewChange) found() viewChange {
-	return viewChange{found(c.pods), found(c.ranges), found(c.cells), found(c.rows)}
+	return viewChange{once(c.pods), once(c.ranges), once(c.cells), once(c.rows)}
 }
 
-func found[T any](all iter.Seq[T]) iter.Seq[T] { return slices.Values(slices.Collect(all)) }
+func once[T any](all iter.Seq[T]) iter.Seq[T] { return slices.Values(slices.Collect(all)) }
 
 // lengths are how long prefixes are: an address is looked for by each length, and
 // there are few of them.

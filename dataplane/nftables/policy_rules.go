@@ -151,14 +151,19 @@ func hasPriority(number uint32) []expr.Any {
 }
 
 // fillDenied counts, logs and drops what a rule denies, whose number is the
-// priority.
+// priority. That the rule is found says, too, that the table is not on its way out:
+// what maps of ranges say is found a while longer (see standing), and may be what is
+// said of others, as the group of who sends was not found any more.
 func (s *policies) fillDenied(b *batch, main *nft.Chain, direction model.Direction) {
+	to := b.AddChain(chain("policy-drop-" + direction.String()))
+	b.rule(to, "", logged(direction.String()))
+	b.rule(to, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+
 	b.rule(main, "", []expr.Any{
 		meta(expr.MetaKeyPRIORITY, word0), mapped(s.denied[direction]),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: word0},
-	})
-	b.rule(main, "", logged(direction.String()))
-	b.rule(main, "denied by a policy: "+direction.String()+" of a pod", counted(then(expr.VerdictDrop, "")...))
+	}, then(expr.VerdictGoto, to.Name))
+	b.dropUnfound(main)
 }
 
 // logged logs packets with the direction, or with LogUnfound, unless they are too

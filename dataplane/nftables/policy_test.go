@@ -82,7 +82,7 @@ func TestPolicyListing(t *testing.T) {
 		"meta priority set ip daddr map @policy-ranges4 goto policy-egress4-cell\n",
 		"meta priority set meta priority . ip6 saddr map @policy-egress6 goto policy-row\n",
 		"meta priority set meta priority . meta l4proto . th dport map @policy-port-ranges return\n",
-		"meta mark set meta priority map @policy-denied-ingress\n",
+		"meta mark set meta priority map @policy-denied-ingress goto policy-drop-ingress\n",
 		"fd96::a . udp . 53", "iifgroup 175 ip daddr . meta l4proto . th dport @policy-queries4 jump policy-egress comment",
 		"ct status dnat meta l4proto udp ct original ip6 daddr . meta l4proto . ct original proto-dst @policy-asked6 return\n",
 		`limit rate 10/second burst 50 packets log prefix "fairlead ingress" group 175 snaplen 128`,

@@ -63,12 +63,14 @@ func (s *policies) transition(goal policyView) []policyView {
 	t.addRanged()
 	t.compare()
 	ranges := t.newRanges()
-	t.placePods(ranges != t.from.ranges)
+	stayed := t.placePods(ranges != t.from.ranges)
 	t.add()
 	if ranges != t.from.ranges {
 		t.step()
 		t.next.ranges = ranges
 		t.step()
+	}
+	if stayed {
 		t.placePods(false)
 	}
 	t.step()
@@ -184,7 +186,7 @@ func (t *transition) to(group policy.Group) policy.Group {
 // placePods puts pods into their groups. Those whose group cannot take them yet wait,
 // also those that leave for good. Who leaves to the group of its range stays, if stay
 // is set, until that is what it is to be.
-func (t *transition) placePods(stay bool) {
+func (t *transition) placePods(stay bool) (stayed bool) {
 	t.next.pods = t.goal.pods
 	for change := range t.change.pods {
 		group := change.New
@@ -196,8 +198,10 @@ func (t *transition) placePods(stay bool) {
 			t.next.pods = t.next.pods.With(change.Key, t.to(group))
 		case !change.Has && stay:
 			t.next.pods = t.next.pods.With(change.Key, change.Old)
+			stayed = true
 		}
 	}
+	return stayed
 }
 
 // newRanges are the ranges as they are to be, and those for addresses that wait

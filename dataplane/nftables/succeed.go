@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"fmt"
+	"time"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,17 +15,19 @@ import (
 // might be judged by neither. Of two chains of one priority the kernel asks the later one
 // first (nf_hook_entries_grow): it has no rules until the transaction is carried out, and
 // the other one, which is asked next, has none from then on. And who is in the middle of
-// that one finds nothing any more in its maps (nft_map_deactivate).
+// that one finds nothing any more in its maps (nft_map_deactivate), but in those of ranges
+// of ports, which the kernel looks up whatever is to become of them (pipapo_get).
 //
 // So a new table has each chain that the kernel asks twice, and the doubles are asked after
 // the chains of the table that goes. Of the three that a packet meets, one has all of its
-// rules and maps, whatever the moment. The two that are new say the same, so nothing comes
-// of asking both. What finds nothing where there should be something is denied or refused
-// by a table that is standing alone: see standing. When no packet is on its way any more
-// that met the first of the three before it had rules, the doubles go.
+// rules and maps, at whichever moment between them. The two that are new say the same, so
+// nothing comes of asking both. What finds nothing where there should be something is
+// denied or refused by a table that is standing alone: see standing. When no packet is on
+// its way any more that met the first of the three before it had rules, the doubles go.
 const doubleSuffix = "-double"
 
-// AddChain adds a chain, and its double.
+// AddChain adds a chain, and before it its double: a packet that meets the chain meets the
+// double, too.
 func (b *batch) AddChain(c *nft.Chain) *nft.Chain {
 	if b.doubled && c.Hooknum != nil {
 		b.doubles = append(b.doubles, b.Conn.AddChain(doubleOf(c)))
@@ -42,15 +45,17 @@ func doubleOf(c *nft.Chain) *nft.Chain {
 // undouble removes doubles. It waits until all packets that are between two chains
 // have met the others, which the kernel tells by a grace period of RCU (membarrier(2),
 // MEMBARRIER_CMD_GLOBAL): that takes some ten milliseconds. A kernel that has none, as
-// with nohz_full, is not waited for.
+// with nohz_full, is given the time.
 func (p *Plane) undouble() error {
 	doubles := p.doubles
 	if len(doubles) == 0 {
 		return nil
 	}
 	p.doubles = nil
-	const global = 1
-	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0)
+	const global, grace = 1, 50 * time.Millisecond
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+		time.Sleep(grace)
+	}
 	b, err := newBatch(inPieces)
 	if err != nil {
 		return err
@@ -68,10 +73,11 @@ func (p *Plane) undouble() error {
 }
 
 // standingMap has the same in it all the time. Where nothing is found in it the table is
-// on its way out, and nothing is found in any other map either.
+// on its way out. Whatever was looked up before and was not found may be there.
 func standingMap() *nft.Set {
+	const standingID = 999 // below those of literals, and above all others
 	return &nft.Set{
-		Name: "standing", Comment: "empty as soon as another table succeeds this one", Table: ourTable(), ID: 999,
+		Name: "standing", Comment: "empty as soon as another table succeeds this one", Table: ourTable(), ID: standingID,
 		IsMap: true, KeyType: nft.TypeNFProto, DataType: nft.TypeClassID,
 	}
 }
