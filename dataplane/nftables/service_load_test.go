@@ -29,7 +29,9 @@ import (
 func TestServicesUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 0) }
 
 // TestServicesReplacedUnderLoad: the same, while processes end and others start,
-// each of which makes the table anew.
+// each of which makes the table anew. What is left there is told in ADR 14: a packet
+// that is held up among chains for as long as the transaction takes, as by interrupts;
+// of each sender there may be one.
 func TestServicesReplacedUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 3) }
 
 // changeServicesUnderLoad begins with another process after so many changes; 0:
@@ -95,7 +97,11 @@ func changeServicesUnderLoad(t *testing.T, life int) {
 	if !enough() {
 		t.Errorf("there were only %d packets and %d changes", sent.Load(), changes)
 	}
-	if lost, others := sent.Load()-received.Load(), lostElsewhere(t); lost > others {
+	heldUp := int64(0)
+	if life > 0 {
+		heldUp = 2
+	}
+	if lost, others := sent.Load()-received.Load(), lostElsewhere(t)+heldUp; lost > others {
 		t.Errorf("%d of %d packets were lost in %d changes, %d of them before or after the rules", lost, sent.Load(), changes, others)
 	} else if lost != 0 {
 		t.Logf("%d packets were lost before or after the rules", lost)
