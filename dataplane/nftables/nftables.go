@@ -284,6 +284,9 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		p.fillSources(b)
 		p.policies.fillForward(b, p.rules.judged)
 	}
+	if refused, err := p.services.sendAhead(); err != nil || len(refused) > 0 {
+		return refused, err
+	}
 	return b.send()
 }
 

@@ -158,7 +158,7 @@ func (s *services) create(b *batch) error {
 	if err := s.addChains(b); err != nil {
 		return err
 	}
-	if err := s.update(b); err != nil || s.unrecalled {
+	if err := s.change(b, b); err != nil || s.unrecalled {
 		return err
 	}
 	return s.rebind(b, s.recall())
@@ -189,6 +189,7 @@ func (m *serviceMaps) describe(b *batch, set *nft.Set) {
 type update struct {
 	*services
 	batch   *batch
+	ahead   *batch // of chains that are to be there before: see sendAhead
 	sets    []*nft.Set
 	edits   []edits                 // of each set, those that are not in the batch yet
 	changed map[service.Pool]*slots // nil: gone
@@ -204,12 +205,21 @@ type dispatched struct {
 	answers bool // it is in this map, not in that of all
 }
 
-// update changes the elements that differ, and adds chains that they need. See
-// elements.update.
+// update changes the elements that differ. See elements.update. The chains that they
+// need are sent before, by sendAhead.
 func (s *services) update(b *batch) error {
+	ahead, err := newBatch(inPieces)
+	if err != nil {
+		return err
+	}
+	ahead.link = b.link
+	return s.change(b, ahead)
+}
+
+func (s *services) change(b, ahead *batch) error {
 	sets := s.kernel()
 	u := update{
-		services: s, batch: b, sets: sets, edits: make([]edits, len(sets)),
+		services: s, batch: b, ahead: ahead, sets: sets, edits: make([]edits, len(sets)),
 		changed: map[service.Pool]*slots{}, numbers: s.numbers.clone(),
 	}
 	for change := range model.Diff(s.applied.backends, s.desired.backends) {
@@ -293,7 +303,7 @@ func (u *update) need(m *serviceMaps, f *service.Frontend) {
 
 func (u *update) needClass(d dispatched) {
 	if forwards(d.class) && !u.has(d) && u.err == nil {
-		u.err = u.addClass(u.batch, d)
+		u.err = u.addClass(u.ahead, d)
 		u.added = append(u.added, d)
 	}
 }
@@ -374,6 +384,32 @@ func bounds(prefix netip.Prefix) (low, high []byte) {
 	return low, high
 }
 
+// sendAhead adds the chains that an update needs, before any element leads to one of
+// them. In one transaction a packet might find the element and an empty chain: its rules
+// are those of the moment in which it came to the first of them, elements those of the
+// moment in which it looks one up (nft_do_chain and nft_set_elem_active, Linux 6.18). It
+// would be remembered as a connection to the VIP itself.
+func (s *services) sendAhead() ([]refusal, error) {
+	if len(s.pending.added) == 0 {
+		return nil, nil
+	}
+	refused, err := s.pending.ahead.send()
+	if err == nil && len(refused) == 0 {
+		s.settleChains()
+	}
+	return refused, err
+}
+
+func (s *services) settleChains() {
+	for _, added := range s.pending.added {
+		if s.chains == nil {
+			s.chains = map[dispatched]struct{}{}
+		}
+		s.chains[added] = struct{}{}
+	}
+	s.pending.added, s.pending.ahead = nil, nil
+}
+
 // settle says that the kernel has taken what create or update sent.
 func (s *services) settle() {
 	for pool, next := range s.pending.changed {
@@ -386,12 +422,7 @@ func (s *services) settle() {
 		}
 		s.pools[pool] = next
 	}
-	for _, added := range s.pending.added {
-		if s.chains == nil {
-			s.chains = map[dispatched]struct{}{}
-		}
-		s.chains[added] = struct{}{}
-	}
+	s.settleChains()
 	s.numbers, s.pending = s.pending.numbers, update{}
 	if len(s.aside) == 0 {
 		s.applied = s.desired

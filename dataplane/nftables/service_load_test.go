@@ -26,17 +26,33 @@ import (
 // TestServicesUnderLoad changes the endpoints of Services as fast as it can,
 // while packets begin connections to them as fast as they can. Each arrives at
 // an endpoint: no lookup misses what is replaced under it.
-func TestServicesUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 0) }
+func TestServicesUnderLoad(t *testing.T) { changeServicesUnderLoad(t, fewEndpoints, 0) }
+
+// TestServicesGrowUnderLoad: the same, while Services have as many endpoints as none had
+// before, for which there is no chain yet.
+func TestServicesGrowUnderLoad(t *testing.T) { changeServicesUnderLoad(t, moreEndpoints, 0) }
 
 // TestServicesReplacedUnderLoad: the same, while processes end and others start,
 // each of which makes the table anew. What is left there is told in ADR 14: a packet
 // that is held up among chains for as long as the transaction takes, as by interrupts;
 // of each sender there may be one.
-func TestServicesReplacedUnderLoad(t *testing.T) { changeServicesUnderLoad(t, 3) }
+func TestServicesReplacedUnderLoad(t *testing.T) { changeServicesUnderLoad(t, fewEndpoints, 3) }
+
+// endpointsOf says how many endpoints there are after a change, and how many of them
+// are ready.
+type endpointsOf struct {
+	all   int
+	ready func(change int) int
+}
+
+var (
+	fewEndpoints  = endpointsOf{8, func(change int) int { return 2 + change%4 }}
+	moreEndpoints = endpointsOf{250, func(change int) int { return 1 + change%250 }}
+)
 
 // changeServicesUnderLoad begins with another process after so many changes; 0:
 // never.
-func changeServicesUnderLoad(t *testing.T, life int) {
+func changeServicesUnderLoad(t *testing.T, endpoints endpointsOf, life int) {
 	space := netnstest.Enter(t)
 	snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
 	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{
@@ -53,9 +69,9 @@ func changeServicesUnderLoad(t *testing.T, life int) {
 		}
 		snapshot.Services = snapshot.Services.With(s.ServiceKey, s)
 	}
-	plane, node := New(), plan.Compute(nil, withEndpoints(snapshot, 0), "self")
+	plane, node := New(), plan.Compute(nil, endpoints.with(snapshot, 0), "self")
 	apply(t, plane, node)
-	addEndpoints(t) // now that the kernel tracks connections, whose settings a module brings
+	endpoints.add(t) // now that the kernel tracks connections, whose settings a module brings
 
 	var sent, received atomic.Int64
 	stop := make(chan struct{})
@@ -78,7 +94,7 @@ func changeServicesUnderLoad(t *testing.T, life int) {
 			missed += notFound(t, plane)
 			plane, node = New(), nil
 		}
-		node = plan.Compute(node, withEndpoints(snapshot, changes), "self")
+		node = plan.Compute(node, endpoints.with(snapshot, changes), "self")
 		apply(t, plane, node)
 	}
 	close(stop)
@@ -106,6 +122,47 @@ func changeServicesUnderLoad(t *testing.T, life int) {
 	} else if lost != 0 {
 		t.Logf("%d packets were lost before or after the rules", lost)
 	}
+}
+
+// TestChainsComeAhead: a chain for a number of endpoints that no Service had before is
+// there, in a transaction of its own, before an element leads to it.
+func TestChainsComeAhead(t *testing.T) {
+	space := netnstest.Enter(t)
+	snapshot := &model.Snapshot{Network: model.DefaultNetwork(), PoliciesKnown: true}
+	snapshot.Nodes = snapshot.Nodes.With("self", &model.Node{Name: "self", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	key := model.ServiceKey{Namespace: "default", Name: "grows"}
+	snapshot.Services = snapshot.Services.With(key, &model.Service{
+		ServiceKey: key, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []model.ServicePort{{Protocol: model.UDP, Port: 80}},
+	})
+	plane, endpoints := New(), endpointsOf{4, func(change int) int { return change }}
+	node := plan.Compute(nil, endpoints.with(snapshot, 1), "self")
+	apply(t, plane, node)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	listens, transactions, ended := make(chan struct{}), make(chan map[int]bool), make(chan error, 1)
+	space.Go(func() {
+		kinds := map[int]bool{} // of messages of a transaction
+		ended <- listen(ctx, func(e event) {
+			switch {
+			case e.begins:
+				close(listens)
+			case e.ends:
+				transactions <- kinds
+				kinds = map[int]bool{}
+			default:
+				kinds[e.kind] = true
+			}
+		})
+	})
+	<-listens
+	apply(t, plane, plan.Compute(node, endpoints.with(snapshot, 2), "self"))
+	if first := <-transactions; !first[unix.NFT_MSG_NEWCHAIN] || first[unix.NFT_MSG_DELSETELEM] {
+		t.Errorf("the first transaction has messages of kinds %v, want a chain and no change of what a Service is", first)
+	} else if second := <-transactions; second[unix.NFT_MSG_NEWCHAIN] || !second[unix.NFT_MSG_DELSETELEM] {
+		t.Errorf("the second transaction has messages of kinds %v, want another class of a Service", second)
+	}
+	cancel()
+	must(t, <-ended)
 }
 
 // notFound counts the packets that met no target of their Service.
@@ -147,11 +204,11 @@ func lostElsewhere(t *testing.T) int64 {
 	return lost + full
 }
 
-// addEndpoints gives the loopback interface the endpoints, and the Services a way.
-func addEndpoints(t *testing.T) {
+// add gives the loopback interface the endpoints, and the Services a way.
+func (e endpointsOf) add(t *testing.T) {
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
-	for n := range 8 {
+	for n := range e.all {
 		must(t, netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 0, 0, byte(n)), Mask: net.CIDRMask(32, 32)}}))
 	}
 	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(10, 96, 0, 0), Mask: net.CIDRMask(16, 32)}}))
@@ -160,17 +217,17 @@ func addEndpoints(t *testing.T) {
 	}
 }
 
-// withEndpoints has from two to five endpoints that are ready, of which some are
-// always others. All serve, so that no connection is forgotten.
-func withEndpoints(snapshot *model.Snapshot, change int) *model.Snapshot {
+// with has the endpoints after a change, of which some are always others. All serve,
+// so that no connection is forgotten.
+func (e endpointsOf) with(snapshot *model.Snapshot, change int) *model.Snapshot {
 	next := *snapshot
 	for service, s := range snapshot.Services.All() {
 		slice := &model.EndpointSlice{
 			SliceKey: model.SliceKey(service), Service: service.Name, Ports: []model.EndpointPort{{Protocol: model.UDP, Port: 9000 + uint16(s.Affinity)}},
 		}
-		for n := range 8 {
+		for n := range e.all {
 			slice.Endpoints = append(slice.Endpoints, model.Endpoint{
-				Address: netip.AddrFrom4([4]byte{10, 0, 0, byte((change/3 + n) % 8)}), Ready: n < 2+change%4, Serving: true,
+				Address: netip.AddrFrom4([4]byte{10, 0, 0, byte((change/3 + n) % e.all)}), Ready: n < e.ready(change), Serving: true,
 			})
 		}
 		next.Slices = next.Slices.With(slice.SliceKey, slice)
