@@ -23,19 +23,16 @@ const (
 // TestPoliciesUnderLoad changes policies as fast as it can, while packets begin
 // connections as fast as they can. What is allowed before a change and after it
 // arrives, and nothing of what is denied.
-func TestPoliciesUnderLoad(t *testing.T) { changeUnderLoad(t, 0, func(*policyNode) {}) }
+func TestPoliciesUnderLoad(t *testing.T) { changeUnderLoad(t, func(*policyNode) {}) }
 
 // TestPoliciesReplacedUnderLoad does the same with tables that take the place of
-// the one before as a whole, as that of an agent that starts does. A packet may be held
-// up among chains for as long as the transaction takes, as ADR 14 tells: at most one of
-// some hundred thousand.
+// the one before as a whole, as that of an agent that starts does.
 func TestPoliciesReplacedUnderLoad(t *testing.T) {
-	changeUnderLoad(t, 1, func(n *policyNode) { n.plane = nftables.New() })
+	changeUnderLoad(t, func(n *policyNode) { n.plane = nftables.New() })
 }
 
-// changeUnderLoad does something before each change, and bears so many packets
-// that become what they should not.
-func changeUnderLoad(t *testing.T, bearable int, before func(*policyNode)) {
+// changeUnderLoad does something before each change.
+func changeUnderLoad(t *testing.T, before func(*policyNode)) {
 	n := newPolicyNode(t, 2)
 	for _, fd := range n.receivers {
 		n.check(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20))
@@ -91,7 +88,7 @@ func changeUnderLoad(t *testing.T, bearable int, before func(*policyNode)) {
 		}
 	}
 	t.Logf("%d packets that are allowed and %d that are denied, %d changes", sent[true], sent[false], changes)
-	if lost+passed > bearable {
+	if lost+passed > 0 {
 		t.Errorf("%d packets that are allowed were lost, %d that are denied arrived", lost, passed)
 	}
 	if sent[true] < 1000 || sent[false] < 1000 {

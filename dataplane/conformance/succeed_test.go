@@ -30,7 +30,6 @@ func TestTableThatGoes(t *testing.T) {
 	p.Cells = p.Cells.With(policy.Cell{Subject: subject}, others.Row()).With(policy.Cell{Subject: subject, Group: "g"}, group.Row())
 	p.Pods = p.Pods.With(peer, "g")
 	n.apply(p)
-	n.apply(p) // ranges of ports are not spelled out any more
 
 	arrived := map[uint32]bool{}
 	come := func(port uint16) bool {

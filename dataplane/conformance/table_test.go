@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -64,7 +65,7 @@ func (k *kernel) observeRules(node *plan.Node) {
 			switch e := e.(type) {
 			case *expr.Lookup:
 				if set == "" {
-					set = e.SetName
+					set = strings.TrimSuffix(e.SetName, otherRanges)
 				}
 			case *expr.Immediate:
 				to = addrOf(e.Data)
@@ -112,8 +113,15 @@ func (k *kernel) elements(set string) []nft.SetElement {
 	return elements
 }
 
+// otherRanges is what sets of ranges are called as well, by turns.
+const otherRanges = "-b"
+
 func (k *kernel) prefixes(names ...string) (prefixes model.Map[netip.Prefix, struct{}]) {
+	table := &nft.Table{Family: nft.TableFamilyINet, Name: nftables.TableName}
 	for _, name := range names {
+		if _, err := (&nft.Conn{}).GetSetByName(table, name); err != nil {
+			name += otherRanges
+		}
 		elements := k.elements(name)
 		slices.SortFunc(elements, func(a, b nft.SetElement) int {
 			if order := bytes.Compare(a.Key, b.Key); order != 0 || a.IntervalEnd == b.IntervalEnd {

@@ -2,8 +2,8 @@ package nftables
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
-	"slices"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -70,24 +70,35 @@ func (p *Plane) addAntiSpoof(b *batch) error {
 // addDiscovery lets pods discover neighbours and join multicast groups with
 // link-local addresses and without one (RFC 4861, RFC 4862, RFC 3810).
 func addDiscovery(b *batch, chain *nft.Chain, pods *nft.Set) error {
-	linkLocal, err := b.literal(nft.TypeIP6Addr, true, slices.Concat(
-		interval(model.HostPrefix(netip.IPv6Unspecified())), interval(netip.MustParsePrefix("fe80::/10")))...)
-	if err != nil {
-		return err
+	for _, from := range [][]expr.Any{
+		{source(model.IPv6, word0), equal(netip.IPv6Unspecified().AsSlice()...)},
+		fromLinkLocal(),
+	} {
+		var messages []nft.SetElement
+		for _, icmpType := range []byte{131, 132, 133, 135, 136, 143} {
+			messages = append(messages, nft.SetElement{Key: []byte{icmpType}})
+		}
+		types, err := b.literal(nft.TypeICMP6Type, messages...)
+		if err != nil {
+			return err
+		}
+		b.rule(chain, "neighbour and listener discovery", of(model.IPv6), from,
+			[]expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_ICMPV6)},
+			[]expr.Any{&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseTransportHeader, Len: 1}, in(types)},
+			overEthernet(), []expr.Any{etherSource(word0), meta(expr.MetaKeyIIFNAME, word2), in(pods)},
+			then(expr.VerdictReturn, ""))
 	}
-	var messages []nft.SetElement
-	for _, icmpType := range []byte{131, 132, 133, 135, 136, 143} {
-		messages = append(messages, nft.SetElement{Key: []byte{icmpType}})
-	}
-	types, err := b.literal(nft.TypeICMP6Type, false, messages...)
-	if err != nil {
-		return err
-	}
-	b.rule(chain, "neighbour and listener discovery",
-		of(model.IPv6), []expr.Any{source(model.IPv6, word0), in(linkLocal)},
-		[]expr.Any{meta(expr.MetaKeyL4PROTO, word0), equal(unix.IPPROTO_ICMPV6)},
-		[]expr.Any{&expr.Payload{DestRegister: word0, Base: expr.PayloadBaseTransportHeader, Len: 1}, in(types)},
-		overEthernet(), []expr.Any{etherSource(word0), meta(expr.MetaKeyIIFNAME, word2), in(pods)},
-		then(expr.VerdictReturn, ""))
 	return nil
+}
+
+// fromLinkLocal matches packets from fe80::/10. A set of both would be one of ranges,
+// which is empty for a moment as it comes: see succeed.go.
+func fromLinkLocal() []expr.Any {
+	prefix := netip.MustParsePrefix("fe80::/10")
+	mask := net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())
+	return []expr.Any{
+		source(model.IPv6, word0),
+		&expr.Bitwise{SourceRegister: word0, DestRegister: word0, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))},
+		equal(prefix.Addr().AsSlice()...),
+	}
 }

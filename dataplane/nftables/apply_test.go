@@ -48,6 +48,16 @@ func TestRefused(t *testing.T) {
 			t.Fatalf("cluster4 has %v", got)
 		}
 	}
+	table, err := tableHandle()
+	must(t, err)
+	for range 2 { // sets of ranges have either name once
+		if problems, err := New().Apply(t.Context(), bad); err != nil || len(problems) != 1 {
+			t.Fatalf("a start: problems %v, error %v", problems, err)
+		}
+	}
+	if now, err := tableHandle(); err != nil || now != table {
+		t.Errorf("as an element is refused the table is removed as a whole: %d became %d (%v)", table, now, err)
+	}
 }
 
 // TestOneElement: what one pod or port changes is one element of each set, in a

@@ -26,6 +26,7 @@ type batch struct {
 	link      *link             // nil: a socket of its own
 	doubled   bool              // AddChain and rule add twice what the kernel asks: see succeed.go
 	doubles   []*nft.Chain      // those that were
+	ahead     *batch            // what is to be there before: see sendNew; nil: nothing
 	messages  []netlink.Message // all, once they are encoded
 }
 

@@ -20,10 +20,10 @@ type beginning struct {
 
 	mu        sync.Mutex
 	listening bool
-	table     uint64 // handle of the table that was made last, until somebody listens; 0: none
+	rules     uint64 // handle of those that were made last, until somebody listens; 0: none
 }
 
-// apply carries out a commit and notes which table there is then.
+// apply carries out a commit and notes which rules there are then.
 func (b *beginning) apply(commit func() error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -31,9 +31,9 @@ func (b *beginning) apply(commit func() error) error {
 	if b.listening {
 		return err
 	}
-	b.table = 0
+	b.rules = 0
 	if err == nil {
-		b.table, err = tableHandle()
+		b.rules, err = rulesHandle()
 	}
 	select {
 	case <-b.done:
@@ -44,14 +44,14 @@ func (b *beginning) apply(commit func() error) error {
 }
 
 // listened says that from now on all that happens is heard, and tells whether
-// the table is gone, or another one, that was made before. A part of it that
+// the rules that were made before are gone, or others. A part of it that
 // somebody has changed since is not noticed; that is a moment.
 func (b *beginning) listened() (lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.listening && b.table != 0 {
-		now, err := tableHandle()
-		lost = err != nil || now != b.table
+	if !b.listening && b.rules != 0 {
+		now, err := rulesHandle()
+		lost = err != nil || now != b.rules
 	}
 	b.listening = true
 	return lost
@@ -68,21 +68,35 @@ func (b *beginning) wait(ctx context.Context) bool {
 	}
 }
 
-// NFTA_TABLE_HANDLE of linux/netfilter/nf_tables.h, which golang.org/x/sys lacks.
-const attributeTableHandle = 4
+// Attributes of linux/netfilter/nf_tables.h that golang.org/x/sys lacks.
+const (
+	attributeTableHandle = 4  // NFTA_TABLE_HANDLE
+	attributeSetHandle   = 16 // NFTA_SET_HANDLE
+)
 
 // tableHandle is what the kernel calls our table, of all that ever had its name;
 // 0 if there is none.
 func tableHandle() (uint64, error) {
+	return handle(unix.NFT_MSG_GETTABLE, attributeTableHandle, func(attributes *netlink.AttributeEncoder) {
+		attributes.String(unix.NFTA_TABLE_NAME, TableName)
+	})
+}
+
+// rulesHandle is what it calls the map that each process makes anew with its rules.
+func rulesHandle() (uint64, error) {
+	return handle(unix.NFT_MSG_GETSET, attributeSetHandle, func(attributes *netlink.AttributeEncoder) {
+		attributes.String(unix.NFTA_SET_TABLE, TableName)
+		attributes.String(unix.NFTA_SET_NAME, standingName)
+	})
+}
+
+func handle(kind int, attribute uint16, of func(*netlink.AttributeEncoder)) (uint64, error) {
 	r, err := openReader()
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
-	err = r.send(unix.NFT_MSG_GETTABLE, netlink.Request, func(attributes *netlink.AttributeEncoder) {
-		attributes.String(unix.NFTA_TABLE_NAME, TableName)
-	})
-	if err != nil {
+	if err := r.send(kind, netlink.Request, of); err != nil {
 		return 0, err
 	}
 	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)
@@ -99,7 +113,7 @@ func tableHandle() (uint64, error) {
 	}
 	attributes.ByteOrder = binary.BigEndian
 	for attributes.Next() {
-		if attributes.Type() == attributeTableHandle {
+		if attributes.Type() == attribute {
 			return attributes.Uint64(), nil
 		}
 	}

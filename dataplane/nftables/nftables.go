@@ -57,6 +57,7 @@ type Plane struct {
 	cutter                  cutter
 	link                    *link
 	doubles                 []*nft.Chain // of chains, in a table that was just made: see undouble
+	unlike                  bool         // the table that is there could not be made ours: it is removed as a whole
 	beginning               beginning
 
 	lost      atomic.Bool // someone has changed the table: see Run
@@ -72,7 +73,7 @@ func New() *Plane {
 		link:      newLink(),
 		cutter:    cutter{wake: make(chan struct{}, 1)},
 
-		pods:     newPrefixes("pods", fmt.Sprintf("pods of this node (schema %d)", Schema), "masquerade from"),
+		pods:     newPrefixes("pods", "pods of this node "+schema(), "masquerade from"),
 		cluster:  newPrefixes("cluster", "pods of all nodes", "masquerade not to"),
 		excluded: newPrefixes("excluded", "destinations that see pods' own addresses", "masquerade not to"),
 		ports:    newPortMap(),
@@ -128,8 +129,8 @@ func (p *Plane) Remove() error {
 }
 
 // Apply carries out the parts of a plan that translate and filter. See
-// dataplane.Dataplane. The table is not read back but replaced, in one
-// transaction: reading large sets takes the kernel longer.
+// dataplane.Dataplane. What is in the table is not read back but replaced, in one
+// transaction: reading large sets takes the kernel longer. See succeed.go.
 func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, error) {
 	if node.Masquerade == nil || node.HostPort == nil || node.AntiSpoof == nil || node.Service == nil || node.Policy == nil {
 		return nil, nil
@@ -231,6 +232,10 @@ func (p *Plane) step(sameRules bool) error {
 			p.known = false
 			continue
 		}
+		if !p.known && !p.unlike && slices.ContainsFunc(refused, func(r refusal) bool { return r.aside == nil }) {
+			p.unlike = true
+			continue
+		}
 		for _, refusal := range refused {
 			if refusal.aside == nil {
 				return refusal.err
@@ -238,7 +243,7 @@ func (p *Plane) step(sameRules bool) error {
 			refusal.aside(refusal.err)
 		}
 	}
-	p.known = true
+	p.known, p.unlike = true, false
 	for _, mirror := range p.mirrors() {
 		mirror.settle()
 	}
@@ -268,8 +273,7 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 		if err := p.replace(b); err != nil {
 			return nil, err
 		}
-		p.doubles = b.doubles
-		return b.send()
+		return p.sendNew(b)
 	}
 	for _, mirror := range p.mirrors() {
 		if err := mirror.update(b); err != nil {
@@ -291,16 +295,10 @@ func (p *Plane) try(most int, sameRules bool) ([]refusal, error) {
 }
 
 func (p *Plane) replace(b *batch) error {
-	there, err := tableHandle()
-	if err != nil {
+	if err := p.clear(b); err != nil {
 		return err
 	}
-	b.doubled = there != 0
-	table := ourTable()
-	b.AddTable(table) // lest there is none to delete
-	b.DelTable(table)
-	b.AddTable(table)
-	if err := b.addStanding(); err != nil {
+	if err := p.addStanding(b); err != nil {
 		return err
 	}
 	for _, mirror := range p.mirrors() {

@@ -61,6 +61,9 @@ func listed(t testing.TB, args ...string) string {
 // listedIn are the elements of a set, as nft lists them.
 func listedIn(t testing.TB, set string) (found []string) {
 	t.Helper()
+	if strings.Contains(listed(t, "list", "table", "inet", TableName), " "+set+otherSuffix+" {") {
+		set += otherSuffix
+	}
 	var list struct {
 		Nftables []struct {
 			Set struct{ Elem []any }
@@ -136,12 +139,6 @@ func TestListing(t *testing.T) {
 	netnstest.Enter(t)
 	apply(t, New(), example())
 	const want = `table inet fairlead {
-	map standing {
-		type nf_proto : classid
-		comment "empty as soon as another table succeeds this one"
-		elements = { ipv4 : 0:1, ipv6 : 0:1 }
-	}
-
 	set pods4 {
 		type ipv4_addr
 		flags interval
@@ -187,6 +184,12 @@ func TestListing(t *testing.T) {
 		flags interval
 		comment "destinations that see pods' own addresses"
 		elements = { fe80::/10 }
+	}
+
+	map standing {
+		type nf_proto : classid
+		comment "empty as soon as other rules succeed these (schema 4)"
+		elements = { ipv4 : 0:1, ipv6 : 0:1 }
 	}
 
 	map hostports4 {
@@ -290,7 +293,8 @@ func TestListing(t *testing.T) {
 	chain from-pod {
 		ip saddr . ether saddr . iifname @sources4 return
 		ip6 saddr . ether saddr . iifname @sources6 return
-		ip6 saddr { ::, fe80::/10 } icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } ether saddr . iifname @discoverers return comment "neighbour and listener discovery"
+		ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } ether saddr . iifname @discoverers return comment "neighbour and listener discovery"
+		ip6 saddr fe80::/10 icmpv6 type { mld-listener-report, mld-listener-done, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } ether saddr . iifname @discoverers return comment "neighbour and listener discovery"
 		counter packets 0 bytes 0 drop comment "another address or MAC than the pod's"
 	}
 

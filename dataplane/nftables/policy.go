@@ -27,7 +27,6 @@ type policies struct {
 	steps            []policyView // what it is to hold next, up to desired
 	change           viewChange   // what the next one changes
 	moves            int          // how many groups were made to get there; see transition
-	spelled          spelling     // see addSpelled
 
 	groups numbering[policy.Group]
 	rows   numbering[policy.Row]
@@ -154,7 +153,7 @@ func (s *policies) Pending() int {
 }
 
 // more tells whether the kernel holds only a step of what should be.
-func (s *policies) more() bool { return len(s.steps) > 0 || s.spelled == spelledOut }
+func (s *policies) more() bool { return len(s.steps) > 0 }
 
 // create adds the sets and the chains, and all that there should be, which
 // nobody sees before it is whole.
@@ -191,7 +190,6 @@ func (s *policies) update(b *batch) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	s.unspell(b)
 	if len(s.steps) == 0 {
 		if s.Pending() == 0 {
 			return nil
@@ -239,7 +237,6 @@ func (s *policies) goal() policyView {
 
 // settle says that the kernel has taken what create or update sent.
 func (s *policies) settle() {
-	s.spelled = s.spelled.sent()
 	if len(s.steps) > 0 {
 		s.recount(s.change)
 		s.held, s.steps, s.change = s.steps[0], s.steps[1:], viewChange{}

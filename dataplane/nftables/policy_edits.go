@@ -33,12 +33,12 @@ func newPolicyEdits(s *policies, next policyView) *policyEdits {
 // refuses another value of a key that it has.
 func (e *policyEdits) send(b *batch) error {
 	for _, set := range e.kernel() {
-		if err := e.removals[set].send(b, set, b.SetDeleteElements); err != nil {
+		if err := e.removals[set].send(b, set, (*nft.Conn).SetDeleteElements); err != nil {
 			return fmt.Errorf("delete from set %s: %w", set.Name, err)
 		}
 	}
 	for _, set := range e.kernel() {
-		if err := e.puts[set].send(b, set, b.SetAddElements); err != nil {
+		if err := e.puts[set].send(b, set, (*nft.Conn).SetAddElements); err != nil {
 			return fmt.Errorf("add to set %s: %w", set.Name, err)
 		}
 	}

@@ -29,7 +29,7 @@ const (
 // addChains adds all chains of policies.
 func (s *policies) addChains(b *batch) error {
 	row := b.AddChain(chain(rowChain))
-	s.fillRow(b, row, s.addSpelled)
+	s.fillRow(b, row)
 	for _, direction := range model.Directions {
 		for i := range s.families {
 			s.addFamilyChains(b, &s.families[i], direction)
@@ -124,7 +124,7 @@ func (b *batch) discoveryTypes() ([]expr.Any, error) {
 	for _, icmpType := range []byte{130, 131, 132, 133, 134, 135, 136, 143} {
 		messages = append(messages, nft.SetElement{Key: []byte{icmpType}})
 	}
-	types, err := b.literal(nft.TypeICMP6Type, false, messages...)
+	types, err := b.literal(nft.TypeICMP6Type, messages...)
 	if err != nil {
 		return nil, err
 	}
@@ -230,9 +230,8 @@ func (b *batch) dropUnfound(in *nft.Chain) {
 const rowChain = "policy-row"
 
 // fillRow adds the rules that look up the port, which end in the number of the
-// rule that denies it, or 0. Behind those that look it up in ranges is room for
-// others.
-func (s *policies) fillRow(b *batch, row *nft.Chain, behindRanges func(*batch, *nft.Chain)) {
+// rule that denies it, or 0.
+func (s *policies) fillRow(b *batch, row *nft.Chain) {
 	b.rule(row, "all is allowed", hasPriority(rowAll), noPriority(), then(expr.VerdictReturn, ""))
 	b.rule(row, "not restricted any more", hasPriority(rowNone), noPriority(), then(expr.VerdictReturn, ""))
 	found := append([]expr.Any{setPriority()}, then(expr.VerdictReturn, "")...)
@@ -244,7 +243,6 @@ func (s *policies) fillRow(b *batch, row *nft.Chain, behindRanges func(*batch, *
 		protocol, &expr.Byteorder{SourceRegister: word1, DestRegister: word1, Op: expr.ByteorderHton, Len: 1, Size: 2},
 		port, mapped(s.portRanges),
 	}, found)
-	behindRanges(b, row)
 	b.rule(row, "", []expr.Any{priority, protocol, mapped(s.protocols)}, found)
 	b.rule(row, "", []expr.Any{priority, mapped(s.defaults)}, found)
 	b.dropUnfound(row)

@@ -76,15 +76,23 @@ func (r *reader) list(set string, most int) (all []read, err error) {
 // sameSchema tells whether the table that is there is one that this program
 // could have made.
 func (r *reader) sameSchema() bool {
+	return r.says(standingName, schema()) || r.says("pods4", schema()) // the second in one of an earlier version
+}
+
+// schema is what comments say.
+func schema() string { return fmt.Sprintf("(schema %d)", Schema) }
+
+// says tells whether there is a set whose comment says something.
+func (r *reader) says(set, text string) bool {
 	err := r.send(unix.NFT_MSG_GETSET, netlink.Request, func(attributes *netlink.AttributeEncoder) {
 		attributes.String(unix.NFTA_SET_TABLE, TableName)
-		attributes.String(unix.NFTA_SET_NAME, "pods4")
+		attributes.String(unix.NFTA_SET_NAME, set)
 	})
 	if err != nil {
 		return false
 	}
 	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)
-	return err == nil && bytes.Contains(r.buffer[:n], fmt.Appendf(nil, "(schema %d)", Schema))
+	return err == nil && bytes.Contains(r.buffer[:n], []byte(text))
 }
 
 // ask is for one key, or for all without one.

@@ -188,14 +188,14 @@ func (m *serviceMaps) describe(b *batch, set *nft.Set) {
 // taken it.
 type update struct {
 	*services
-	batch   *batch
-	ahead   *batch // of chains that are to be there before: see sendAhead
-	sets    []*nft.Set
-	edits   []edits                 // of each set, those that are not in the batch yet
-	changed map[service.Pool]*slots // nil: gone
-	numbers numbers
-	added   []dispatched // that had no chain
-	err     error        // the first
+	batch    *batch
+	chainsIn *batch // where new chains are: see sendAhead
+	sets     []*nft.Set
+	edits    []edits                 // of each set, those that are not in the batch yet
+	changed  map[service.Pool]*slots // nil: gone
+	numbers  numbers
+	added    []dispatched // that had no chain
+	err      error        // the first
 }
 
 // dispatched is a class that leads to its chain.
@@ -208,18 +208,18 @@ type dispatched struct {
 // update changes the elements that differ. See elements.update. The chains that they
 // need are sent before, by sendAhead.
 func (s *services) update(b *batch) error {
-	ahead, err := newBatch(inPieces)
+	chains, err := newBatch(inPieces)
 	if err != nil {
 		return err
 	}
-	ahead.link = b.link
-	return s.change(b, ahead)
+	chains.link = b.link
+	return s.change(b, chains)
 }
 
-func (s *services) change(b, ahead *batch) error {
+func (s *services) change(b, chains *batch) error {
 	sets := s.kernel()
 	u := update{
-		services: s, batch: b, ahead: ahead, sets: sets, edits: make([]edits, len(sets)),
+		services: s, batch: b, chainsIn: chains, sets: sets, edits: make([]edits, len(sets)),
 		changed: map[service.Pool]*slots{}, numbers: s.numbers.clone(),
 	}
 	for change := range model.Diff(s.applied.backends, s.desired.backends) {
@@ -303,7 +303,7 @@ func (u *update) need(m *serviceMaps, f *service.Frontend) {
 
 func (u *update) needClass(d dispatched) {
 	if forwards(d.class) && !u.has(d) && u.err == nil {
-		u.err = u.addClass(u.ahead, d)
+		u.err = u.addClass(u.chainsIn, d)
 		u.added = append(u.added, d)
 	}
 }
@@ -393,7 +393,7 @@ func (s *services) sendAhead() ([]refusal, error) {
 	if len(s.pending.added) == 0 {
 		return nil, nil
 	}
-	refused, err := s.pending.ahead.send()
+	refused, err := s.pending.chainsIn.send()
 	if err == nil && len(refused) == 0 {
 		s.settleChains()
 	}
@@ -407,7 +407,7 @@ func (s *services) settleChains() {
 		}
 		s.chains[added] = struct{}{}
 	}
-	s.pending.added, s.pending.ahead = nil, nil
+	s.pending.added, s.pending.chainsIn = nil, nil
 }
 
 // settle says that the kernel has taken what create or update sent.

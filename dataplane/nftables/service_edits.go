@@ -61,9 +61,9 @@ func (u *update) send(set int) {
 	if u.err != nil {
 		return
 	}
-	u.err = e.removals.send(u.batch, u.sets[set], u.batch.SetDeleteElements)
+	u.err = e.removals.send(u.batch, u.sets[set], (*nft.Conn).SetDeleteElements)
 	if u.err == nil {
-		u.err = e.puts.send(u.batch, u.sets[set], u.batch.SetAddElements)
+		u.err = e.puts.send(u.batch, u.sets[set], (*nft.Conn).SetAddElements)
 	}
 	if u.err != nil {
 		u.err = fmt.Errorf("change map %s: %w", u.sets[set].Name, u.err)

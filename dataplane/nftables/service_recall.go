@@ -173,7 +173,7 @@ func (s *services) rebind(b *batch, all []stay) error {
 	}
 	for i := range s.families {
 		affinity := s.families[i].affinity
-		if err := puts[i].send(b, affinity, b.SetAddElements); err != nil {
+		if err := puts[i].send(b, affinity, (*nft.Conn).SetAddElements); err != nil {
 			return fmt.Errorf("add to map %s: %w", affinity.Name, err)
 		}
 	}

@@ -191,7 +191,7 @@ func (b *batch) withPorts() ([]expr.Any, error) {
 	for _, protocol := range []model.Protocol{model.TCP, model.UDP, model.SCTP} {
 		protocols = append(protocols, nft.SetElement{Key: []byte{byte(protocol)}})
 	}
-	set, err := b.literal(nft.TypeInetProto, false, protocols...)
+	set, err := b.literal(nft.TypeInetProto, protocols...)
 	if err != nil {
 		return nil, err
 	}

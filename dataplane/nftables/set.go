@@ -64,12 +64,12 @@ func (e *elements[K, V]) update(b *batch) error {
 		e.add(puts, key, value, false)
 	}
 	for i, set := range e.sets {
-		if err := removals[i].send(b, set, b.SetDeleteElements); err != nil {
+		if err := removals[i].send(b, set, (*nft.Conn).SetDeleteElements); err != nil {
 			return fmt.Errorf("delete from set %s: %w", set.Name, err)
 		}
 	}
 	for i, set := range e.sets {
-		if err := puts[i].send(b, set, b.SetAddElements); err != nil {
+		if err := puts[i].send(b, set, (*nft.Conn).SetAddElements); err != nil {
 			return fmt.Errorf("add to set %s: %w", set.Name, err)
 		}
 	}
@@ -131,12 +131,12 @@ func why(err error) error {
 }
 
 // literal adds a set that one rule has to itself.
-func (b *batch) literal(of nft.SetDatatype, interval bool, values ...nft.SetElement) (*nft.Set, error) {
+func (b *batch) literal(of nft.SetDatatype, values ...nft.SetElement) (*nft.Set, error) {
 	const first = 1000 // above the numbers of other sets
 	b.literals++
 	set := &nft.Set{
 		Table: ourTable(), ID: first + b.literals, Name: "__set%d", Anonymous: true, Constant: true,
-		KeyType: of, Interval: interval,
+		KeyType: of,
 	}
 	b.elements = append(b.elements, nil)
 	if err := b.AddSet(set, values); err != nil {
@@ -155,13 +155,14 @@ type pieces []piece
 
 // send packs as many entries into a message as the batch says. The library makes
 // the message, its body is made here.
-func (p pieces) send(b *batch, set *nft.Set, send func(*nft.Set, []nft.SetElement) error) error {
+func (p pieces) send(b *batch, set *nft.Set, send func(*nft.Conn, *nft.Set, []nft.SetElement) error) error {
+	b = b.holds(set)
 	for part := range slices.Chunk(p, b.most) {
 		var aside func(error)
 		if b.most == oneByOne {
 			aside = part[0].aside
 		}
-		if err := send(set, nil); err != nil {
+		if err := send(b.Conn, set, nil); err != nil {
 			return err
 		}
 		if b.bodies == nil {

@@ -139,6 +139,7 @@ func (d *described) userdata(comment []byte) (data []byte) {
 
 // describe says what nft is to know of a set that is about to be added.
 func (b *batch) describe(set *nft.Set, as described) {
+	b = b.holds(set)
 	if b.described == nil {
 		b.described = map[string]described{}
 	}
