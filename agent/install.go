@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,7 +150,7 @@ func (i *install) write(chain *chain) error {
 		return nil
 	case err == nil && i.written != nil && !bytes.Equal(current, i.written):
 		i.log.Warn("the CNI configuration was edited; it is put back", "edited", i.path()+editedEnding)
-		err = replace(i.path()+editedEnding, 0o644, func(file *os.File) error { _, err := file.Write(current); return err })
+		err = i.putAside(current)
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	}
@@ -163,6 +164,18 @@ func (i *install) write(chain *chain) error {
 	}
 	i.written = config
 	return nil
+}
+
+// putAside keeps what somebody made of the configuration: the file itself, as whoever edits
+// it may not be done. Where files cannot have two names, it is what was read of it.
+func (i *install) putAside(read []byte) error {
+	edited := i.path() + editedEnding
+	name := filepath.Join(i.conDir, strings.Replace(unfinished(edited), "*", "kept", 1))
+	_ = os.Remove(name) // of a process that ended in between
+	if err := os.Link(i.path(), name); err != nil {
+		return replace(edited, 0o644, func(file *os.File) error { _, err := file.Write(read); return err })
+	}
+	return os.Rename(name, edited)
 }
 
 // tell says what has become of the chain, and of the edits of others until they

@@ -180,6 +180,16 @@ func TestConfigurationIsKept(t *testing.T) {
 			t.Errorf("kept is %q, %v", text, err)
 		}
 	}
+	slowly, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(conf, "other"), nil, 0o644)) // so that the agent looks
+	is("the file to be put back that is being edited", "later")
+	_, err = slowly.WriteString("slowly")
+	must(t, err)
+	must(t, slowly.Close())
+	if text, err := os.ReadFile(path + ".edited"); err != nil || string(text) != "slowly" {
+		t.Errorf("kept is %q, %v", text, err)
+	}
 	edited := path + ": the CNI configuration was edited by hand"
 	eventually(t, edited, func() bool { return said(edited) })
 	if found, err := libcni.ConfFiles(conf, []string{".conf", ".conflist", ".json"}); err != nil || len(found) != 1 {
