@@ -5,16 +5,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +75,7 @@ type stage struct {
 	plain, secured string // where the server listens
 	pki            *pki
 	held           []*http.Response
+	asked          *askedBy // by which the last request went
 	copies         chan string
 	first          string // the name of the endpoint of half that does not answer
 }
@@ -229,10 +233,14 @@ func (s *stage) ask(number int, block []string) {
 	}
 	var body []byte
 	if hold {
+		s.asked.held.Store(true)
 		s.held = append(s.held, response)
 	} else {
 		body, _ = io.ReadAll(response.Body)
 		_ = response.Body.Close()
+		if err := s.asked.ended(); err != nil {
+			wrong("the connection is not closed: %v", err)
+		}
 	}
 	for _, line := range block[1:] {
 		kind, want, _ := strings.Cut(line, " ")
@@ -297,6 +305,9 @@ func (s *stage) repeat(request *http.Request, status int, text string) error {
 			return err
 		}
 		_ = response.Body.Close()
+		if err := s.asked.ended(); err != nil {
+			return err
+		}
 		if response.StatusCode != status {
 			return fmt.Errorf("once it is status %d, and once %d", status, response.StatusCode)
 		}
@@ -349,6 +360,36 @@ func (s *stage) send(request *http.Request) (*http.Response, error) {
 	return s.sendAs(request, s.clientOf(nil))
 }
 
+// askedBy is the connection of one request. The server closes it when the request has ended,
+// which is a moment after its answer was read.
+type askedBy struct {
+	net.Conn
+	held atomic.Bool // the client ends it
+}
+
+// Close is the client's, who leaves that to the server.
+func (a *askedBy) Close() error {
+	if a.held.Load() {
+		return a.Conn.Close()
+	}
+	return nil
+}
+
+// ended waits until the server has closed it, or what is behind a server that passes it on.
+func (a *askedBy) ended() error {
+	defer a.Conn.Close()
+	if tcp, ok := a.Conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+	if err := a.Conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, a.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil // a reset is an end, too
+}
+
 // sendAs sends a request to where the server listens.
 func (s *stage) sendAs(request *http.Request, as *tls.Config) (*http.Response, error) {
 	transport := &http.Transport{
@@ -358,7 +399,9 @@ func (s *stage) sendAs(request *http.Request, as *tls.Config) (*http.Response, e
 			if strings.HasSuffix(at, ":443") {
 				to = s.secured
 			}
-			return new(net.Dialer).DialContext(ctx, "tcp", to)
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", to)
+			s.asked = &askedBy{Conn: conn}
+			return s.asked, err
 		},
 	}
 	return transport.RoundTrip(request)
