@@ -119,7 +119,7 @@ func (l *loop) Run(ctx context.Context) error {
 		case retried:
 			retry = time.After(refused.next())
 		}
-		if retried = l.wait(ctx, changed, retry); ctx.Err() != nil {
+		if retried = l.wait(ctx, changed, retry, tidying(planned)); ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -158,10 +158,19 @@ const (
 	calmTime = 10 * time.Second
 )
 
+// tidying fires when a plan that could be shorter is made again; never if it could not.
+func tidying(planned *plan.Node) <-chan time.Time {
+	const quiet = 250 * time.Millisecond // in which changes would have come
+	if !planned.Policy.Untidy() {
+		return nil
+	}
+	return time.After(quiet)
+}
+
 // wait returns when there is something to do: whether it is to try again what
 // was refused. A disturbance is mended at once; one that follows, a little later
 // each time, but within a second.
-func (l *loop) wait(ctx context.Context, changed <-chan struct{}, retry <-chan time.Time) (retried bool) {
+func (l *loop) wait(ctx context.Context, changed <-chan struct{}, retry, tidy <-chan time.Time) (retried bool) {
 	disturbed, repair := l.disturbed, l.repair()
 	var mend <-chan time.Time
 	for {
@@ -173,6 +182,8 @@ func (l *loop) wait(ctx context.Context, changed <-chan struct{}, retry <-chan t
 		case <-retry:
 			return true
 		case <-repair:
+			return false
+		case <-tidy:
 			return false
 		case <-disturbed:
 			disturbed = nil // one is enough for a turn

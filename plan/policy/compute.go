@@ -32,6 +32,7 @@ type state struct {
 	hosts      model.Map[netip.Addr, *host]
 	groups     model.Map[Group, *group]
 	among      model.Map[string, model.Map[Group, struct{}]] // groups by the names of what their members are
+	later      model.Map[netip.Addr, struct{}]               // addresses to look at again when there is time; see leave
 	nameserver *nameserver                                   // nil: none
 	rowUsers   model.Map[Row, int]
 	ties       []model.Problem // of policies by themselves
@@ -70,6 +71,7 @@ type computation struct {
 	hosts    *draft[netip.Addr, *host]
 	groups   *draft[Group, *group]
 	among    *draft[string, model.Map[Group, struct{}]]
+	later    *draft[netip.Addr, struct{}]
 	rowUsers count[Row]
 
 	pods   *draft[netip.Addr, Group]
@@ -86,6 +88,7 @@ type computation struct {
 	nodePeers []*peers
 	signer    *search // of matcher
 
+	atOnce   int                     // addresses that are looked at again for tidiness alone, at most
 	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
 	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
 	stale    map[profileKey]struct{} // that other policies may select
@@ -99,6 +102,10 @@ type computation struct {
 // a change costs follows what it changes. It is nil while policies are not
 // known.
 func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.Problem) {
+	return compute(prev, snapshot, node, atOnce)
+}
+
+func compute(prev *Plan, snapshot *model.Snapshot, node string, atOnce int) (*Plan, []model.Problem) {
 	if !snapshot.PoliciesKnown {
 		return nil, nil
 	}
@@ -107,6 +114,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.
 		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil), domains: newDomains(nil)}}
 	}
 	c := newComputation(prev, snapshot, node)
+	c.atOnce = atOnce
 	c.findHere()
 	c.findPods()
 	c.findNameserver()
@@ -116,6 +124,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.
 	c.planSubjects()
 	c.planProfiles()
 	c.planPeers()
+	c.tidy()
 	c.planGroups()
 	c.planCells()
 	next := c.done()
@@ -129,7 +138,7 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 		snapshot: snapshot, node: node, before: before, ordered: b.ordered,
 		spaces: draftOf(b.spaces), labelled: draftOf(b.labelled), owners: draftOf(b.owners), contests: draftOf(b.contests), here: draftOf(b.here), claims: draftOf(b.claims),
 		subjects: draftOf(b.subjects), expected: draftOf(b.expected), profiles: draftOf(b.profiles), compiled: draftOf(b.compiled),
-		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), among: draftOf(b.among), rowUsers: countOf(b.rowUsers),
+		peers: draftOf(b.peers), users: countOf(b.users), groups: draftOf(b.groups), among: draftOf(b.among), later: draftOf(b.later), rowUsers: countOf(b.rowUsers),
 		pods: draftOf(before.Pods), ranges: draftOf(before.Ranges), cells: draftOf(before.Cells), rows: draftOf(before.Rows),
 		matcher: b.matcher, blocks: b.blocks, domains: b.domains, nodePeers: b.nodePeers, hosts: draftOf(b.hosts),
 		touched: map[netip.Addr]struct{}{}, reselect: map[netip.Addr]struct{}{}, stale: map[profileKey]struct{}{},
@@ -151,7 +160,7 @@ func (c *computation) done() *Plan {
 			from: from, idle: c.before.idle, reach: c.reached(), ordered: c.ordered, matcher: c.matcher, blocks: c.blocks, domains: c.domains, nameserver: c.nameserver,
 			spaces: c.spaces.done(), labelled: c.labelled.done(), owners: c.owners.done(), contests: c.contests.done(), here: c.here.done(), claims: c.claims.done(),
 			subjects: c.subjects.done(), expected: c.expected.done(), profiles: c.profiles.done(), compiled: c.compiled.done(),
-			peers: c.peers.done(), users: c.users.done(), nodePeers: c.nodePeers, hosts: c.hosts.done(), groups: c.groups.done(), among: c.among.done(), rowUsers: c.rowUsers.done(),
+			peers: c.peers.done(), users: c.users.done(), nodePeers: c.nodePeers, hosts: c.hosts.done(), groups: c.groups.done(), among: c.among.done(), later: c.later.done(), rowUsers: c.rowUsers.done(),
 		},
 	}
 }

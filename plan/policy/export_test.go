@@ -15,3 +15,9 @@ func (p *Plan) Promised() map[Row]bool {
 	}
 	return rows
 }
+
+// ComputeTidying is Compute, but for how many addresses are looked at again at once
+// for tidiness alone.
+func ComputeTidying(prev *Plan, snapshot *model.Snapshot, node string, atOnce int) (*Plan, []model.Problem) {
+	return compute(prev, snapshot, node, atOnce)
+}

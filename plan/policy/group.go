@@ -45,7 +45,9 @@ func (c *computation) planPeers() {
 	if len(choose)+len(chosen) > 0 {
 		c.matcher = c.matcher.with(choose, chosen)
 		if c.owners.base.Len() > 0 {
-			c.touchChosen(slices.Concat(choose, chosen))
+			c.comeBack(choose)
+			c.eachChosen(choose, c.touch)
+			c.leave(chosen)
 		}
 	}
 	if len(named) > 0 {
@@ -64,10 +66,13 @@ func (c *computation) allPeers() (all []*peers) {
 	return sorted(all)
 }
 
-// touchChosen looks again at all pods that some peers choose. What is known of labels
-// is remembered where peers are many; of a few, it takes longer than to ask them.
-func (c *computation) touchChosen(some []*peers) {
+// eachChosen visits all pods that some peers choose. What is known of labels is
+// remembered where peers are many; of a few, it takes longer than to ask them.
+func (c *computation) eachChosen(some []*peers, visit func(*model.Pod)) {
 	const few = 16
+	if len(some) == 0 {
+		return
+	}
 	by := newMatcher().with(some, nil)
 	search := by.search(c.labelsOf)
 	var asked, found []*peers
@@ -86,10 +91,10 @@ func (c *computation) touchChosen(some []*peers) {
 		for _, pod := range of.pods.All() {
 			if len(some) <= few {
 				if slices.ContainsFunc(asked, func(p *peers) bool { return p.chooses(pod) }) {
-					c.touch(pod)
+					visit(pod)
 				}
 			} else if found = search.choosing(pod, found[:0]); len(found) > 0 {
-				c.touch(pod)
+				visit(pod)
 			}
 		}
 	}
@@ -264,6 +269,9 @@ func (c *computation) join(g Group, by int, of func() group) {
 func (c *computation) planGroups() {
 	c.signer = c.matcher.search(c.labelsOf)
 	for addr := range c.touched {
+		if _, late := c.later.get(addr); late {
+			c.later.remove(addr)
+		}
 		var next Group
 		var of group
 		if pod, ok := c.owners.get(addr); ok {

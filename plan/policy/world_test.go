@@ -88,6 +88,41 @@ func TestRandomEdits(t *testing.T) {
 	}
 }
 
+// TestTidiedLater: where pods that nobody asks for any more are regrouped one by one,
+// each plan says what the documentation does, and the last is the one that is made anew.
+func TestTidiedLater(t *testing.T) {
+	const atOnce = 1
+	untidy := 0
+	for seed := range uint64(worlds(1_000)) {
+		w := policyworld.New(seed)
+		snapshot := w.Snapshot
+		p, _ := policy.ComputeTidying(nil, &snapshot, policyworld.Here, atOnce)
+		for step := range 30 {
+			w.Edit()
+			snapshot := w.Snapshot
+			p, _ = policy.ComputeTidying(p, &snapshot, policyworld.Here, atOnce)
+			if p.Untidy() {
+				untidy++
+			}
+			for _, c := range w.Connections(20) {
+				if text := wrong(&snapshot, p, c); text != "" {
+					t.Fatalf("seed %d, step %d: %s\n%s", seed, step, text, policyworld.Text(&snapshot))
+				}
+			}
+		}
+		for p.Untidy() {
+			p, _ = policy.ComputeTidying(p, &w.Snapshot, policyworld.Here, atOnce)
+		}
+		anew, _ := policy.Compute(nil, &w.Snapshot, policyworld.Here)
+		if text := differs(p, anew); text != "" {
+			t.Fatalf("seed %d:\n%s\n%s", seed, text, policyworld.Text(&w.Snapshot))
+		}
+	}
+	if untidy < 100 {
+		t.Errorf("%d plans were untidy: too few to tell", untidy)
+	}
+}
+
 // overlooked says which connection of a pod that was there a plan forbids, and is
 // not said to be stricter by it.
 func overlooked(former, next *policy.Plan, before *model.Snapshot, some []policyworld.Connection) string {

@@ -1,0 +1,66 @@
+package policy
+
+import (
+	"net/netip"
+
+	"github.com/fairlead-net/fairlead/model"
+)
+
+// atOnce is how many addresses are looked at again in one plan for tidiness alone.
+const atOnce = 64
+
+// Untidy tells whether groups tell apart what no policy of this node does any more.
+// It says the same of every connection as if they did not; the next plans, which may
+// be of the same snapshot, have less of it.
+func (p *Plan) Untidy() bool { return p != nil && p.later.Len() > 0 }
+
+// leave looks again at pods that peers chose for whom nobody asks any more, as when the
+// last pod of an app leaves the node: at once if they are few, else later. Their
+// groups are finer than they need be until then, and say the same; who waits
+// for the change does not wait for hundreds of pods of other nodes to be regrouped.
+func (c *computation) leave(gone []*peers) {
+	var left []netip.Addr
+	c.eachChosen(gone, func(pod *model.Pod) { left = append(left, c.addressesOf(pod)...) })
+	for _, addr := range left {
+		if len(left) <= c.atOnce {
+			c.touched[addr] = struct{}{}
+		} else {
+			c.later.put(addr, struct{}{})
+		}
+	}
+}
+
+// comeBack looks at pods whose groups still tell of peers that are asked for again:
+// those may not choose all of them any more, as namespaces change.
+func (c *computation) comeBack(come []*peers) {
+	if c.later.base.Len() == 0 {
+		return
+	}
+	stale := map[Group]struct{}{}
+	for _, p := range come {
+		of, _ := c.among.get(p.name)
+		for group := range of.All() {
+			stale[group] = struct{}{}
+		}
+	}
+	for addr := range c.later.base.All() {
+		group, _ := c.pods.get(addr)
+		if _, is := stale[group]; is {
+			c.touched[addr] = struct{}{}
+		}
+	}
+}
+
+// tidy looks at some of those that were left: at few if somebody waits for this plan.
+func (c *computation) tidy() {
+	room := c.atOnce
+	if len(c.touched) > 0 {
+		room /= 8
+	}
+	for addr := range c.later.base.All() {
+		if room--; room < 0 {
+			return
+		}
+		c.touched[addr] = struct{}{}
+	}
+}
