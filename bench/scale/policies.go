@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,11 +89,11 @@ func (c *cluster) changeLabels(context.Context) error {
 	if c.Policies == 0 {
 		return nil
 	}
-	conn, err := watchFilter()
+	kernel, err := watchFilter()
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer kernel.close()
 	for n := range labelChanges {
 		here := c.localObject(n * 7 % localPods)
 		space := n % busyNamespaces
@@ -108,7 +105,7 @@ func (c *cluster) changeLabels(context.Context) error {
 			if err := c.server.Put(apiserver.Pods, pod); err != nil {
 				return err
 			}
-			at, err := lastGeneration(conn)
+			at, err := kernel.last()
 			if err != nil {
 				return fmt.Errorf("wait for the label of %s: %w", pod.Name, err)
 			}
@@ -116,20 +113,4 @@ func (c *cluster) changeLabels(context.Context) error {
 		}
 	}
 	return nil
-}
-
-// lastGeneration waits for a transaction of nftables, and those that follow it
-// soon, and returns the end of the last one.
-func lastGeneration(conn *netlink.Conn) (at time.Time, err error) {
-	if err := nextGeneration(conn, time.Minute); err != nil {
-		return at, err
-	}
-	for err == nil {
-		at = time.Now()
-		err = nextGeneration(conn, alone)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return at, nil
-	}
-	return at, err
 }

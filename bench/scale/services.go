@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,11 +102,11 @@ func (c *cluster) changeEndpoints(context.Context) error {
 	if c.Services == 0 {
 		return nil
 	}
-	conn, err := watchFilter()
+	kernel, err := watchFilter()
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer kernel.close()
 	for n := range endpointChanges {
 		slice := c.sliceObject(n*7%c.Services, 0)
 		slice.Endpoints[0].Addresses[0] = netip.AddrFrom4([4]byte{10, 250, byte(n), 1}).String()
@@ -116,39 +114,12 @@ func (c *cluster) changeEndpoints(context.Context) error {
 		if err := c.server.Put(apiserver.Slices, slice); err != nil {
 			return err
 		}
-		if err := nextGeneration(conn, time.Minute); err != nil {
+		at, err := kernel.generation(time.Minute)
+		if err != nil {
 			return err
 		}
-		c.result.Endpoints = append(c.result.Endpoints, time.Since(began))
+		c.result.Endpoints = append(c.result.Endpoints, at.Sub(began))
 		time.Sleep(alone / 4)
 	}
 	return nil
-}
-
-// watchFilter follows all that changes in nftables.
-func watchFilter() (*netlink.Conn, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
-	if err != nil {
-		return nil, err
-	}
-	const buffer = 64 << 20 // one message for each element
-	return conn, conn.SetReadBuffer(buffer)
-}
-
-// nextGeneration waits for the end of a transaction of nftables, but not longer.
-func nextGeneration(conn *netlink.Conn, longest time.Duration) error {
-	if err := conn.SetReadDeadline(time.Now().Add(longest)); err != nil {
-		return err
-	}
-	for {
-		messages, err := conn.Receive()
-		if err != nil {
-			return fmt.Errorf("wait for the kernel: %w", err)
-		}
-		for _, message := range messages {
-			if message.Header.Type&0xff == unix.NFT_MSG_NEWGEN {
-				return nil
-			}
-		}
-	}
 }

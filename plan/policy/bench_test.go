@@ -167,6 +167,18 @@ func benchmark(b *testing.B, c *cluster) {
 	edit("local-pod-gone", func(s *model.Snapshot) {
 		s.Attachments = s.Attachments.Without(model.AttachmentKey{ContainerID: fmt.Sprint(7, 1)})
 	})
+	// The last pod of an app, whose policies name pods of whole teams, becomes another; and
+	// back. Some of those pods are of the group that all pods here may ask.
+	alone := c.Snapshot
+	for n := range 40 {
+		if n != 7 {
+			relabel(&alone, fmt.Sprint("n", n), "p1", "app=a3")
+		}
+	}
+	nobody := alone
+	relabel(&nobody, "n7", "p1", "app=a3")
+	editing(b, &alone)("last-of-its-app", func(s *model.Snapshot) { *s = nobody })
+	editing(b, &nobody)("first-of-its-app", func(s *model.Snapshot) { *s = alone })
 	edit("policy", func(s *model.Snapshot) {
 		old, _ := s.Policies.Get(model.PolicyKey{Namespace: "n7", Name: "np3"})
 		p := *old

@@ -88,7 +88,7 @@ type computation struct {
 	nodePeers []*peers
 	signer    *search // of matcher
 
-	atOnce   int                     // addresses that are looked at again for tidiness alone, at most
+	atOnce   int                     // see the constant
 	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
 	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
 	stale    map[profileKey]struct{} // that other policies may select

@@ -6,8 +6,12 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// atOnce is how many addresses are looked at again in one plan for tidiness alone.
-const atOnce = 64
+// How many addresses one plan looks at again for tidiness alone: with a change that
+// somebody waits for, and when nobody does.
+const (
+	atOnce    = 32
+	inPassing = 64
+)
 
 // Untidy tells whether groups tell apart what no policy of this node does any more.
 // It says the same of every connection as if they did not; the next plans, which may
@@ -51,14 +55,13 @@ func (c *computation) comeBack(come []*peers) {
 	}
 }
 
-// tidy looks at some of those that were left: at few if somebody waits for this plan.
+// tidy looks at some of those that were left, if nothing else is to be looked at.
 func (c *computation) tidy() {
-	room := c.atOnce
 	if len(c.touched) > 0 {
-		room /= 8
+		return
 	}
 	for addr := range c.later.base.All() {
-		if room--; room < 0 {
+		if len(c.touched) == inPassing {
 			return
 		}
 		c.touched[addr] = struct{}{}
