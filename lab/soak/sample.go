@@ -173,12 +173,35 @@ func (s *soak) countNode(node string, collect bool, all map[place]counts, which 
 			return err
 		}
 		own["age, s"] = int64(age.Seconds())
+		if collect {
+			if err := s.keepStacks(process.where, process.address, node); err != nil {
+				return err
+			}
+		}
 		if all[process.where] == nil {
 			all[process.where] = counts{}
 		}
 		maps.Copy(all[process.where], own)
 	}
 	return nil
+}
+
+// keepStacks writes down what the goroutines of a process do, equal ones together, at
+// the start and at the end: where there are more, it tells which.
+func (s *soak) keepStacks(where place, address, node string) error {
+	var stacks []byte
+	err := s.lab.World().Do(node, func() (err error) {
+		_, stacks, err = ask(address, "/debug/pprof/goroutine?debug=1", 10*time.Second)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("asking for goroutines: %w", err)
+	}
+	when := "start"
+	if !s.r.began.IsZero() {
+		when = "end"
+	}
+	return os.WriteFile(filepath.Join(s.o.out, fmt.Sprintf("goroutines-%s-%s.txt", where, when)), stacks, 0o600)
 }
 
 // sheet writes samples to a file, a line for each place and time.
