@@ -27,6 +27,7 @@ type loop struct {
 	disturbed chan struct{} // of one element: somebody has changed what was applied
 	mending   backoff       // between turns that mend, lest one who keeps at it make the node spin
 	mended    time.Time     // when the last such turn began
+	untidy    time.Time     // since when plans could be shorter, or were made so; zero: not
 
 	outcome watched[outcome]
 	began   chan struct{} // closed after the first success
@@ -119,7 +120,7 @@ func (l *loop) Run(ctx context.Context) error {
 		case retried:
 			retry = time.After(refused.next())
 		}
-		if retried = l.wait(ctx, changed, retry, tidying(planned)); ctx.Err() != nil {
+		if retried = l.wait(ctx, changed, retry, l.tidying(planned)); ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -158,13 +159,18 @@ const (
 	calmTime = 10 * time.Second
 )
 
-// tidying fires when a plan that could be shorter is made again; never if it could not.
-func tidying(planned *plan.Node) <-chan time.Time {
-	const quiet = 250 * time.Millisecond // in which changes would have come
+// tidying fires when a plan that could be shorter is made again: once nothing has
+// changed for a moment, or has for long; never if it could not.
+func (l *loop) tidying(planned *plan.Node) <-chan time.Time {
+	const quiet, patience = 250 * time.Millisecond, 5 * time.Second
 	if !planned.Policy.Untidy() {
+		l.untidy = time.Time{}
 		return nil
 	}
-	return time.After(quiet)
+	if l.untidy.IsZero() {
+		l.untidy = time.Now()
+	}
+	return time.After(min(quiet, time.Until(l.untidy.Add(patience))))
 }
 
 // wait returns when there is something to do: whether it is to try again what
@@ -184,6 +190,7 @@ func (l *loop) wait(ctx context.Context, changed <-chan struct{}, retry, tidy <-
 		case <-repair:
 			return false
 		case <-tidy:
+			l.untidy = time.Time{}
 			return false
 		case <-disturbed:
 			disturbed = nil // one is enough for a turn

@@ -208,8 +208,8 @@ func TestMendsWhatIsDeleted(t *testing.T) {
 			took := within(t, before)
 			n := k.settle(t)
 			t.Logf("mended in %v by %d applies", took.Round(time.Millisecond), n)
-			if n > 4 {
-				t.Errorf("%d applies", n)
+			if most := int64(2 + 2*len(commands)); n > most { // on a slow machine each is a disturbance of its own
+				t.Errorf("%d applies, want at most %d", n, most)
 			}
 			within(t, before)
 		})

@@ -104,13 +104,13 @@ func listen(ctx context.Context, hear func(event)) error {
 	if err := conn.SetReadBuffer(largestBurst); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
-	hear(event{begins: true})
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	hear(event{begins: true})
 	for buffer := make([]byte, largestNotice); ; {
 		messages, err := receive(raw, buffer)
 		switch {

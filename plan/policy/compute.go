@@ -88,7 +88,7 @@ type computation struct {
 	nodePeers []*peers
 	signer    *search // of matcher
 
-	atOnce   int                     // see the constant
+	pace     pace
 	touched  map[netip.Addr]struct{} // addresses whose pod changed, or what chooses it
 	reselect map[netip.Addr]struct{} // of subjects, whose pod changed
 	stale    map[profileKey]struct{} // that other policies may select
@@ -102,10 +102,10 @@ type computation struct {
 // a change costs follows what it changes. It is nil while policies are not
 // known.
 func Compute(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.Problem) {
-	return compute(prev, snapshot, node, atOnce)
+	return compute(prev, snapshot, node, usual)
 }
 
-func compute(prev *Plan, snapshot *model.Snapshot, node string, atOnce int) (*Plan, []model.Problem) {
+func compute(prev *Plan, snapshot *model.Snapshot, node string, pace pace) (*Plan, []model.Problem) {
 	if !snapshot.PoliciesKnown {
 		return nil, nil
 	}
@@ -114,7 +114,7 @@ func compute(prev *Plan, snapshot *model.Snapshot, node string, atOnce int) (*Pl
 		prev = &Plan{state: state{from: &model.Snapshot{}, idle: idle, matcher: newMatcher(), blocks: newBlocks(nil), domains: newDomains(nil)}}
 	}
 	c := newComputation(prev, snapshot, node)
-	c.atOnce = atOnce
+	c.pace = pace
 	c.findHere()
 	c.findPods()
 	c.findNameserver()
@@ -146,13 +146,24 @@ func newComputation(before *Plan, snapshot *model.Snapshot, node string) *comput
 	}
 }
 
-func (c *computation) done() *Plan {
-	from := &model.Snapshot{
-		Pods: c.snapshot.Pods, Attachments: c.snapshot.Attachments, Namespaces: c.snapshot.Namespaces,
-		Policies: c.snapshot.Policies, ClusterPolicies: c.snapshot.ClusterPolicies,
-		Slices:   c.snapshot.Slices, // of which those of nameserver are
-		Resolved: c.snapshot.Resolved, Nodes: c.snapshot.Nodes,
+// lookedAt is the part of a snapshot that plans are made from.
+func lookedAt(s *model.Snapshot) *model.Snapshot {
+	return &model.Snapshot{
+		Pods: s.Pods, Attachments: s.Attachments, Namespaces: s.Namespaces,
+		Policies: s.Policies, ClusterPolicies: s.ClusterPolicies,
+		Slices:   s.Slices, // of which those of nameserver are
+		Resolved: s.Resolved, Nodes: s.Nodes,
 	}
+}
+
+// alike tells whether nothing differs in what is looked at.
+func alike(a, b *model.Snapshot) bool {
+	return a.Pods == b.Pods && a.Attachments == b.Attachments && a.Namespaces == b.Namespaces && a.Policies == b.Policies &&
+		a.ClusterPolicies == b.ClusterPolicies && a.Slices == b.Slices && a.Resolved == b.Resolved && a.Nodes == b.Nodes
+}
+
+func (c *computation) done() *Plan {
+	from := lookedAt(c.snapshot)
 	return &Plan{
 		Pods: c.pods.done(), Ranges: c.ranges.done(), Cells: c.cells.done(), Rows: c.rows.done(), Queries: c.queries,
 		CutEstablished: c.snapshot.Network != nil && c.snapshot.Network.Policy.CutEstablished,

@@ -16,8 +16,8 @@ func (p *Plan) Promised() map[Row]bool {
 	return rows
 }
 
-// ComputeTidying is Compute, but for how many addresses are looked at again at once
-// for tidiness alone.
-func ComputeTidying(prev *Plan, snapshot *model.Snapshot, node string, atOnce int) (*Plan, []model.Problem) {
-	return compute(prev, snapshot, node, atOnce)
+// ComputeSlowly is Compute, but for how many addresses are looked at again for tidiness
+// alone: none with a change, else one.
+func ComputeSlowly(prev *Plan, snapshot *model.Snapshot, node string) (*Plan, []model.Problem) {
+	return compute(prev, snapshot, node, pace{ofNone: 1})
 }

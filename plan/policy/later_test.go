@@ -12,7 +12,7 @@ import (
 // policies that come back, as labels of namespaces change meanwhile.
 func TestLastOfItsApp(t *testing.T) {
 	c := newCluster(t)
-	const many = 3 * inPassing
+	const many = 3 * 64
 	for i := range many {
 		c.remote(fmt.Sprint("db/job", i), "app=job", fmt.Sprint("10.0.3.", 1+i))
 	}
@@ -28,8 +28,8 @@ func TestLastOfItsApp(t *testing.T) {
 		t.Errorf("as the last one leaves, %d of %d are still in groups", p.Pods.Len(), grouped)
 	}
 	left := c.compute(p)
-	if got := grouped - left.Pods.Len(); got != inPassing {
-		t.Errorf("the next plan regroups %d, want %d", got, inPassing)
+	if got := grouped - left.Pods.Len(); got != usual.ofNone {
+		t.Errorf("the next plan regroups %d, want %d", got, usual.ofNone)
 	}
 	for left.Untidy() {
 		left = c.compute(left)

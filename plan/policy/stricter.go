@@ -15,6 +15,9 @@ func (p *Plan) Stricter(former *Plan) bool {
 	if former == nil || p.Ranges != former.Ranges || p.Queries != former.Queries {
 		return true
 	}
+	if p.tidies(former) {
+		return false
+	}
 	if p.forgets(former) || p.profiles != former.profiles && p.lapsed() {
 		return true // what Keeps allows is in no cell
 	}
@@ -25,6 +28,11 @@ func (p *Plan) Stricter(former *Plan) bool {
 		}
 	}
 	return c.movedToStricter()
+}
+
+// tidies tells whether nothing differs that plans are made from.
+func (p *Plan) tidies(former *Plan) bool {
+	return p.from != nil && former.from != nil && alike(p.from, former.from) && p.nameserver == former.nameserver && p.idle == former.idle
 }
 
 // lapsed tells whether there are addresses to which names do not lead any more.

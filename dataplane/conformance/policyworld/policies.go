@@ -145,6 +145,9 @@ func (w *World) Edit() {
 	}
 }
 
+// Relabel gives a namespace other labels, or makes one.
+func (w *World) Relabel() { w.addNamespace(pick(w, names)) }
+
 func (w *World) changePod() {
 	old, ok := w.Pods.Get(anyKey(w, w.Pods))
 	if !ok {
