@@ -37,10 +37,10 @@ func Suites() []Suite {
 		{Package: "servers/servicehealth", Why: "ports that are taken and freed, and what clients are told"},
 		{
 			Package: "agent", Why: "pods come and go, links are watched, sysctls are kept",
-			Skip: "Journal|Configuration|Series|APIServer|Damaged|Chain|Exhausted|Foreign|Others|UnderLoad|Refusals|ServiceHealth|Killed",
+			Skip: "Journal|Configuration|Series|APIServer|Damaged|Chain|Exhausted|Foreign|Others|UnderLoad|Refusals|ServiceHealth|Killed|Adoption|AgentDown|Outlive|Reference",
 		},
 		{Package: "observe/dump", Why: "what each kernel tells of itself"},
-		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way", Skip: "Services"},
+		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way", Skip: "Services|Faults"},
 		{Package: "observe/probe", Why: "path MTUs and errors as each kernel tells them"},
 		{Package: "lab/world", Why: "machines of namespaces, cgroups and overlays", Since: "5.14", Needs: "cgroup.kill, mount_setattr"},
 	}

@@ -18,12 +18,29 @@ import (
 
 // enter finds the interface that a packet comes by.
 func (r *reader) enter(q trace.Question) *trace.Device {
+	var nearest rtnl.Link
 	for _, link := range r.links {
-		if r.receives(link, q) {
-			return r.device(link)
+		if r.receives(link, q) && (nearest == nil || nearness(link, q) > nearness(nearest, q)) {
+			nearest = link
 		}
 	}
-	return nil
+	if nearest == nil {
+		return nil
+	}
+	return r.device(nearest)
+}
+
+// nearness orders interfaces that may receive the same, as the kernel does
+// (ip_tunnel_lookup): one that is down receives nothing, and one of any address, such as
+// tunl0, which each namespace has where the module ipip is loaded, what is left.
+func nearness(link rtnl.Link, q trace.Question) (n int) {
+	if link.Attrs().Flags&net.FlagUp != 0 {
+		n += 2
+	}
+	if tunnel, ok := link.(*rtnl.Iptun); !ok || addrOf(tunnel.Local) == q.Enter.At {
+		n++
+	}
+	return n
 }
 
 func (r *reader) receives(link rtnl.Link, q trace.Question) bool {
@@ -35,8 +52,11 @@ func (r *reader) receives(link rtnl.Link, q trace.Question) bool {
 		// Outer packets of each family come to a device of their own.
 		return ok && uint32(device.VxlanId) == q.Enter.VNI && uint16(device.Port) == q.Enter.Port &&
 			(len(device.SrcAddr) == 0 || addrOf(device.SrcAddr).Is4() == q.Enter.At.Is4())
-	case trace.ByIPIP, trace.ByUDP:
-		return deviceOf(link).Tunnel() == q.Enter.By
+	case trace.ByIPIP:
+		tunnel, ok := link.(*rtnl.Iptun)
+		return deviceOf(link).Tunnel() == trace.ByIPIP && (!ok || len(tunnel.Local) == 0 || tunnel.Local.IsUnspecified() || addrOf(tunnel.Local) == q.Enter.At)
+	case trace.ByUDP:
+		return deviceOf(link).Tunnel() == trace.ByUDP
 	case trace.ByWire:
 		return r.holds(link, q.Enter.At)
 	}
