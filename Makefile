@@ -61,7 +61,7 @@ test: deps
 # Of one kernel: make test-kernels KERNELS=6.1. More flags: docs/kernels.md.
 test-kernels: PACKAGES += qemu-system-x86 kmod
 test-kernels: deps
-	go test -count=1 -timeout 30m -parallel 3 -v ./lab/kernels -kernels $(or $(KERNELS),all)
+	go test -count=1 -timeout 45m -parallel 2 -v ./lab/kernels -kernels $(or $(KERNELS),all)
 
 bench: PACKAGES += nginx-light wrk nghttp2-client
 bench: deps
