@@ -160,9 +160,9 @@ const (
 )
 
 // tidying fires when a plan that could be shorter is made again: once nothing has
-// changed for a moment, or has for long; never if it could not.
+// changed for a moment, which is a shorter one after a while; never if it could not.
 func (l *loop) tidying(planned *plan.Node) <-chan time.Time {
-	const quiet, patience = 250 * time.Millisecond, 5 * time.Second
+	const most, least, patience = 250 * time.Millisecond, 30 * time.Millisecond, 5 * time.Second
 	if !planned.Policy.Untidy() {
 		l.untidy = time.Time{}
 		return nil
@@ -170,7 +170,7 @@ func (l *loop) tidying(planned *plan.Node) <-chan time.Time {
 	if l.untidy.IsZero() {
 		l.untidy = time.Now()
 	}
-	return time.After(min(quiet, time.Until(l.untidy.Add(patience))))
+	return time.After(max(least, min(most, time.Until(l.untidy.Add(patience)))))
 }
 
 // wait returns when there is something to do: whether it is to try again what

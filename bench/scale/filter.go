@@ -77,15 +77,27 @@ func (f *filter) generation(longest time.Duration) (at time.Time, err error) {
 	}
 }
 
-// last waits for a transaction, and those that follow it soon, and returns the end
-// of the last one.
+// last waits for a transaction, and those that follow it at once, and returns the end
+// of the last one. What comes later, the agent does in its own time (policy.Plan.Untidy).
 func (f *filter) last() (at time.Time, err error) {
+	const atOnce = 20 * time.Millisecond // several times what is between those of one change
 	next, err := f.generation(time.Minute)
-	for ; err == nil; next, err = f.generation(alone) {
+	for ; err == nil; next, err = f.generation(atOnce) {
 		at = next
 	}
 	if !at.IsZero() && errors.Is(err, os.ErrDeadlineExceeded) {
 		return at, nil
 	}
 	return at, err
+}
+
+// rest lets some time go by, and what comes meanwhile.
+func (f *filter) rest() error {
+	for end := time.Now().Add(alone); ; {
+		if _, err := f.generation(time.Until(end)); errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }

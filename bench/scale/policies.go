@@ -110,6 +110,9 @@ func (c *cluster) changeLabels(context.Context) error {
 				return fmt.Errorf("wait for the label of %s: %w", pod.Name, err)
 			}
 			c.result.Labels[kind] = append(c.result.Labels[kind], at.Sub(began))
+			if err := kernel.rest(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
