@@ -246,15 +246,21 @@ func (p *Plan) planSelf() {
 	in := &p.input
 	p.Sysctls = sysctls(in)
 	for _, prefix := range in.self.PodCIDRs {
-		// Addresses that no pod has: refused here, lest the default route sends
-		// them round in circles. A network that is on a link stays as it is.
-		if segment, ok := p.collides(prefix); ok && takesAway(prefix, segment) {
-			continue
-		}
-		p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
+		p.watchLength(prefix)
+		p.planOwnRange(prefix)
 	}
 	p.planTunnels()
 	p.planClusterIPs()
+}
+
+// planOwnRange refuses packets to addresses that no pod has, lest the default route
+// sends them round in circles. A network that is on a link stays as it is.
+func (p *Plan) planOwnRange(prefix netip.Prefix) {
+	if p.refuses(prefix) {
+		p.Routes = p.Routes.Without(prefix)
+		return
+	}
+	p.Routes = p.Routes.With(prefix, Route{Unreachable: true})
 }
 
 // sysctls are the few that the kernel forces on a router. accept_ra comes with

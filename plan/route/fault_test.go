@@ -132,3 +132,49 @@ func TestNamesOfTunnelsCollide(t *testing.T) {
 		t.Errorf("the device in use has the identifier %d", device.VNI)
 	}
 }
+
+// TestInhabitedRange: a range of pods with a node in it is routed by nobody, lest the
+// node is cut off, whoever comes first, and until that node has gone.
+func TestInhabitedRange(t *testing.T) {
+	for _, test := range []struct{ pods, others, ranges string }{
+		{"198.51.100.3", "198.51.100.77", "198.51.100.0/24"}, // off-link
+		{"198.51.100.3", "198.51.100.3", "198.51.100.0/24"},  // its own address
+		{"198.51.100.3", "192.0.2.9", "192.0.2.8/29"},        // in the network of this node
+		{"198.51.100.3", "192.0.2.9", "192.0.2.0/30"},        // this node itself
+	} {
+		for _, others := range []string{"a", "z"} {
+			s := world(model.BackendVXLAN, peer("pods", []string{test.pods}, "10.244.9.0/24", test.ranges))
+			alone, _ := Compute(nil, s, "self")
+			s.Nodes = s.Nodes.With(others, peer(others, []string{test.others}, "10.244.8.0/24"))
+			plan, _ := Compute(alone, s, "self")
+			if route, ok := plan.Routes.Get(netip.MustParsePrefix(test.ranges)); ok {
+				t.Errorf("%+v: the range is routed: %+v", test, route)
+			}
+			if _, ok := plan.Routes.Get(netip.MustParsePrefix("10.244.9.0/24")); !ok {
+				t.Errorf("%+v: the node's other range is not routed", test)
+			}
+			s.Nodes = s.Nodes.Without(others)
+			plan, _ = Compute(plan, s, "self")
+			if differences := diffPlans(alone, plan); differences != nil {
+				t.Errorf("%+v: when the node is gone:\n%v", test, differences)
+			}
+		}
+	}
+}
+
+// TestInhabitedOwnRange: nodes in the range of this one are reached, as if it were
+// another's.
+func TestInhabitedOwnRange(t *testing.T) {
+	s := world(model.BackendVXLAN)
+	s.Nodes = s.Nodes.With("self", peer("self", []string{"192.0.2.1"}, "198.51.100.0/24"))
+	own := netip.MustParsePrefix("198.51.100.0/24")
+	plan, _ := Compute(nil, s, "self")
+	if route, _ := plan.Routes.Get(own); !route.Unreachable {
+		t.Fatalf("the range without nodes: %+v", route)
+	}
+	s.Nodes = s.Nodes.With("b", peer("b", []string{"198.51.100.77"}, "10.244.8.0/24"))
+	plan, _ = Compute(plan, s, "self")
+	if route, ok := plan.Routes.Get(own); ok {
+		t.Errorf("node b is cut off: %+v", route)
+	}
+}

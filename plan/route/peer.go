@@ -22,21 +22,27 @@ func (p *Plan) changePeer(old, new *model.Node) {
 	if new != nil {
 		for _, prefix := range new.PodCIDRs {
 			p.claims = p.claims.with(prefix, new.Name)
+			p.watchLength(prefix)
 			touched = append(touched, prefix)
 		}
 		p.planWay(new)
 	}
 	for _, prefix := range touched {
-		// Ranges that begin with one address share a neighbour (planGateway): the
-		// longest that needs it has it, so it comes last.
-		p.removeGateway(prefix)
-		for bits := range prefix.Addr().BitLen() + 1 {
-			if at := netip.PrefixFrom(prefix.Addr(), bits); at == prefix || p.claims.first(at) != "" {
-				p.planRange(at)
-			}
-		}
+		p.replanRange(prefix)
 	}
 	p.changeAddresses(old, new)
+}
+
+// replanRange plans a range of which something changed.
+func (p *Plan) replanRange(prefix netip.Prefix) {
+	// Ranges that begin with one address share a neighbour (planGateway): the
+	// longest that needs it has it, so it comes last.
+	p.removeGateway(prefix)
+	for bits := range prefix.Addr().BitLen() + 1 {
+		if at := netip.PrefixFrom(prefix.Addr(), bits); at == prefix || p.claims.first(at) != "" {
+			p.planRange(at)
+		}
+	}
 }
 
 // changeAddresses plans what hangs on the addresses of a peer.
@@ -45,12 +51,14 @@ func (p *Plan) changeAddresses(old, new *model.Node) {
 	if old != nil {
 		for _, addr := range old.Addresses {
 			p.addresses = p.addresses.without(addr, old.Name)
+			p.move(addr, -1)
 			touched = append(touched, addr)
 		}
 	}
 	if new != nil {
 		for _, addr := range new.Addresses {
 			p.addresses = p.addresses.with(addr, new.Name)
+			p.move(addr, 1)
 			touched = append(touched, addr)
 		}
 	}
@@ -70,6 +78,7 @@ func (p *Plan) changeAddresses(old, new *model.Node) {
 // are none, and what this node has itself is no peer's.
 func (p *Plan) planRange(prefix netip.Prefix) {
 	if slices.Contains(p.input.self.PodCIDRs, prefix) {
+		p.planOwnRange(prefix)
 		return
 	}
 	p.UDPPeers = p.UDPPeers.Without(prefix)
@@ -81,11 +90,11 @@ func (p *Plan) planRange(prefix netip.Prefix) {
 		return
 	}
 	if segment, ok := p.collides(prefix); ok {
-		p.collisions = p.collisions.With(prefix, collision(owner.Name, prefix, segment))
-		if takesAway(prefix, segment) {
-			p.Routes = p.Routes.Without(prefix)
-			return
-		}
+		p.collisions = p.collisions.With(prefix, collision(owner.Name, prefix, segment, p.refuses(prefix)))
+	}
+	if p.refuses(prefix) {
+		p.Routes = p.Routes.Without(prefix)
+		return
 	}
 	if owner.Flannel != "" {
 		p.Yields = p.Yields.With(prefix, struct{}{})
@@ -159,13 +168,17 @@ func (p *Plan) collides(prefix netip.Prefix) (segment netip.Prefix, ok bool) {
 	return segment, ok
 }
 
-// takesAway tells whether a route to the range would take all of the network
-// away from its link. A wider network only misses what is in the range.
-func takesAway(prefix, segment netip.Prefix) bool { return segment.Bits() >= prefix.Bits() }
+// refuses tells whether a range is not routed, since that would take a network
+// away from its link, or a node from its own. A network that is wider than the
+// range, without nodes in it, only misses what is there.
+func (p *Plan) refuses(prefix netip.Prefix) bool {
+	segment, ok := p.collides(prefix)
+	return ok && segment.Bits() >= prefix.Bits() || p.inhabited(prefix)
+}
 
-func collision(node string, prefix, segment netip.Prefix) model.Problem {
+func collision(node string, prefix, segment netip.Prefix, refused bool) model.Problem {
 	consequence := "whose addresses in it are not reached from there"
-	if takesAway(prefix, segment) {
+	if refused {
 		consequence = "and is not routed there"
 	}
 	return model.Problem{

@@ -141,6 +141,9 @@ func mutate(random *rand.Rand, snapshot *model.Snapshot) {
 		if random.IntN(5) > 0 {
 			ranges = append(ranges, fmt.Sprintf("10.244.%d.0/%d", random.IntN(4), []int{24, 24, 24, 25}[random.IntN(4)]))
 		}
+		if random.IntN(8) == 0 { // nodes live in it
+			ranges = append(ranges, []string{"192.0.2.0/24", "192.0.3.4/30", "192.0.2.4/30"}[random.IntN(3)])
+		}
 		if random.IntN(2) > 0 {
 			ranges = append(ranges, fmt.Sprintf("fd00:0:0:%d::/64", random.IntN(4)))
 		}
