@@ -274,10 +274,26 @@ func TestDelWithoutNamespace(t *testing.T) {
 	needNode(t)
 	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
 	list, p := a.list(t, "1.0.0"), newPod(t, "gone")
+	there := p.conf.NetNS
 	_, err := a.cni.AddNetworkList(context.Background(), list, p.conf)
 	must(t, err)
-	p.conf.NetNS = ""
-	must(t, a.cni.DelNetworkList(context.Background(), list, p.conf))
+	for _, namespace := range []string{"", "/run/netns/nowhere", "/etc/hostname"} { // gone, or damaged
+		p.conf.NetNS = namespace
+		must(t, a.cni.DelNetworkList(context.Background(), list, p.conf))
+		if left := attachmentsOf(a); len(left) > 0 {
+			t.Errorf("by %q, an address is still held: %v", namespace, left)
+		}
+		links, err := netlink.LinkList()
+		must(t, err)
+		for _, link := range links {
+			if isPodDevice(link.Attrs().Name) {
+				t.Errorf("by %q, left: %s", namespace, link.Attrs().Name)
+			}
+		}
+		p.conf.NetNS = there
+		_, err = a.cni.AddNetworkList(context.Background(), list, p.conf)
+		must(t, err)
+	}
 	p.conf.ContainerID, p.conf.NetNS = "never-was", "/run/netns/nowhere"
 	must(t, a.cni.DelNetworkList(context.Background(), list, p.conf))
 }
@@ -324,6 +340,13 @@ func TestNodeWithoutRange(t *testing.T) {
 	said := a.ask(t, request, newPod(t, "refused").netns).Error
 	if said == nil || said.Code != types.ErrTryAgainLater || !strings.Contains(said.Msg, "--allocate-node-cidrs") {
 		t.Errorf("got %v", said)
+	}
+	if reply := a.ask(t, cni.Request{Command: "STATUS"}, nil); reply.Error == nil || !strings.Contains(reply.Error.Error(), "--allocate-node-cidrs") {
+		t.Errorf("STATUS says %v", reply.Error)
+	}
+	// All that it does for pods has begun, since it answered; runtimes are not told.
+	if left, err := os.ReadDir(a.config.CNIConfDir); err != nil || len(left) > 0 {
+		t.Errorf("there is a configuration for runtimes: %v, %v", left, err)
 	}
 }
 

@@ -5,11 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/version"
@@ -285,4 +289,47 @@ func TestReferencePlugins(t *testing.T) {
 			t.Errorf("left: %s", link.Attrs().Name)
 		}
 	}
+}
+
+// TestReferencePluginLimitsShortTransfers: with the settings of docs/cni.md, what is short is
+// limited, too (kubernetes#90838, plugins#609: runtimes give a burst of 512 MB).
+func TestReferencePluginLimitsShortTransfers(t *testing.T) {
+	needNode(t)
+	a := start(t, newCluster("10.244.1.0/24"), t.TempDir())
+	must(t, copyFile(filepath.Join(a.config.CNIBinDir, "bandwidth"), filepath.Join(os.Getenv(inNode), "bandwidth")))
+	const rate, burst, size = 8_000_000, 80_000, 1 << 20 // bits per second, bits, bytes
+	list, err := libcni.ConfListFromBytes(fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": "fairlead", "plugins": [
+		{"type": "fairlead-cni", "socket": %q}, {"type": "bandwidth", "ingressRate": %d, "ingressBurst": %d}]}`, a.socket(), rate, burst))
+	must(t, err)
+	p, ctx := newPod(t, "p"), context.Background()
+	_, err = a.cni.AddNetworkList(ctx, list, p.conf)
+	must(t, err)
+	var listener net.Listener
+	must(t, inside(p.netns, func() (err error) {
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(attachmentsOf(a)[keyOf("p")].Addresses[0], 0).String())
+		return err
+	}))
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.CopyN(io.Discard, conn, size)
+		_, _ = conn.Write([]byte("thanks"))
+	}()
+	conn, err := net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+	must(t, err)
+	defer conn.Close()
+	begin := time.Now()
+	_, err = conn.Write(make([]byte, size))
+	must(t, err)
+	_, err = conn.Read(make([]byte, 1))
+	must(t, err)
+	// Never less than what the burst leaves to the rate.
+	if took, least := time.Since(begin), time.Duration(size*8-burst)*time.Second/rate; took < least {
+		t.Errorf("%d bytes came in %v, which the rate allows in %v", size, took, least)
+	}
+	must(t, a.cni.DelNetworkList(ctx, list, p.conf))
 }

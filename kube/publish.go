@@ -145,6 +145,23 @@ func (s *NodeStatus) fill(to *v1alpha1.NodeNetworkStatus) {
 		ready.Reason = map[bool]string{true: "Ready", false: "NotReady"}[s.Ready]
 	}
 	meta.SetStatusCondition(&to.Conditions, ready)
+	meta.SetStatusCondition(&to.Conditions, s.degraded())
+}
+
+// degraded is named after the first problem, which is said in full; all of them are
+// in the status.
+func (s *NodeStatus) degraded() metav1.Condition {
+	if len(s.Problems) == 0 {
+		return metav1.Condition{Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionFalse, Reason: "NoProblems", Message: "there are no problems"}
+	}
+	message := s.Problems[0].String()
+	if more := len(s.Problems) - 1; more > 0 {
+		message += fmt.Sprintf(" (and %d more)", more)
+	}
+	return metav1.Condition{
+		Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionTrue,
+		Reason: s.Problems[0].Reason, Message: message,
+	}
 }
 
 // Problems puts problems into the words of the API, up to a number of them.

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -55,10 +58,17 @@ func TestPublishNode(t *testing.T) {
 		t.Errorf("the same status cost requests: %v", s.requests[requests:])
 	}
 
-	status.Problems = []model.Problem{{Kind: "Node", Name: "a", Reason: "Test", Message: "x"}}
+	status.Problems = []model.Problem{{Kind: "Node", Name: "a", Reason: "Test", Message: "x"}, {Kind: "Node", Name: "a", Reason: "Other"}}
 	publish()
+	degraded := meta.FindStatusCondition(s.nodeNetwork("a").Status.Conditions, v1alpha1.ConditionDegraded)
+	if degraded == nil || degraded.Status != metav1.ConditionTrue || degraded.Reason != "Test" || degraded.Message != "Node/a: x (and 1 more)" {
+		t.Errorf("with problems: %+v", degraded)
+	}
 	status.Problems = nil
 	publish()
+	if meta.IsStatusConditionTrue(s.nodeNetwork("a").Status.Conditions, v1alpha1.ConditionDegraded) {
+		t.Error("the problems are gone, and it is still degraded")
+	}
 	if got := s.nodeNetwork("a").Status; len(got.Problems) != 0 || puts() != 3 {
 		t.Errorf("a problem came and went: %+v, %d writes", got, puts())
 	}

@@ -227,7 +227,7 @@ type UDP struct {
 	Port int32 `json:"port,omitempty"`
 }
 
-// Types of conditions. A Network has both, a NodeNetwork has Ready.
+// Types of conditions of a Network and of a NodeNetwork.
 const (
 	// Ready is True when every node follows the spec and pods reach each other.
 	ConditionReady = "Ready"

@@ -73,7 +73,7 @@ func diagnose(errno syscall.Errno, named, asked string) (reason, remedy string) 
 	case unix.EPERM, unix.EROFS:
 		return "PermissionDenied", privileged
 	case unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT:
-		return "KernelUnsupported", "load or build the kernel's module for it (vxlan, ipip, ipv6)"
+		return "KernelUnsupported", "load or build the kernel's module for it (vxlan, which Linux has since 3.7, ipip or ipv6)"
 	}
 	return "KernelRefused", "report it with the output of fairlead status"
 }

@@ -73,6 +73,10 @@ func missingFeature() string {
 		{"logs of nftables, with nfnetlink_log (Linux 3.17)", rule(filter, logged(LogUnfound)...)},
 		{"refusing before routing in nftables (Linux 5.9)", rule(filter, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH})},
 	}
+	return firstRefused(table, features)
+}
+
+func firstRefused(table *nft.Table, features []feature) string {
 	for most := range features {
 		if refusesLast(table, features[:most+1]) {
 			return features[most].name

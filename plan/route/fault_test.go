@@ -178,3 +178,27 @@ func TestInhabitedOwnRange(t *testing.T) {
 		t.Errorf("node b is cut off: %+v", route)
 	}
 }
+
+// TestMTUTooSmall: a tunnel that leaves IPv6 less than it needs is named, with the
+// interface; IPv4 goes through it.
+func TestMTUTooSmall(t *testing.T) {
+	s := world(model.BackendVXLAN, peer("b", []string{"198.51.100.2"}, "10.244.1.0/24", "fd00:0:0:1::/64"))
+	s.Nodes = s.Nodes.With("self", peer("self", []string{"192.0.2.1"}, "10.244.0.0/24", "fd00::/64"))
+	for _, test := range []struct {
+		mtu  int
+		want string
+	}{{1330, ""}, {1329, "MTUTooSmall"}} {
+		s.Links = model.MapOf(map[string]*model.Link{"eth0": link("eth0", test.mtu, "192.0.2.1/24")})
+		plan, problems := Compute(nil, s, "self")
+		got := ""
+		for _, problem := range problems {
+			got += problem.Reason
+		}
+		if got != test.want {
+			t.Errorf("MTU %d: %v", test.mtu, problems)
+		}
+		if route, _ := plan.Routes.Get(netip.MustParsePrefix("10.244.1.0/24")); route.MTU != test.mtu-50 {
+			t.Errorf("MTU %d: the route of IPv4 is %+v", test.mtu, route)
+		}
+	}
+}
