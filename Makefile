@@ -61,11 +61,11 @@ test: deps
 # Of one kernel: make test-kernels KERNELS=6.1. More flags: docs/kernels.md.
 test-kernels: PACKAGES += qemu-system-x86 kmod
 test-kernels: deps
-	go test -count=1 -timeout 45m -parallel 2 -v ./lab/kernels -kernels $(or $(KERNELS),all)
+	go test -count=1 -timeout 45m -parallel $(or $(GUESTS),3) -v ./lab/kernels -kernels $(or $(KERNELS),all)
 
 bench: PACKAGES += nginx-light wrk nghttp2-client
 bench: deps
-	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube
+	go test -run '^$$' -bench . ./model ./plan/... ./dataplane/... ./agent ./kube ./servers/udptunnel
 	go run ./bench/cni
 	go run ./bench/path
 	go run ./bench/scale

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -38,6 +39,10 @@ func TestPodLinkIsMended(t *testing.T) {
 		slices.Sort(lines)
 		return strings.Join(slices.Compact(lines), "\n")
 	}
+	limit := time.Second
+	if os.Getenv("FAIRLEAD_LAB_GUEST") != "" {
+		limit *= 20 // in an emulator, to look takes a second
+	}
 	before := look()
 	for _, part := range []string{"169.254.1.1/32", "fe80::1/64", "10.244.1.1", "fd00:1::1", host.String(), pod.String(), "group 175"} {
 		if !strings.Contains(before, part) {
@@ -59,8 +64,8 @@ func TestPodLinkIsMended(t *testing.T) {
 				t.Logf("%s: mended after %v", tampering, time.Since(began).Round(time.Millisecond))
 				break
 			}
-			if time.Since(began) > time.Second {
-				t.Errorf("%s: not mended within a second; there is\n%s\nthere was\n%s", tampering, now, before)
+			if time.Since(began) > limit {
+				t.Errorf("%s: not mended within %v; there is\n%s\nthere was\n%s", tampering, limit, now, before)
 				return
 			}
 		}

@@ -63,8 +63,8 @@ func TestCPIO(t *testing.T) {
 func TestParseLog(t *testing.T) {
 	const log = `=== RUN   TestGood
 === RUN   TestGood/sub
---- PASS: TestGood (0.10s)
-    --- PASS: TestGood/sub (0.05s)
+--- PASS: TestGood (7.10s)
+    --- PASS: TestGood/sub (7.05s)
 === RUN   TestBad
 === RUN   TestBad/sub
     bad_test.go:7: got 1
@@ -75,7 +75,7 @@ func TestParseLog(t *testing.T) {
 --- SKIP: TestLess (0.00s)
 `
 	got := ParseLog(log+"FAIL\n", false, time.Second)
-	want := Result{Status: Failed, Took: time.Second, Passes: 2, Fails: []string{"TestBad/sub"}, Skips: []string{"TestLess: needs a nail"}}
+	want := Result{Status: Failed, Took: time.Second, Passes: 2, Fails: []string{"TestBad/sub"}, Skips: []string{"TestLess: needs a nail"}, Slow: []string{"TestGood 7s"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}

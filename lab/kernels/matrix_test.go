@@ -203,7 +203,7 @@ func (r *run) ended(t *testing.T, status string, took time.Duration) {
 	}
 	result := ParseLog(string(log), status == "0", took)
 	r.Results[r.suite] = result
-	t.Logf("%s: %s", r.suite, result)
+	t.Logf("%s: %s %s", r.suite, result, strings.Join(result.Slow, ", "))
 	if result.Status == Failed {
 		t.Errorf("%s failed on %s: %s\n%s", r.suite, r.Release, strings.Join(result.Fails, ", "), log)
 	}

@@ -42,7 +42,10 @@ func Suites() []Suite {
 		{Package: "observe/dump", Why: "what each kernel tells of itself"},
 		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way", Skip: "Services|Faults"},
 		{Package: "observe/probe", Why: "path MTUs and errors as each kernel tells them"},
-		{Package: "lab/world", Why: "machines of namespaces, cgroups and overlays", Since: "5.14", Needs: "cgroup.kill, mount_setattr"},
+		{
+			Package: "lab/world", Why: "machines of namespaces, cgroups and overlays", Since: "5.14", Needs: "cgroup.kill, mount_setattr",
+			Skip: "Loss|Rate|Crash|Partition|Latecomers",
+		},
 	}
 }
 
@@ -107,7 +110,11 @@ type Result struct {
 	Passes int      // tests, with their subtests
 	Fails  []string // the innermost ones
 	Skips  []string // "name: reason"
+	Slow   []string // tests that took more than slow, in their order: "name 12s"
 }
+
+// slow is what is worth to be looked at where a kernel has five minutes.
+const slow = 5 * time.Second
 
 // ParseLog reads what a test binary wrote with -test.v, and whether it exited
 // with success. If not, a test without an end counts as failed.
@@ -127,6 +134,9 @@ func ParseLog(log string, ok bool, took time.Duration) Result {
 			continue
 		}
 		open = slices.DeleteFunc(open, func(name string) bool { return name == verdict[2] })
+		if took, err := time.ParseDuration(verdict[3]); err == nil && took > slow && !strings.Contains(verdict[2], "/") {
+			r.Slow = append(r.Slow, fmt.Sprintf("%s %.0fs", verdict[2], took.Seconds()))
+		}
 		switch name := verdict[2]; verdict[1] {
 		case "PASS":
 			r.Passes++
@@ -155,7 +165,7 @@ func ParseLog(log string, ok bool, took time.Duration) Result {
 }
 
 var (
-	verdict = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
+	verdict = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \((\S+)\)`)
 	saying  = regexp.MustCompile(`^\s+\w+\.go:\d+: (.*)`)
 )
 

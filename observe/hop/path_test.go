@@ -59,8 +59,9 @@ func TestBackends(t *testing.T) {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	// Whether the kernel has asked for a neighbour on a network depends on what
-	// else it has sent there.
-	got = regexp.MustCompile(` lladdr 02:00:00:00:0[01]:0\d`).ReplaceAllString(got, "")
+	// else it has sent there; the kernel's own device for ipip has no neighbours, and
+	// the one for a program has.
+	got = regexp.MustCompile(` lladdr 02:(00:00:00:0[01]:0\d|fa:ac:1e:02:0d)`).ReplaceAllString(got, "")
 	path := filepath.Join("testdata", name+".txt")
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
