@@ -27,6 +27,7 @@ import (
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // What the tests' process is told by its environment.
@@ -347,7 +348,7 @@ func eventually(t testing.TB, what string, true func() bool) {
 
 func podDevices(t testing.TB) (names []string) {
 	t.Helper()
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	must(t, err)
 	for _, link := range all {
 		if isPodDevice(link.Attrs().Name) {

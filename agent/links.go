@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // links tells the feed which interfaces of this node have which addresses, as
@@ -128,11 +129,11 @@ func drain[T any](updates <-chan T) {
 // it.
 func (l *links) list() error {
 	before, _ := l.feed.Latest()
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
-	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := whole.List(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -165,16 +166,6 @@ func (l *links) list() error {
 		close(l.known)
 	}
 	return nil
-}
-
-// whole repeats a listing that a change has interrupted.
-func whole[T any](list func() ([]T, error)) ([]T, error) {
-	for attempt := 1; ; attempt++ {
-		all, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || attempt == 10 {
-			return all, err
-		}
-	}
 }
 
 func (l *links) link(change netlink.LinkUpdate) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // mender makes the host's side of pods' links as the attacher made it, when
@@ -150,7 +151,7 @@ func (m *mender) follow(ctx context.Context) error {
 
 // all suspects all pods' links.
 func (m *mender) all() error {
-	links, err := whole(netlink.LinkList)
+	links, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}

@@ -13,12 +13,13 @@ import (
 	planenetlink "github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // ours is what the kernel holds of ours, as sorted text.
 func ours(t testing.TB) []string {
 	t.Helper()
-	links, err := whole(netlink.LinkList)
+	links, err := whole.List(netlink.LinkList)
 	must(t, err)
 	names := map[int]string{}
 	for _, link := range links {
@@ -26,7 +27,7 @@ func ours(t testing.TB) []string {
 	}
 	var lines []string
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := whole(func() ([]netlink.Route, error) {
+		routes, err := whole.List(func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Protocol: planenetlink.Protocol}, netlink.RT_FILTER_PROTOCOL)
 		})
 		must(t, err)
@@ -35,7 +36,7 @@ func ours(t testing.TB) []string {
 		}
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6, unix.AF_BRIDGE} {
-		entries, err := whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
+		entries, err := whole.List(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
 		must(t, err)
 		for _, n := range entries {
 			if strings.HasPrefix(names[n.LinkIndex], route.VXLANPrefix) && n.State&netlink.NUD_PERMANENT != 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/ipam"
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // remains are the pairs of an earlier life.
@@ -37,7 +38,7 @@ type strange struct {
 }
 
 func findRemains() (r remains, err error) {
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return r, fmt.Errorf("list the pods' links: %w", err)
 	}
@@ -62,7 +63,7 @@ func findRemains() (r remains, err error) {
 
 // neighborsOn are the permanent neighbours on a link: the pod's addresses.
 func neighborsOn(link netlink.Link) (addrs []netip.Addr, err error) {
-	found, err := whole(func() ([]netlink.Neigh, error) {
+	found, err := whole.List(func() ([]netlink.Neigh, error) {
 		return netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
 	})
 	for _, n := range found {

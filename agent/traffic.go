@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/observe/metric"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // traffic reads what went through the uplink, the tunnels and the links of pods.
@@ -52,7 +53,7 @@ var directions = [...]string{receive: "receive", transmit: "transmit"}
 
 // listLinks reads all interfaces from the kernel.
 func listLinks() ([]link, error) {
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("read counters of links: %w", err)
 	}

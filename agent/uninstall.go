@@ -17,6 +17,7 @@ import (
 	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // PodsLeftError says that pods still run on links of Fairlead's. What they need
@@ -149,7 +150,7 @@ func removePlugin(dir string) error {
 }
 
 func removePodLinks() error {
-	links, err := whole(netlink.LinkList)
+	links, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // TestUninstall: nothing of ours is left, and what is another's stays.
@@ -65,7 +66,7 @@ func TestUninstall(t *testing.T) {
 	if left := ours(t); len(left) > 0 {
 		t.Errorf("left in the kernel: %q", left)
 	}
-	links, err := whole(netlink.LinkList)
+	links, err := whole.List(netlink.LinkList)
 	must(t, err)
 	for _, link := range links {
 		if name := link.Attrs().Name; isPodDevice(name) || strings.HasPrefix(name, "fairlead-") {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // difference says in what a pair is not as create left it.
@@ -161,7 +162,7 @@ func netlinkFamily(addr netip.Addr) int {
 // verifyRoute wants a route that leaves by the link, through the gateway if it
 // is valid.
 func verifyRoute(on *netlink.Handle, link netlink.Link, to netip.Prefix, gateway netip.Addr) error {
-	found, err := whole(func() ([]netlink.Route, error) {
+	found, err := whole.List(func() ([]netlink.Route, error) {
 		return on.RouteListFiltered(netlinkFamily(to.Addr()), &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // What is on one link is asked of the kernel for that link alone. A list of all
@@ -43,7 +44,7 @@ func askKernel(kind, flags int, answers uint16, of ...nl.NetlinkRequestData) ([]
 func verifyAddress(link netlink.Link, want netip.Prefix) error {
 	header := nl.NewIfAddrmsg(netlinkFamily(want.Addr()))
 	header.Index = uint32(link.Attrs().Index)
-	found, err := whole(func() ([][]byte, error) {
+	found, err := whole.List(func() ([][]byte, error) {
 		return askKernel(unix.RTM_GETADDR, unix.NLM_F_DUMP, unix.RTM_NEWADDR, header)
 	})
 	if err != nil {

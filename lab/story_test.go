@@ -105,7 +105,7 @@ func runStories(t *testing.T, name, needs string, paths []string) {
 		Setup: s.setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"kubectl": s.kubectl, "lab": s.labVerb, "fairlead": s.fairlead, "reach": s.reach, "until": s.until,
-			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh, "http3": s.http3, "rush": s.rush,
+			"traffic": s.traffic, "churn": s.churn, "queries": s.queries, "fresh": s.fresh, "http3": s.http3, "rush": s.rush, "outage": s.outage,
 		},
 	})
 }

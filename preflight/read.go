@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane/nftables"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // ReadNode looks at this machine; root is where its files are, "/" as a rule.
@@ -62,16 +63,16 @@ func ReadNode(root, cniConfDir string) (*NodeFacts, error) {
 }
 
 func (f *NodeFacts) readLinks() error {
-	links, err := netlink.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := whole.List(netlink.LinkList)
+	if err != nil {
 		return fmt.Errorf("list network interfaces: %w", err)
 	}
 	for _, link := range links {
 		f.Interfaces = append(f.Interfaces, link.Attrs().Name)
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := netlink.RouteList(nil, family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		routes, err := whole.List(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
+		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}
 		for _, route := range routes {

@@ -33,7 +33,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.Requests.count("watch list " + c.resource)
 			s.watch(w, r, c)
 		case query.Get("watch") != "":
-			s.Requests.count("watch " + c.resource)
+			s.Requests.count("resume " + c.resource)
 			s.watch(w, r, c)
 		default:
 			s.Requests.count("list " + c.resource)

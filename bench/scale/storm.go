@@ -78,7 +78,7 @@ func storms(ctx context.Context, agents int) ([]storm, error) {
 		all = append(all, storm{
 			Name: next.name, Back: time.Since(began),
 			Connects: s.Requests.Of("connect"), Lists: s.Requests.Of("watch list", "list"),
-			Resumes: s.Requests.Of("watch nodes", "watch pods", "watch networks", "watch endpointslices"),
+			Resumes: s.Requests.Of("resume"),
 		})
 	}
 	return all, nil

@@ -95,3 +95,81 @@ func bounce(t *testing.T, from, to *netnstest.Namespace, at netip.AddrPort, read
 		}
 	}
 }
+
+// TestMasqueradedOverRestarts has pods open one connection to the outside after the other
+// while the data planes are started anew: each has its node's address, and an answer, over
+// both families (others replace their rules one by one, and what begins meanwhile goes out
+// with the pod's address for as long as it lives).
+func TestMasqueradedOverRestarts(t *testing.T) {
+	const restarts = 60
+	n := newNet(t, model.Families[:])
+	here := n.machines[0]
+	var server net.PacketConn
+	var err error
+	n.outside.Do(func() { server, err = net.ListenPacket("udp", ":9000") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go serveUDP(server)
+	var stop atomic.Bool
+	var began, others, unanswered atomic.Int64
+	var ready, talks sync.WaitGroup
+	for _, family := range model.Families {
+		to := netip.AddrPortFrom(subnet(7, 7, family).Addr(), 9000).String()
+		for range 2 {
+			ready.Add(1)
+			talks.Go(func() {
+				here.pod.Do(func() {
+					_, err := ask("udp", to) // the neighbours know each other now
+					n.check(err)
+					ready.Done()
+					for !stop.Load() {
+						began.Add(1)
+						switch seen, err := askOnce(to); {
+						case err != nil:
+							unanswered.Add(1)
+							t.Logf("to %s: %v", to, err)
+						case seen != here.node.Address(family):
+							others.Add(1)
+							t.Logf("to %s: the server saw %s", to, seen)
+						}
+					}
+				})
+			})
+		}
+	}
+	ready.Wait()
+	for range restarts {
+		here.plane = nil
+		n.apply(here)
+	}
+	stop.Store(true)
+	talks.Wait()
+	t.Logf("%d connections over %d restarts", began.Load(), restarts)
+	if others.Load() > 0 || unanswered.Load() > 0 {
+		t.Errorf("of %d connections, %d had another address than their node's, and %d no answer", began.Load(), others.Load(), unanswered.Load())
+	}
+}
+
+// askOnce returns the address that a server saw, of a new connection.
+func askOnce(to string) (seen netip.Addr, err error) {
+	conn, err := net.Dial("udp", to)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	const late = 5 * time.Second // however slow the machine is
+	answer, length := make([]byte, 100), 0
+	if _, err = conn.Write([]byte("?")); err == nil {
+		err = conn.SetReadDeadline(time.Now().Add(late))
+	}
+	if err == nil {
+		length, err = conn.Read(answer)
+	}
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	from, err := netip.ParseAddrPort(string(answer[:length]))
+	return from.Addr().Unmap(), err
+}

@@ -140,22 +140,6 @@ func TestRemoveFilters(t *testing.T) {
 	}
 }
 
-// TestInterruptedListing: on a busy node interfaces come and go all the time.
-func TestInterruptedListing(t *testing.T) {
-	for interruptions, want := range map[int]error{0: nil, 3: nil, 1000: rtnl.ErrDumpInterrupted} {
-		calls := 0
-		err := dump(func() error {
-			if calls++; calls <= interruptions {
-				return rtnl.ErrDumpInterrupted
-			}
-			return nil
-		})
-		if !errors.Is(err, want) {
-			t.Errorf("%d interruptions: %v", interruptions, err)
-		}
-	}
-}
-
 func takeAway(t *testing.T, device string, w way, name string) {
 	t.Helper()
 	must(t, unchain(link(t, device), w, name))

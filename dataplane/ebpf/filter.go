@@ -7,6 +7,8 @@ import (
 	"github.com/cilium/ebpf"
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // Where our filters are. The preference is before those that the kernel gives
@@ -85,7 +87,7 @@ func removeFilter(link rtnl.Link, parent uint32, name string) error {
 
 func listFilters(link rtnl.Link, parent uint32) ([]rtnl.Filter, error) {
 	var filters []rtnl.Filter
-	err := dump(func() (err error) {
+	err := whole.Read(func() (err error) {
 		filters, err = rtnl.FilterList(link, parent)
 		return err
 	})
@@ -93,19 +95,6 @@ func listFilters(link rtnl.Link, parent uint32) ([]rtnl.Filter, error) {
 		return nil, fmt.Errorf("list tc filters of %s: %w", link.Attrs().Name, err)
 	}
 	return filters, nil
-}
-
-// attempts are how often a listing is tried that changes interrupt.
-const attempts = 20
-
-// dump repeats a listing that the kernel says was interrupted by changes.
-func dump(list func() error) (err error) {
-	for range attempts {
-		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return err
 }
 
 func filterAttrs(link rtnl.Link, parent uint32) rtnl.FilterAttrs {

@@ -9,6 +9,8 @@ import (
 	tcx "github.com/cilium/ebpf/link"
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // way is a direction of a network interface's packets, on which programs are put at
@@ -81,7 +83,7 @@ func find(on rtnl.Link, w way, name string) (ebpf.ProgramID, error) {
 // but one.
 func remove(name string, except int) error {
 	var links []rtnl.Link
-	err := dump(func() (err error) {
+	err := whole.Read(func() (err error) {
 		links, err = rtnl.LinkList()
 		return err
 	})
@@ -145,6 +147,7 @@ func chained(on rtnl.Link, w way, name string) (*ebpf.Program, ebpf.ProgramID, e
 
 // programsOf lists the chain, again if one was added between its count and its list.
 func programsOf(on rtnl.Link, w way) (there *tcx.QueryResult, err error) {
+	const attempts = 20
 	for range attempts {
 		there, err = tcx.QueryPrograms(tcx.QueryOptions{Target: on.Attrs().Index, Attach: w.chain})
 		if !errors.Is(err, unix.ENOSPC) {

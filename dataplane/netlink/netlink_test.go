@@ -303,21 +303,6 @@ func TestSysctls(t *testing.T) {
 	}
 }
 
-func TestInterruptedListing(t *testing.T) {
-	for interruptions, want := range map[int]error{0: nil, 3: nil, 1000: rtnl.ErrDumpInterrupted} {
-		calls := 0
-		err := dump("routes", func() error {
-			if calls++; calls <= interruptions {
-				return rtnl.ErrDumpInterrupted
-			}
-			return nil
-		})
-		if !errors.Is(err, want) {
-			t.Errorf("%d interruptions: %v", interruptions, err)
-		}
-	}
-}
-
 // TestRefusals: an answer to an item is a Problem, a failure of the socket an
 // error.
 func TestRefusals(t *testing.T) {

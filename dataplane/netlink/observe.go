@@ -1,13 +1,13 @@
 package netlink
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	rtnl "github.com/vishvananda/netlink"
 
 	"github.com/fairlead-net/fairlead/plan/route"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // observe reads back all that is ours. Network interfaces come first: the kernel
@@ -52,14 +52,7 @@ func (b *batch) observe() error {
 
 // dump repeats a listing that the kernel says was interrupted by changes.
 func dump(what string, list func() error) error {
-	const attempts = 20
-	var err error
-	for range attempts {
-		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
-			break
-		}
-	}
-	if err != nil {
+	if err := whole.Read(list); err != nil {
 		return fmt.Errorf("read back %s: %w", what, err)
 	}
 	return nil

@@ -323,10 +323,18 @@ func TestRunEnds(t *testing.T) {
 }
 
 // TestUplinkIsRecreated: with the uplink go the tunnel and all peers, and all
-// are there again when it is (flannel#869, flannel#877).
+// are there again when it is (flannel#869, flannel#877), whichever family carries
+// the tunnel.
 func TestUplinkIsRecreated(t *testing.T) {
+	for name, wanted := range map[string]*route.Plan{
+		"over IPv4": forwarding(peers(3)), "over IPv6": overIPv6(forwarding(peers(3))),
+	} {
+		t.Run(name, func(t *testing.T) { recreateUplink(t, wanted) })
+	}
+}
+
+func recreateUplink(t *testing.T, wanted *route.Plan) {
 	plane := enter(t)
-	wanted := forwarding(peers(3))
 	apply(t, plane, wanted)
 	before := holding(t)
 	ip(t, "ip link del up0")
@@ -345,6 +353,18 @@ func TestUplinkIsRecreated(t *testing.T) {
 	plane.Forget()
 	apply(t, plane, wanted)
 	within(t, before)
+}
+
+// overIPv6 has the same in a tunnel between addresses of IPv6.
+func overIPv6(p *route.Plan) *route.Plan {
+	copied, tunnel := *p, tunl4
+	tunnel.Local, tunnel.MTU = netip.MustParseAddr("2001:db8::1"), 1430
+	copied.VXLANs = copied.VXLANs.With(tunnel.Name, tunnel)
+	for station, peer := range p.FDB.All() {
+		last := peer.As4()[3]
+		copied.FDB = copied.FDB.With(station, netip.MustParseAddr(fmt.Sprintf("2001:db8:1::%x", last)))
+	}
+	return &copied
 }
 
 // TestListingUnderChurn: interfaces that come and go interrupt listings, which

@@ -2,7 +2,6 @@ package nftables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,6 +16,7 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/policy"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // A connection that policies came to forbid ends, where Network.spec.policy says
@@ -132,10 +132,7 @@ func forbids(plan *policy.Plan, here map[netip.Addr]bool, c *tracked) bool {
 
 // addressesOf are the node's own.
 func addressesOf(own *rtnl.Handle) (map[netip.Addr]bool, error) {
-	addresses, err := own.AddrList(nil, rtnl.FAMILY_ALL)
-	for attempt := 1; errors.Is(err, rtnl.ErrDumpInterrupted) && attempt < 20; attempt++ {
-		addresses, err = own.AddrList(nil, rtnl.FAMILY_ALL)
-	}
+	addresses, err := whole.List(func() ([]rtnl.Addr, error) { return own.AddrList(nil, rtnl.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

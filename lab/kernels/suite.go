@@ -26,18 +26,18 @@ func Suites() []Suite {
 		{Package: "dataplane/netlink", Why: "routes, tunnels and neighbours as each kernel takes and tells them"},
 		{
 			Package: "dataplane/nftables", Why: "tables as each kernel takes and lists them",
-			Skip: "UnderLoad|SplitPorts|Transition|Many|InAnyOrder|CutShort|Tampered|Others|Firewall|Survey|Iptables",
+			Skip: "UnderLoad|SplitPorts|Transition|Many|InAnyOrder|CutShort|Tampered|Others|Firewall|Survey|Iptables|TestRefused$",
 		},
 		{Package: "dataplane/ebpf", Why: "programs that each kernel has to verify, and helpers that it has"},
 		{
 			Package: "dataplane/conformance", Why: "the data planes and real packets against the oracle",
 			Skip: "UnderLoad|OverRestarts|ServicePackets|StickyClients|Cut|Quer|Domains|RandomWorlds",
 		},
-		{Package: "servers/udptunnel", Why: "TUN and UDP offloads that each kernel has", Skip: "JoinChangesNoPacket"},
+		{Package: "servers/udptunnel", Why: "TUN and UDP offloads that each kernel has", Skip: "JoinChangesNoPacket|TestRestart"},
 		{Package: "servers/servicehealth", Why: "ports that are taken and freed, and what clients are told"},
 		{
 			Package: "agent", Why: "pods come and go, links are watched, sysctls are kept",
-			Skip: "Journal|Configuration|Series|APIServer|Damaged|Chain|Exhausted|Foreign|Others|UnderLoad|Refusals|ServiceHealth|Killed|Adoption|AgentDown|Outlive|Reference",
+			Skip: "Journal|Configuration|Series|APIServer|Damaged|Chain|Exhausted|Foreign|Others|UnderLoad|Refusals|ServiceHealth|Killed|Adoption|AgentDown|Outlive|Reference|Parallel|FirstPacket",
 		},
 		{Package: "observe/dump", Why: "what each kernel tells of itself"},
 		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way", Skip: "Services|Faults"},

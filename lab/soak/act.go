@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/lab"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // How long after a fault has been mended its effects may last.
@@ -327,7 +328,7 @@ func (s *soak) deleteAll(ctx context.Context) error {
 
 // dropRoute deletes one of Fairlead's routes, chosen by a number.
 func dropRoute(number int) (string, error) {
-	all, err := whole(func() ([]netlink.Route, error) {
+	all, err := whole.List(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Protocol: ourProtocol}, netlink.RT_FILTER_PROTOCOL)
 	})
 	if err != nil {
@@ -345,7 +346,7 @@ func dropRoute(number int) (string, error) {
 
 // dropEntry deletes one of the forwarding entries of tunnels.
 func dropEntry(number int) (string, error) {
-	all, err := whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, unix.AF_BRIDGE) })
+	all, err := whole.List(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, unix.AF_BRIDGE) })
 	if err != nil {
 		return "no entry deleted", fmt.Errorf("listing forwarding entries: %w", err)
 	}
@@ -362,7 +363,7 @@ func dropEntry(number int) (string, error) {
 
 // dropTunnels deletes the devices of all tunnels.
 func dropTunnels() (string, error) {
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return "no tunnel deleted", fmt.Errorf("listing links: %w", err)
 	}

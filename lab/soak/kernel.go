@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/lab/world"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // ourTable is that of the family inet that Fairlead has.
@@ -28,22 +28,12 @@ type kernelView struct {
 	device map[string]string       // of each pod
 }
 
-// whole repeats a listing that a change has interrupted.
-func whole[T any](list func() ([]T, error)) ([]T, error) {
-	for attempt := 1; ; attempt++ {
-		all, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || attempt == 10 {
-			return all, err
-		}
-	}
-}
-
 // lookKernel reads it. pid is of the machine's init: containerd keeps the network
 // namespaces of pods below its root. It runs on a thread that may change its
 // namespace, in that of the node.
 func lookKernel(pid int) (*kernelView, error) {
 	v := &kernelView{pods: map[string][]netip.Addr{}, routes: map[netip.Addr]string{}, device: map[string]string{}}
-	found, err := whole(netlink.LinkList)
+	found, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}
@@ -52,7 +42,7 @@ func lookKernel(pid int) (*kernelView, error) {
 		aliases[link.Attrs().Index] = link.Attrs().Alias
 		devices[link.Attrs().Index] = link.Attrs().Name
 	}
-	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
+	routes, err := whole.List(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("listing routes: %w", err)
 	}
@@ -100,7 +90,7 @@ func lookPod(path string) (peer int, addrs []netip.Addr, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	found, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	found, err := whole.List(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	for _, one := range found {
 		if addr, ok := netip.AddrFromSlice(one.IP); ok && !addr.IsLinkLocalUnicast() {
 			addrs = append(addrs, addr.Unmap())
@@ -141,7 +131,7 @@ func countKernel(pid int) (counts, names, error) {
 }
 
 func countLinks(c counts, n names) error {
-	found, err := whole(netlink.LinkList)
+	found, err := whole.List(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
@@ -153,7 +143,7 @@ func countLinks(c counts, n names) error {
 		}
 	}
 	c["links"] = int64(len(found))
-	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := whole.List(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("listing addresses: %w", err)
 	}
@@ -165,7 +155,7 @@ func countLinks(c counts, n names) error {
 }
 
 func countRoutes(c counts, n names) error {
-	routes, err := whole(func() ([]netlink.Route, error) {
+	routes, err := whole.List(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
@@ -181,7 +171,7 @@ func countRoutes(c counts, n names) error {
 		// Without the device: a node that has rebooted has others.
 		n["routes"] = append(n["routes"], fmt.Sprintf("%s via %s table %d", route.Dst, route.Gw, route.Table))
 	}
-	rules, err := whole(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_ALL) })
+	rules, err := whole.List(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("listing rules: %w", err)
 	}
@@ -194,7 +184,7 @@ func countRoutes(c counts, n names) error {
 
 func countNeighbours(c counts, n names) error {
 	for resource, family := range map[string]int{"permanent neighbours": unix.AF_UNSPEC, "forwarding entries": unix.AF_BRIDGE} {
-		found, err := whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
+		found, err := whole.List(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
 		if err != nil {
 			return fmt.Errorf("listing neighbours: %w", err)
 		}
@@ -283,7 +273,7 @@ func (f flow) String() string {
 // udpFlows are those of the thread's network.
 func udpFlows() (all []flow, err error) {
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		found, err := whole(func() ([]*netlink.ConntrackFlow, error) {
+		found, err := whole.List(func() ([]*netlink.ConntrackFlow, error) {
 			return netlink.ConntrackTableList(netlink.ConntrackTable, family)
 		})
 		if err != nil {

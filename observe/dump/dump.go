@@ -7,7 +7,6 @@ package dump
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // Kernel is what was read. It is printed as JSON and only grows.
@@ -93,21 +94,11 @@ func limit[T any](k *Kernel, what string, items []T) []T {
 	return items[:most]
 }
 
-// whole repeats a listing that a change has interrupted.
-func whole[T any](list func() ([]T, error)) ([]T, error) {
-	for attempt := 1; ; attempt++ {
-		all, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || attempt == 10 {
-			return all, err
-		}
-	}
-}
-
 // readLinks returns the names of interfaces by index.
 func (k *Kernel) readLinks() map[int]string {
-	all, err := whole(netlink.LinkList)
+	all, err := whole.List(netlink.LinkList)
 	k.failed("links", err)
-	addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addresses, err := whole.List(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	k.failed("addresses", err)
 	names, of := map[int]string{}, map[int][]string{}
 	for _, address := range addresses {
@@ -159,7 +150,7 @@ func address(ip net.IP) string {
 func (k *Kernel) readRoutes(names map[int]string) {
 	var lines []string
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := whole(func() ([]netlink.Route, error) {
+		routes, err := whole.List(func() ([]netlink.Route, error) {
 			// All tables: without RT_FILTER_TABLE only main is listed.
 			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		})
@@ -169,7 +160,7 @@ func (k *Kernel) readRoutes(names map[int]string) {
 				lines = append(lines, routeText(&r, names))
 			}
 		}
-		rules, err := whole(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+		rules, err := whole.List(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 		k.failed("rules", err)
 		for _, rule := range rules {
 			k.Rules = append(k.Rules, rule.String())
@@ -241,7 +232,7 @@ func routeType(kind int) string {
 func (k *Kernel) readNeighbors(names map[int]string) {
 	var all []Neighbor
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6, unix.AF_BRIDGE} {
-		entries, err := whole(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
+		entries, err := whole.List(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
 		k.failed("neighbours", err)
 		for _, n := range entries {
 			all = append(all, Neighbor{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/trace"
+	"github.com/fairlead-net/fairlead/whole"
 )
 
 // reader is one reading.
@@ -62,14 +63,7 @@ func open() (*reader, error) {
 
 // dump repeats a listing that the kernel says was interrupted by changes.
 func dump(what string, list func() error) error {
-	const attempts = 20
-	var err error
-	for range attempts {
-		if err = list(); !errors.Is(err, rtnl.ErrDumpInterrupted) {
-			break
-		}
-	}
-	if err != nil {
+	if err := whole.Read(list); err != nil {
 		return fmt.Errorf("read %s: %w", what, err)
 	}
 	return nil
