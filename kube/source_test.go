@@ -148,16 +148,22 @@ func TestInvalidNetworkIsNotFollowed(t *testing.T) {
 	feed := start(t, source)
 	synced(t, source)
 	before := until(t, feed, "policies", func(s *model.Snapshot) bool { return s.PoliciesKnown })
-	changed := source.Changed()
-	s.put(networksPath, stubNetwork(`"mtu": 12, "vxlan": {"vni": 7}`))
-	select {
-	case <-changed:
-	case <-time.After(10 * time.Second):
-		t.Fatal("no problem was reported")
-	}
-	problems := source.Problems()
-	if len(problems) != 1 || problems[0].Field != "spec.mtu" || problems[0].Object() != "Network/default" {
-		t.Errorf("problems: %v", problems)
+	for _, test := range []struct{ spec, field string }{
+		{`"mtu": 12, "vxlan": {"vni": 7}`, "spec.mtu"},
+		{`"mtu": 1350, "masquerade": {"exclude": ["198.51.100.0/24", "10.0.0.0/33"]}`, "spec.masquerade.exclude"},
+		{`"mtu": 1350, "masquerade": {"from": ["nowhere"]}`, "spec.masquerade.from"},
+	} {
+		changed := source.Changed()
+		s.put(networksPath, stubNetwork(test.spec))
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: no problem was reported", test.spec)
+		}
+		problems := source.Problems()
+		if len(problems) != 1 || !strings.HasPrefix(problems[0].Field, test.field) || problems[0].Object() != "Network/default" {
+			t.Errorf("%s: problems: %v", test.spec, problems)
+		}
 	}
 	s.put(networksPath, stubNetwork(`"mtu": 1300`))
 	after := until(t, feed, "the corrected Network", func(s *model.Snapshot) bool { return s.Network.MTU == 1300 })
