@@ -479,21 +479,3 @@ func setLoopback(up bool) error {
 	}
 	return netlink.LinkSetDown(lo)
 }
-
-// TestExplained: what full queues excuse, and what not.
-func TestExplained(t *testing.T) {
-	for _, test := range []struct {
-		full    int
-		results []result
-		want    bool
-	}{
-		{0, []result{{lost: 1}}, false},
-		{2, []result{{lost: 1}, {lost: 1, tcp: true}, {lost: 40, tcp: true, stream: true}}, true},
-		{2, []result{{lost: 2}, {lost: 1, tcp: true}}, false},
-		{100, []result{{tcp: true, stream: true, broken: io.ErrUnexpectedEOF}}, false},
-	} {
-		if got := explained(test.results, test.full); got != test.want {
-			t.Errorf("%d packets, %v: %t", test.full, test.results, got)
-		}
-	}
-}

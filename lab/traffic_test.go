@@ -216,27 +216,11 @@ func (s *stories) stopTraffic(ts *testscript.TestScript, name string, allowed al
 		ts.Logf("traffic %s: %s%s", name, r, why)
 	}
 	switch full := queuesFull(ts) - flow.full; {
-	case excess && explained(results, full):
+	case excess && allowed.explained(results, full):
 		ts.Logf("lost, but nobody can tell why: the queues of this machine, which is too busy, were full for %d packets", full)
 	case excess:
 		ts.Fatalf("more was lost than is allowed")
 	}
-}
-
-// explained tells whether full queues may be all that lost something: they cost at most
-// as many pings and connections as packets, and end no stream. How often a stream sends
-// again what is lost, is TCP's.
-func explained(results []result, full int) bool {
-	lost := 0
-	for _, r := range results {
-		if r.broken != nil {
-			return false
-		}
-		if !r.stream {
-			lost += r.lost
-		}
-	}
-	return full > 0 && lost <= full
 }
 
 // queuesFull counts the packets of the whole machine that found the queue

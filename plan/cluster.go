@@ -33,7 +33,6 @@ func Cluster(snapshot *model.Snapshot) []model.Problem {
 		}
 	}
 	problems = append(problems, nested(owners)...)
-	problems = append(problems, inhabited(owners, snapshot)...)
 	problems = append(problems, apart(snapshot)...)
 	slices.SortFunc(problems, model.Problem.Compare)
 	return problems
@@ -89,41 +88,6 @@ func nested(owners map[netip.Prefix][]string) (problems []model.Problem) {
 		around = append(around, prefix)
 	}
 	return problems
-}
-
-// inhabited names the ranges of pods that nodes have their addresses in: no node
-// routes them (plan/route, inhabited.go).
-func inhabited(owners map[netip.Prefix][]string, snapshot *model.Snapshot) (problems []model.Problem) {
-	lengths := map[length]struct{}{}
-	for prefix := range owners {
-		lengths[length{model.FamilyOf(prefix.Addr()), prefix.Bits()}] = struct{}{}
-	}
-	residents := map[netip.Prefix][]string{}
-	for name, node := range snapshot.Nodes.All() {
-		for _, addr := range node.Addresses {
-			for length := range lengths {
-				network := netip.PrefixFrom(addr, length.bits).Masked()
-				if _, ok := owners[network]; ok && length.family == model.FamilyOf(addr) {
-					residents[network] = append(residents[network], name)
-				}
-			}
-		}
-	}
-	for prefix, names := range residents {
-		slices.Sort(names)
-		problems = append(problems, model.Problem{
-			Kind: "Node", Name: slices.Min(owners[prefix]), Field: "spec.podCIDRs", Reason: "PodCIDRHasNodes",
-			Message: fmt.Sprintf("%s, the range of its pods, has the address of node %s in it (and of %d more), and is not routed, lest nodes are cut off",
-				prefix, names[0], len(names)-1),
-			Remedy: "give kube-controller-manager a --cluster-cidr without nodes in it, delete the Node and let its kubelet register it again",
-		})
-	}
-	return problems
-}
-
-type length struct {
-	family model.Family
-	bits   int
 }
 
 func sharedRange(prefix netip.Prefix, nodes []string) model.Problem {

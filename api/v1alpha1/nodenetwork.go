@@ -39,7 +39,8 @@ type NodeNetworkStatus struct {
 	HeartbeatTime metav1.Time `json:"heartbeatTime,omitempty"`
 
 	// Conditions are Ready: pods of this node reach, and are reached by, all
-	// that they should.
+	// that they should; and Degraded: there are problems, the first of which is
+	// its reason.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

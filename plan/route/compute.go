@@ -246,7 +246,6 @@ func (p *Plan) planSelf() {
 	in := &p.input
 	p.Sysctls = sysctls(in)
 	for _, prefix := range in.self.PodCIDRs {
-		p.watchLength(prefix)
 		p.planOwnRange(prefix)
 	}
 	p.planTunnels()

@@ -133,46 +133,51 @@ func TestNamesOfTunnelsCollide(t *testing.T) {
 	}
 }
 
-// TestInhabitedRange: a range of pods with a node in it is routed by nobody, lest the
-// node is cut off, whoever comes first, and until that node has gone.
+// TestInhabitedRange: a range of pods in a network of this node, with a node in it, is
+// not routed, lest the node is cut off, whoever comes first, and until that node has gone.
 func TestInhabitedRange(t *testing.T) {
-	for _, test := range []struct{ pods, others, ranges string }{
-		{"198.51.100.3", "198.51.100.77", "198.51.100.0/24"}, // off-link
-		{"198.51.100.3", "198.51.100.3", "198.51.100.0/24"},  // its own address
-		{"198.51.100.3", "192.0.2.9", "192.0.2.8/29"},        // in the network of this node
-		{"198.51.100.3", "192.0.2.9", "192.0.2.0/30"},        // this node itself
+	for _, test := range []struct {
+		name, at, ranges string
+		routed           bool
+	}{
+		{"in the network of this node", "192.0.2.9", "192.0.2.8/29", false},
+		{"this node itself", "198.51.100.9", "192.0.2.0/30", false},
+		{"elsewhere, as a pod of that node", "10.244.9.7", "10.244.9.0/24", true},
 	} {
-		for _, others := range []string{"a", "z"} {
-			s := world(model.BackendVXLAN, peer("pods", []string{test.pods}, "10.244.9.0/24", test.ranges))
+		for _, name := range []string{"a", "z"} {
+			s := world(model.BackendVXLAN, peer("pods", []string{"198.51.100.3"}, "10.244.10.0/24", test.ranges))
 			alone, _ := Compute(nil, s, "self")
-			s.Nodes = s.Nodes.With(others, peer(others, []string{test.others}, "10.244.8.0/24"))
-			plan, _ := Compute(alone, s, "self")
-			if route, ok := plan.Routes.Get(netip.MustParsePrefix(test.ranges)); ok {
-				t.Errorf("%+v: the range is routed: %+v", test, route)
+			s.Nodes = s.Nodes.With(name, peer(name, []string{test.at, test.at}, "10.244.8.0/24"))
+			plan, problems := Compute(alone, s, "self")
+			if route, ok := plan.Routes.Get(netip.MustParsePrefix(test.ranges)); ok != test.routed {
+				t.Errorf("%s: the range is routed: %t, %+v", test.name, ok, route)
 			}
-			if _, ok := plan.Routes.Get(netip.MustParsePrefix("10.244.9.0/24")); !ok {
-				t.Errorf("%+v: the node's other range is not routed", test)
+			if said := len(problems) == 1 && problems[0].Reason == "PodCIDROnLink"; said == test.routed {
+				t.Errorf("%s: problems are %v", test.name, problems)
 			}
-			s.Nodes = s.Nodes.Without(others)
+			if _, ok := plan.Routes.Get(netip.MustParsePrefix("10.244.10.0/24")); !ok {
+				t.Errorf("%s: the node's other range is not routed", test.name)
+			}
+			s.Nodes = s.Nodes.Without(name)
 			plan, _ = Compute(plan, s, "self")
 			if differences := diffPlans(alone, plan); differences != nil {
-				t.Errorf("%+v: when the node is gone:\n%v", test, differences)
+				t.Errorf("%s: when the node is gone:\n%v", test.name, differences)
 			}
 		}
 	}
 }
 
-// TestInhabitedOwnRange: nodes in the range of this one are reached, as if it were
-// another's.
+// TestInhabitedOwnRange: what refuses packets to addresses that no pod has spares a range
+// with nodes in it.
 func TestInhabitedOwnRange(t *testing.T) {
 	s := world(model.BackendVXLAN)
-	s.Nodes = s.Nodes.With("self", peer("self", []string{"192.0.2.1"}, "198.51.100.0/24"))
-	own := netip.MustParsePrefix("198.51.100.0/24")
+	s.Nodes = s.Nodes.With("self", peer("self", []string{"192.0.2.1"}, "192.0.2.128/25"))
+	own := netip.MustParsePrefix("192.0.2.128/25")
 	plan, _ := Compute(nil, s, "self")
 	if route, _ := plan.Routes.Get(own); !route.Unreachable {
 		t.Fatalf("the range without nodes: %+v", route)
 	}
-	s.Nodes = s.Nodes.With("b", peer("b", []string{"198.51.100.77"}, "10.244.8.0/24"))
+	s.Nodes = s.Nodes.With("b", peer("b", []string{"192.0.2.200"}, "10.244.8.0/24"))
 	plan, _ = Compute(plan, s, "self")
 	if route, ok := plan.Routes.Get(own); ok {
 		t.Errorf("node b is cut off: %+v", route)

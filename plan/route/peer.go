@@ -22,7 +22,6 @@ func (p *Plan) changePeer(old, new *model.Node) {
 	if new != nil {
 		for _, prefix := range new.PodCIDRs {
 			p.claims = p.claims.with(prefix, new.Name)
-			p.watchLength(prefix)
 			touched = append(touched, prefix)
 		}
 		p.planWay(new)
@@ -51,18 +50,17 @@ func (p *Plan) changeAddresses(old, new *model.Node) {
 	if old != nil {
 		for _, addr := range old.Addresses {
 			p.addresses = p.addresses.without(addr, old.Name)
-			p.move(addr, -1)
 			touched = append(touched, addr)
 		}
 	}
 	if new != nil {
 		for _, addr := range new.Addresses {
 			p.addresses = p.addresses.with(addr, new.Name)
-			p.move(addr, 1)
 			touched = append(touched, addr)
 		}
 	}
 	for _, addr := range touched {
+		p.replanAround(addr)
 		p.UDPPeers = p.UDPPeers.Without(model.HostPrefix(addr))
 		p.Neighbors = p.Neighbors.Without(Neighbor{IPIPDevice, addr})
 		owner, ok := p.nodes.Get(p.addresses.first(addr))
@@ -168,12 +166,12 @@ func (p *Plan) collides(prefix netip.Prefix) (segment netip.Prefix, ok bool) {
 	return segment, ok
 }
 
-// refuses tells whether a range is not routed, since that would take a network
-// away from its link, or a node from its own. A network that is wider than the
-// range, without nodes in it, only misses what is there.
+// refuses tells whether a range is not routed, since that would take a network away from
+// its link, or nodes from theirs. A network that is wider than the range, without nodes
+// in it, only misses what is there.
 func (p *Plan) refuses(prefix netip.Prefix) bool {
 	segment, ok := p.collides(prefix)
-	return ok && segment.Bits() >= prefix.Bits() || p.inhabited(prefix)
+	return ok && (segment.Bits() >= prefix.Bits() || p.inhabited(prefix))
 }
 
 func collision(node string, prefix, segment netip.Prefix, refused bool) model.Problem {

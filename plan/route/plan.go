@@ -28,7 +28,6 @@ type Plan struct {
 	attachments model.Map[model.AttachmentKey, *model.Attachment]
 	claims      claims[netip.Prefix]
 	addresses   claims[netip.Addr]
-	residents   residents
 	stations    [len(model.Families)]int               // in the FDB, by family of the outer packets
 	stranded    model.Map[string, *model.Node]         // peers that no route leads to: see hostgw.go
 	collisions  model.Map[netip.Prefix, model.Problem] // ranges of peers that are not routed
