@@ -241,11 +241,12 @@ func TestMetricsAreDocumented(t *testing.T) {
 			have[match[1]] = match[2]
 		}
 	}
-	documented := map[string]string{}
+	documented, types := map[string]string{}, map[string]string{}
 	text, err := os.ReadFile("../docs/observe.md")
 	must(t, err)
 	row := regexp.MustCompile("(?m)^\\| `((?:fairlead|kubeproxy)_\\w+)` \\| (\\w+) \\| ([^|]*) \\| (agent|both) \\|")
 	for _, match := range row.FindAllStringSubmatch(string(text), -1) {
+		types[match[1]] = match[2]
 		documented[match[1]] = strings.NewReplacer("`", "", " ", "", "–", "").Replace(match[3])
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
@@ -256,6 +257,13 @@ func TestMetricsAreDocumented(t *testing.T) {
 	for name := range documented {
 		if _, ok := have[name]; !ok {
 			t.Errorf("%s is in docs/observe.md, and not in the agent", name)
+		}
+	}
+	families, err := s.metrics.registry.Gather()
+	must(t, err)
+	for _, family := range families { // those that have a value by now
+		if wanted, ok := types[family.GetName()]; ok && wanted != strings.ToLower(family.GetType().String()) {
+			t.Errorf("%s is a %s, and in docs/observe.md a %s", family.GetName(), strings.ToLower(family.GetType().String()), wanted)
 		}
 	}
 }

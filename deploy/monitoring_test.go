@@ -45,7 +45,8 @@ func verifyExpression(t *testing.T, where, expression string, known map[string][
 		name, suffix := match[1], ""
 		if _, ok := known[name]; !ok {
 			for _, s := range []string{"_bucket", "_count", "_sum"} {
-				if base, ok := strings.CutSuffix(name, s); ok && len(known[base]) > 0 && known[base][0] == "histogram" {
+				base, ok := strings.CutSuffix(name, s)
+				if ok && len(known[base]) > 0 && (known[base][0] == "histogram" || known[base][0] == "summary" && s != "_bucket") {
 					name, suffix = base, s
 				}
 			}
@@ -57,6 +58,8 @@ func verifyExpression(t *testing.T, where, expression string, known map[string][
 			continue
 		case of[0] == "histogram" && suffix == "":
 			t.Errorf("%s: %s is a histogram, of which there are only _bucket, _count and _sum: %s", where, name, expression)
+		case of[0] == "summary" && suffix == "":
+			t.Errorf("%s: %s is a summary, of which there are only _count and _sum: %s", where, name, expression)
 		case of[0] == "counter" && !regexp.MustCompile(`(rate|increase)\(`+name).MatchString(expression):
 			t.Errorf("%s: %s is a counter, whose rate counts: %s", where, name, expression)
 		}
