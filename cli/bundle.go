@@ -91,11 +91,8 @@ func writeBundle(command *cobra.Command, options *bundleOptions) error {
 		return fmt.Errorf("writing the bundle: %w", err)
 	}
 	defer file.Close()
-	progress := io.Discard
-	if isTerminal(command.ErrOrStderr()) {
-		progress = command.ErrOrStderr()
-	}
-	silent, err := collect(command.Context(), client, newArchive(file, name, began, largestBundle), options, progress)
+	archive := newArchive(file, name, began, largestBundle)
+	silent, err := collect(command.Context(), client, archive, options, progressTo(command.ErrOrStderr()))
 	if err == nil {
 		err = file.Close()
 	}

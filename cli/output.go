@@ -99,6 +99,14 @@ func isTerminal(to io.Writer) bool {
 	return err == nil
 }
 
+// progressTo is where to say what is done meanwhile: nowhere, if nobody looks on.
+func progressTo(to io.Writer) io.Writer {
+	if isTerminal(to) {
+		return to
+	}
+	return io.Discard
+}
+
 func (p palette) good(text string) string  { return p.paint("32", text) } // green
 func (p palette) bad(text string) string   { return p.paint("31", text) } // red
 func (p palette) doubt(text string) string { return p.paint("33", text) } // yellow

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,6 +75,8 @@ func TestManners(t *testing.T) {
 		}
 		if output := c.Flags().Lookup("output"); output != nil {
 			verifyOutput(t, path, c, output)
+		} else if _, known := unformatted[path]; !c.HasSubCommands() && !c.Hidden && !known && !strings.HasPrefix(path, "fairlead lab ") {
+			t.Errorf("%s has no -o, and no reason in unformatted", path)
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" || strings.HasSuffix(f.Usage, ".") || strings.ToLower(f.Name) != f.Name {
@@ -84,6 +87,13 @@ func TestManners(t *testing.T) {
 			t.Errorf("%s: exit codes are not said", path)
 		}
 	})
+}
+
+// unformatted are commands that answer nothing that a program would read. Those of the
+// lab are for its developers.
+var unformatted = map[string]string{
+	"fairlead agent": "runs", "fairlead controller": "runs", "fairlead gateway": "runs", "fairlead demo": "tells what it does meanwhile",
+	"fairlead image": "makes a file", "fairlead uninstall": "tells what it does meanwhile",
 }
 
 // verifyOutput: -o is a format, in which JSON and YAML go together; or the file
@@ -180,9 +190,10 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestColours: none without a terminal, and none for who does not want them.
+// TestColours: none without a terminal, and none for who does not want them. Progress
+// is told on terminals only, too.
 func TestColours(t *testing.T) {
-	if paletteOf(&bytes.Buffer{}).on {
+	if paletteOf(&bytes.Buffer{}).on || progressTo(&bytes.Buffer{}) != io.Discard {
 		t.Error("a buffer is no terminal")
 	}
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -190,6 +201,9 @@ func TestColours(t *testing.T) {
 		t.Skipf("no pseudo terminal can be had: %v", err)
 	}
 	defer terminal.Close()
+	if progressTo(terminal) != terminal {
+		t.Error("a terminal is told of progress")
+	}
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
 	if !paletteOf(terminal).on {

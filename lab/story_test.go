@@ -244,12 +244,27 @@ func (s *stories) labVerb(ts *testscript.TestScript, neg bool, args []string) {
 	s.lab = lab
 }
 
-// fairlead ARGUMENTS… runs the program as a user of the cluster.
+// fairlead [code=N] ARGUMENTS… runs the program as a user of the cluster. With "!", it
+// ends with the exit code N, or with any but 0.
 func (s *stories) fairlead(ts *testscript.TestScript, neg bool, args []string) {
-	s.exec(ts, neg, s.lab.Program(), args...)
+	want := ""
+	if len(args) > 0 && strings.HasPrefix(args[0], "code=") {
+		want, args = strings.TrimPrefix(args[0], "code="), args[1:]
+	}
+	err := s.exec(ts, neg, s.lab.Program(), args...)
+	exit := (*exec.ExitError)(nil)
+	if got := 0; want != "" {
+		if errors.As(err, &exit) {
+			got = exit.ExitCode()
+		}
+		if want != strconv.Itoa(got) {
+			ts.Fatalf("exit code %d, want %s", got, want)
+		}
+	}
 }
 
-func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) {
+// exec returns the error that was expected, too.
+func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args ...string) error {
 	ts.Logf("at %s", time.Now().Format("05.000")) // as traffic tells when it lost something
 	err := ts.Exec(program, args...)
 	if neg && err == nil {
@@ -258,6 +273,7 @@ func (s *stories) exec(ts *testscript.TestScript, neg bool, program string, args
 	if !neg && err != nil {
 		ts.Fatalf("%v", err)
 	}
+	return err
 }
 
 // patience is how long a story waits for what should come about.

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -10,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	rtnl "github.com/vishvananda/netlink"
+
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
+	"github.com/fairlead-net/fairlead/dataplane/netlink"
 	"github.com/fairlead-net/fairlead/model"
 )
 
@@ -20,6 +24,69 @@ import (
 func TestEstablishedOverRestarts(t *testing.T) {
 	const restarts = 60
 	n := newNet(t, model.Families[:])
+	here := n.machines[0]
+	passed := n.meanwhile(func() {
+		for range restarts {
+			here.plane = nil
+			n.apply(here)
+		}
+	})
+	t.Logf("%d datagrams there and back over %d restarts", passed, restarts)
+}
+
+// TestThousandNodesJoin has a thousand nodes come in one moment, a fifth of them on the
+// link, and go again. What flows between the others meets all of it, and none is lost.
+func TestThousandNodesJoin(t *testing.T) {
+	const nodes, times = 1000, 3
+	n := newNet(t, model.Families[:])
+	here, before := n.machines[0], n.snapshot.Nodes
+	joined := before
+	for number := range nodes {
+		network, host := 1, byte(10+number) // that of the link
+		if number >= nodes/5 {
+			network, host = 100+number/200, byte(1+number%200)
+		}
+		joined = joined.With(fmt.Sprintf("new%d", number), &model.Node{
+			Name:      fmt.Sprintf("new%d", number),
+			Addresses: []netip.Addr{subnet(network, host, model.IPv4).Addr(), subnet(network, host, model.IPv6).Addr()},
+			PodCIDRs: []netip.Prefix{
+				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(245 + number/256), byte(number), 0}), 24),
+				netip.MustParsePrefix(fmt.Sprintf("fd00:10:245:%d::/64", number)),
+			},
+		})
+	}
+	routes := func() (count int) {
+		here.space.Do(func() {
+			ours := &rtnl.Route{Protocol: netlink.Protocol}
+			found, err := rtnl.RouteListFiltered(rtnl.FAMILY_ALL, ours, rtnl.RT_FILTER_PROTOCOL)
+			n.check(err)
+			count = len(found)
+		})
+		return count
+	}
+	passed := n.meanwhile(func() {
+		own := routes()
+		for range times {
+			n.snapshot.Nodes = joined
+			n.apply(here)
+			if now := routes(); now != own+2*nodes {
+				t.Errorf("%d routes to %d nodes, want %d", now-own, nodes, 2*nodes)
+			}
+			n.snapshot.Nodes = before
+			n.apply(here)
+			if now := routes(); now != own {
+				t.Errorf("%d routes are left of nodes that went", now-own)
+			}
+		}
+	})
+	t.Logf("%d datagrams there and back while %d nodes came and went %d times", passed, nodes, times)
+}
+
+// meanwhile has datagrams go to and fro between pods of the first node and of the last,
+// both ways and over both families, while something is done. None may be lost; how many
+// there were is returned.
+func (n *network) meanwhile(do func()) int64 {
+	n.t.Helper()
 	here, there := n.machines[0], n.machines[2]
 	var stop atomic.Bool
 	var passed, lost atomic.Int64
@@ -28,25 +95,22 @@ func TestEstablishedOverRestarts(t *testing.T) {
 		for i, way := range [][2]*machine{{here, there}, {there, here}} {
 			at := netip.AddrPortFrom(n.podOf(way[1], family), uint16(9100+i))
 			ready.Add(1)
-			talks.Go(func() { bounce(t, way[0].pod, way[1].pod, at, &ready, &stop, &passed, &lost) })
+			talks.Go(func() { bounce(n.t, way[0].pod, way[1].pod, at, &ready, &stop, &passed, &lost) })
 		}
 	}
 	ready.Wait()
-	for range restarts {
-		here.plane = nil
-		n.apply(here)
-	}
+	do()
 	stop.Store(true)
 	talks.Wait()
-	t.Logf("%d datagrams there and back over %d restarts", passed.Load(), restarts)
 	if lost.Load() > 0 {
-		t.Errorf("%d datagrams of %d were lost", lost.Load(), passed.Load()+lost.Load())
+		n.t.Errorf("%d datagrams of %d were lost", lost.Load(), passed.Load()+lost.Load())
 	}
+	return passed.Load()
 }
 
 // bounce sends datagrams to a server that returns them, each when the one before it is
 // back or has not come for long.
-func bounce(t *testing.T, from, to *netnstest.Namespace, at netip.AddrPort, ready *sync.WaitGroup, stop *atomic.Bool, passed, lost *atomic.Int64) {
+func bounce(t testing.TB, from, to *netnstest.Namespace, at netip.AddrPort, ready *sync.WaitGroup, stop *atomic.Bool, passed, lost *atomic.Int64) {
 	const late = 5 * time.Second // however slow the machine is
 	var server *net.UDPConn
 	var client net.Conn

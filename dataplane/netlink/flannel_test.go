@@ -71,8 +71,14 @@ func TestBesideFlannel(t *testing.T) {
 	if len(problems) != 1 || problems[0].Reason != "Conflict" {
 		t.Errorf("problems %v, want a Conflict", problems)
 	}
-	// One that leads the same way is.
+	// One that leads the same way is, as those of flannel's backend host-gw do.
 	must(t, rtnl.RouteReplace(&rtnl.Route{Dst: ipNet(other), Gw: net.IPv4(192, 0, 2, 3), LinkIndex: link(t, "up0").Attrs().Index}))
+	yields := moved
+	yields.Yields = yields.Yields.With(other, struct{}{})
+	apply(t, plane, &yields)
+	if len(ours(t)) != 2 {
+		t.Errorf("a route of flannel's backend host-gw did not stay")
+	}
 	apply(t, plane, &moved)
 	if len(ours(t)) != 3 {
 		t.Errorf("a route that leads the same way was not taken over")

@@ -306,7 +306,8 @@ func TestLostNotifications(t *testing.T) {
 	within(t, before)
 }
 
-// TestRunEnds: with the context, and when the socket fails; it spins in neither.
+// TestRunEnds: with the context, and without an error then. When it ends with one, since
+// its socket has failed, the agent runs it again (TestServerThatEndsIsRunAgain).
 func TestRunEnds(t *testing.T) {
 	plane := enter(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -129,17 +129,7 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 	if err != nil {
 		return err
 	}
-	var stale []*nft.Rule
-	for _, rule := range rules {
-		comment := commentOf(rule)
-		if !strings.HasPrefix(comment, Mark) {
-			continue
-		}
-		if _, ok := wanted[comment]; !ok { // or it is there twice
-			stale = append(stale, rule)
-		}
-		delete(wanted, comment)
-	}
+	stale := unwanted(rules, wanted)
 	for comment, exprs := range wanted {
 		b.InsertRule(&nft.Rule{
 			Table: chain.Table, Chain: chain, Exprs: exprs,
@@ -163,6 +153,26 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 		}
 	}
 	return err
+}
+
+// unwanted are rules of ours that are to go, by their comments: those that are not
+// wanted, or are there twice. Those that are there are wanted no longer. A listing
+// that is interrupted by a change may have one rule twice, which then stays; what it
+// lacks, the change is told of, and looked at anew.
+func unwanted(rules []*nft.Rule, wanted map[string][]expr.Any) (stale []*nft.Rule) {
+	seen := map[uint64]bool{}
+	for _, rule := range rules {
+		comment := commentOf(rule)
+		if !strings.HasPrefix(comment, Mark) || seen[rule.Handle] {
+			continue
+		}
+		seen[rule.Handle] = true
+		if _, ok := wanted[comment]; !ok {
+			stale = append(stale, rule)
+		}
+		delete(wanted, comment)
+	}
+	return stale
 }
 
 // commentOf reads it as nft has written it, or as iptables has, which restores

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	nft "github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	rtnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
@@ -124,6 +127,23 @@ func TestUnknownFirewallIsLeft(t *testing.T) {
 }
 
 // TestSurvey: what drops what it does not accept, and nothing else.
+// TestRuleListedTwice: a listing that a change interrupts has one rule twice. It is the
+// same by its handle, and stays; another with the same comment goes.
+func TestRuleListedTwice(t *testing.T) {
+	rule := func(handle uint64, comment string) *nft.Rule {
+		return &nft.Rule{Handle: handle, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)}
+	}
+	const kept, old = Mark + "kept", Mark + "old"
+	wanted := map[string][]expr.Any{kept: nil, Mark + "new": nil}
+	stale := unwanted([]*nft.Rule{rule(1, kept), rule(1, kept), rule(2, kept), rule(3, old), rule(4, "another's")}, wanted)
+	if len(stale) != 2 || stale[0].Handle != 2 || stale[1].Handle != 3 {
+		t.Errorf("rules %v are to go", stale)
+	}
+	if _, ok := wanted[Mark+"new"]; !ok || len(wanted) != 1 {
+		t.Errorf("%v are to be made", wanted)
+	}
+}
+
 func TestSurvey(t *testing.T) {
 	netnstest.Enter(t)
 	f := NewFirewall()

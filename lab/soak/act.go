@@ -53,7 +53,12 @@ func (s *soak) do(ctx context.Context, t step) error {
 	case deleteService:
 		return s.kubectl(ctx, "delete", "service", t.Name, "--wait=false")
 	case changeNetwork:
-		return s.changeNetwork(ctx, t.Variant)
+		if err := s.changeNetwork(ctx, t.Variant); err != nil || t.For == 0 {
+			return err
+		}
+		pause(ctx, t.For)
+		back := strings.Replace(t.Variant, "=false", "=true", 1)
+		return s.changeNetwork(context.WithoutCancel(ctx), back)
 	case killAgent, starveMemory, deleteAgent:
 		return s.endAgent(ctx, t)
 	case deleteController:

@@ -12,6 +12,7 @@ import (
 
 	nft "github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/lab/world"
@@ -261,17 +262,19 @@ func countRules(c counts, n names) error {
 	return nil
 }
 
-// flow is a connection over UDP that the kernel leads elsewhere.
+// flow is a connection that the kernel leads elsewhere.
 type flow struct {
 	client, service, endpoint netip.AddrPort
+	opening                   bool   // of TCP: nothing has come back yet
+	left                      uint32 // seconds until it is forgotten
 }
 
 func (f flow) String() string {
-	return fmt.Sprintf("UDP from %s to %s, led to %s", f.client, f.service, f.endpoint)
+	return fmt.Sprintf("from %s to %s, led to %s", f.client, f.service, f.endpoint)
 }
 
-// udpFlows are those of the thread's network.
-func udpFlows() (all []flow, err error) {
+// connections are those over a protocol in the thread's network.
+func connections(protocol uint8) (all []flow, err error) {
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		found, err := whole.List(func() ([]*netlink.ConntrackFlow, error) {
 			return netlink.ConntrackTableList(netlink.ConntrackTable, family)
@@ -284,13 +287,27 @@ func udpFlows() (all []flow, err error) {
 				client:   addrPort(one.Forward.SrcIP, one.Forward.SrcPort),
 				service:  addrPort(one.Forward.DstIP, one.Forward.DstPort),
 				endpoint: addrPort(one.Reverse.SrcIP, one.Reverse.SrcPort),
+				left:     one.TimeOut,
 			}
-			if one.Forward.Protocol == unix.IPPROTO_UDP && f.service != f.endpoint {
+			if tcp, ok := one.ProtoInfo.(*netlink.ProtoInfoTCP); ok {
+				f.opening = tcp.State == nl.TCP_CONNTRACK_SYN_SENT
+			}
+			if one.Forward.Protocol == protocol && f.service != f.endpoint {
 				all = append(all, f)
 			}
 		}
 	}
 	return all, nil
+}
+
+// lastOpening is the last connection to a Service of which nothing has come back.
+func lastOpening(all []flow, service netip.AddrPort) (last flow, ok bool) {
+	for _, f := range all {
+		if f.opening && f.service == service && (!ok || f.left > last.left) {
+			last, ok = f, true
+		}
+	}
+	return last, ok
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

@@ -230,7 +230,9 @@ func (s *schedule) createService(t *step) {
 func (s *schedule) changeNetwork(t *step) {
 	switch s.rand.IntN(4) {
 	case 0:
-		t.Variant = pick(s.rand, []string{"masquerade.ipv4=false", "masquerade.ipv4=true"})
+		// Not for long: outside, nobody knows a way to pods, and CoreDNS does not
+		// start without the API server.
+		t.Variant, t.For = "masquerade.ipv4=false", s.seconds(5, 30)
 	case 1:
 		t.Variant = pick(s.rand, []string{"directRouting=false", "directRouting=true"})
 	default:

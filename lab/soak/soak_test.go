@@ -208,10 +208,10 @@ func TestStale(t *testing.T) {
 	set(&v.pods[1], "10.244.0.6")
 	v.pods[1].Status.Phase = "Failed"
 	flows := []flow{
-		{addr("10.244.0.2:999"), addr("10.96.0.1:80"), addr("10.244.0.5:8081")},
-		{addr("10.244.0.2:999"), addr("10.96.0.1:80"), addr("10.244.0.6:8081")},
-		{addr("10.244.0.2:999"), addr("10.96.0.1:80"), addr("10.244.0.7:8081")},
-		{addr("10.244.0.2:999"), addr("203.0.113.10:53"), addr("203.0.113.11:53")},
+		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.5:8081")},
+		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.6:8081")},
+		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.7:8081")},
+		{client: addr("10.244.0.2:999"), service: addr("203.0.113.10:53"), endpoint: addr("203.0.113.11:53")},
 	}
 	var text []string
 	for _, c := range stale("node1", flows, v) {

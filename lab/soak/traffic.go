@@ -294,10 +294,30 @@ func (s *soak) request(ctx context.Context, from string, do func(func() error) e
 		}
 		s.sent(what, 1)
 		if err != nil {
-			s.log("%s: %v", what, err)
-			s.lost(loss{what, 1, began, time.Now(), links | tunnels | services, nodes})
+			l := loss{what, 1, began, time.Now(), links | tunnels | services, nodes}
+			where := ""
+			if s.windows.excuse(l.needs, l.nodes, l.from, l.until) == "" {
+				where = s.led(nodes[0], target)
+			}
+			s.log("%s: %v%s", what, err, where)
+			s.lost(l)
 		}
 	}
+}
+
+// led tells where a node has led the last request to a Service that nobody answered.
+func (s *soak) led(node string, service netip.AddrPort) (text string) {
+	err := s.lab.World().Do(node, func() error {
+		all, err := connections(unix.IPPROTO_TCP)
+		if last, ok := lastOpening(all, service); ok {
+			text = fmt.Sprintf("; the last that %s opened went %s, for %d s more", node, last, last.left)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Sprintf("; where it was led cannot be told: %v", err)
+	}
+	return text
 }
 
 // runDatagrams sends a datagram to each UDP Service each second, always from the

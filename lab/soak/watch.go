@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead-net/fairlead/lab/world"
 )
 
@@ -98,7 +100,7 @@ func (s *soak) look(ctx context.Context) (found []complaint, v *view) {
 		}
 		found = append(found, s.lookAgent(node)...)
 		err := inside(s.lab.World(), node, func(pid int) (err error) {
-			if flows[node], err = udpFlows(); err == nil {
+			if flows[node], err = connections(unix.IPPROTO_UDP); err == nil {
 				kernels[node], err = lookKernel(pid)
 			}
 			return err
@@ -243,7 +245,7 @@ func stale(node string, flows []flow, v *view) (found []complaint) {
 		addr := f.endpoint.Addr()
 		// Answers to pods that are masqueraded end at the node.
 		if !living[addr] && slices.ContainsFunc(podRange, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			found = append(found, complaint{"stale " + node + f.String(), node + ": " + f.String() + ", which no pod has", staleMost, agents | api, []string{node}})
+			found = append(found, complaint{"stale " + node + f.String(), node + ": UDP " + f.String() + ", which no pod has", staleMost, agents | api, []string{node}})
 		}
 	}
 	return found
