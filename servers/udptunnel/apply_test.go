@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
@@ -55,6 +56,35 @@ func TestPortChangesWithoutLoss(t *testing.T) {
 		t.Errorf("%d of %d questions were not answered", lost, asked)
 	}
 	open(t, w.nodes[0].machine, netip.AddrPortFrom(w.nodes[0].outer(model.IPv4), testPort)) // is free again
+}
+
+// TestLoopEndsWithItsFile: of a tunnel that is not used any more, nothing goes on; also
+// where the device went first.
+func TestLoopEndsWithItsFile(t *testing.T) {
+	for name, before := range map[string]func(*socket) error{
+		"while it waits": func(s *socket) error { return s.raw.Read(func(uintptr) bool { return false }) },
+		"after a fault":  func(*socket) error { return unix.EBADFD },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := listen(netip.MustParseAddrPort("127.0.0.1:0"))
+			must(t, err)
+			began, ended := make(chan struct{}, 100), make(chan struct{})
+			go func() {
+				defer close(ended)
+				New(slog.New(slog.DiscardHandler)).repeat(t.Context(), s.file, func() error {
+					began <- struct{}{}
+					return before(s)
+				})
+			}()
+			<-began
+			must(t, s.file.Close())
+			select {
+			case <-ended:
+			case <-time.After(30 * time.Second):
+				t.Fatal("the loop goes on")
+			}
+		})
+	}
 }
 
 func TestRestart(t *testing.T) {

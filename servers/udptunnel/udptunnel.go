@@ -73,11 +73,17 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	start := func(file *os.File, loop func() error) {
 		if !running[file] {
 			running[file] = true
-			loops.Go(func() { t.repeat(ctx, file.Name(), loop) })
+			loops.Go(func() { t.repeat(ctx, file, loop) })
 		}
 	}
 	for {
-		if p := t.path.Load(); p != nil {
+		p := t.path.Load()
+		for file := range running {
+			if _, used := p.files()[file]; !used {
+				delete(running, file) // it is closed, and its loop ends of that
+			}
+		}
+		if p != nil {
 			start(p.device.file, func() error { return t.newOutbound(p).run() })
 			for _, s := range p.sockets() {
 				start(s.file, func() error { return t.newInbound(p).run(s) })
@@ -93,16 +99,16 @@ func (t *Tunnel) Run(ctx context.Context) error {
 
 // repeat runs a loop until its file is closed or its deadline has come. What
 // else ends it may pass, or be mended by the next plan: the device may be gone.
-func (t *Tunnel) repeat(ctx context.Context, reading string, loop func() error) {
+func (t *Tunnel) repeat(ctx context.Context, file *os.File, loop func() error) {
 	said := ""
 	for {
 		err := loop()
-		if errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || isClosed(file) {
 			return
 		}
 		if said != err.Error() {
 			said = err.Error()
-			t.log.Warn("tunnel interrupted", "reading", reading, "error", err)
+			t.log.Warn("tunnel interrupted", "reading", file.Name(), "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -110,4 +116,11 @@ func (t *Tunnel) repeat(ctx context.Context, reading string, loop func() error) 
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// isClosed asks the file: the error of a syscall.RawConn whose file is closed while
+// it waits is none that a program can name (poll.ErrFileClosing).
+func isClosed(file *os.File) bool {
+	_, err := file.Stat()
+	return errors.Is(err, os.ErrClosed)
 }
