@@ -343,7 +343,8 @@ func (s *stream) run(ctx context.Context) result {
 	stop := context.AfterFunc(ctx, func() { _ = s.client.SetDeadline(time.Now()) })
 	defer stop()
 	buffer := make([]byte, 1<<16)
-	last := time.Now()
+	began := time.Now()
+	last := began
 	for ctx.Err() == nil && r.broken == nil {
 		n, err := s.client.Read(buffer)
 		r.gap = max(r.gap, time.Since(last))
@@ -361,7 +362,12 @@ func (s *stream) run(ctx context.Context) result {
 	pause(context.Background(), straggle) // what is on its way arrives
 	after := s.count()
 	r.lost = max(0, after.forth-before.forth) + max(0, after.back-before.back)
+	learned := min(r.lost, forgotten(last.Sub(began)))
+	r.lost -= learned
 	r.detail = fmt.Sprintf(" (%d sent again)", after.again-before.again)
+	if learned > 0 {
+		r.detail += fmt.Sprintf(" (%d lost to learn the path's MTU again)", learned)
+	}
 	s.client.Close()
 	s.server.Close()
 	both.Wait()
@@ -383,6 +389,11 @@ func (s *stream) warm() (counts, error) {
 	pause(context.Background(), 100*time.Millisecond)
 	return s.count(), s.client.SetDeadline(time.Time{})
 }
+
+// forgotten is how many packets a stream may lose in a time by what no fault does: the
+// kernels of both ends remember the MTU of a path for ten minutes (mtu_expires of
+// net.ipv4.route and net.ipv6.route), and send one that is too large to learn it again.
+func forgotten(in time.Duration) int { return 2 * int(in/(10*time.Minute)) }
 
 // counts are of packets that one end has sent and the other has not got, but for
 // a constant, and of those that were sent again, which may be because an answer
