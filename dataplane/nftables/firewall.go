@@ -13,7 +13,6 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -117,13 +116,9 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 			wanted[Mark+"to pods of "+accept.Pods.String()] = acceptTo(accept.Pods)
 		}
 	}
-	conn, err := nft.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
-	}
-	rules, err := conn.GetRules(chain.Table, chain)
+	rules, err := listRules(chain)
 	if err != nil && !unknown(err) {
-		return fmt.Errorf("read the chain: %w", err)
+		return err
 	}
 	b, err := newBatch(inPieces)
 	if err != nil {
@@ -136,8 +131,8 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 			UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
 		})
 	}
-	for _, rule := range stale {
-		if err := b.DelRule(&nft.Rule{Table: chain.Table, Chain: chain, Handle: rule.Handle}); err != nil {
+	for _, handle := range stale {
+		if err := b.DelRule(&nft.Rule{Table: chain.Table, Chain: chain, Handle: handle}); err != nil {
 			return err
 		}
 	}
@@ -146,7 +141,7 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 		err = refusal.err
 	}
 	if errors.Is(err, unix.ENOENT) {
-		chains, listing := conn.ListChainsOfTableFamily(chain.Table.Family)
+		chains, listing := (&nft.Conn{}).ListChainsOfTableFamily(chain.Table.Family)
 		is := func(c *nft.Chain) bool { return c.Table.Name == chain.Table.Name && c.Name == chain.Name }
 		if listing == nil && !slices.ContainsFunc(chains, is) {
 			return nil // it went a moment ago, of which the next survey tells
@@ -155,46 +150,23 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 	return err
 }
 
-// unwanted are rules of ours that are to go, by their comments: those that are not
-// wanted, or are there twice. Those that are there are wanted no longer. A listing
-// that is interrupted by a change may have one rule twice, which then stays; what it
-// lacks, the change is told of, and looked at anew.
-func unwanted(rules []*nft.Rule, wanted map[string][]expr.Any) (stale []*nft.Rule) {
+// unwanted are rules of ours that are to go, by their handles: those that are not wanted,
+// or are there twice. Those that are there are wanted no longer. A listing that is
+// interrupted by a change may have one rule twice, which then stays; what it lacks, the
+// change is told of, and looked at anew.
+func unwanted(rules []foreignRule, wanted map[string][]expr.Any) (stale []uint64) {
 	seen := map[uint64]bool{}
 	for _, rule := range rules {
-		comment := commentOf(rule)
-		if !strings.HasPrefix(comment, Mark) || seen[rule.Handle] {
+		if !strings.HasPrefix(rule.comment, Mark) || seen[rule.handle] {
 			continue
 		}
-		seen[rule.Handle] = true
-		if _, ok := wanted[comment]; !ok {
-			stale = append(stale, rule)
+		seen[rule.handle] = true
+		if _, ok := wanted[rule.comment]; !ok {
+			stale = append(stale, rule.handle)
 		}
-		delete(wanted, comment)
+		delete(wanted, rule.comment)
 	}
 	return stale
-}
-
-// commentOf reads it as nft has written it, or as iptables has, which restores
-// what it has saved in its own way.
-func commentOf(rule *nft.Rule) string {
-	if comment, ok := userdata.GetString(rule.UserData, userdata.TypeComment); ok {
-		return comment
-	}
-	for _, part := range rule.Exprs {
-		match, ok := part.(*expr.Match)
-		if !ok || match.Name != "comment" {
-			continue
-		}
-		switch text := match.Info.(type) {
-		case *xt.Comment:
-			return strings.TrimRight(string(*text), "\x00")
-		case *xt.Unknown:
-			comment, _, _ := strings.Cut(string(*text), "\x00")
-			return comment
-		}
-	}
-	return ""
 }
 
 // podDevices begins the names of pods' interfaces on the node.
@@ -253,7 +225,7 @@ func (f *Firewall) Survey() ([]model.ForwardChain, error) {
 			}
 			chain.Table.Family = family
 			forward[chainOf(chain)] = true
-			ends, err := endsInDrop(conn, chain)
+			ends, err := endsInDrop(chain)
 			if err != nil {
 				return nil, fmt.Errorf("survey firewalls: %w", err)
 			}
@@ -270,31 +242,15 @@ func (f *Firewall) Survey() ([]model.ForwardChain, error) {
 }
 
 // endsInDrop tells whether what no rule of a chain accepts is dropped.
-func endsInDrop(conn *nft.Conn, chain *nft.Chain) (bool, error) {
+func endsInDrop(chain *nft.Chain) (bool, error) {
 	if chain.Policy != nil && *chain.Policy == nft.ChainPolicyDrop {
 		return true, nil
 	}
-	rules, err := conn.GetRules(chain.Table, chain)
+	rules, err := listRules(chain)
 	if err != nil && !unknown(err) {
-		return false, fmt.Errorf("read chain %s: %w", chainOf(chain), err)
+		return false, err
 	}
-	if len(rules) == 0 {
-		return false, nil
-	}
-	for _, part := range rules[len(rules)-1].Exprs {
-		switch e := part.(type) {
-		case *expr.Counter, *expr.Log:
-		case *expr.Reject:
-			return true, nil
-		case *expr.Target: // of iptables
-			return e.Name == "REJECT", nil
-		case *expr.Verdict:
-			return e.Kind == expr.VerdictDrop, nil
-		default:
-			return false, nil
-		}
-	}
-	return false, nil
+	return len(rules) > 0 && rules[len(rules)-1].drops(), nil
 }
 
 // Surveyed tells that Survey may say something else than before. It is told only

@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	rtnl "github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
@@ -126,17 +124,14 @@ func TestUnknownFirewallIsLeft(t *testing.T) {
 	}
 }
 
-// TestSurvey: what drops what it does not accept, and nothing else.
 // TestRuleListedTwice: a listing that a change interrupts has one rule twice. It is the
 // same by its handle, and stays; another with the same comment goes.
 func TestRuleListedTwice(t *testing.T) {
-	rule := func(handle uint64, comment string) *nft.Rule {
-		return &nft.Rule{Handle: handle, UserData: userdata.AppendString(nil, userdata.TypeComment, comment)}
-	}
+	rule := func(handle uint64, comment string) foreignRule { return foreignRule{handle: handle, comment: comment} }
 	const kept, old = Mark + "kept", Mark + "old"
 	wanted := map[string][]expr.Any{kept: nil, Mark + "new": nil}
-	stale := unwanted([]*nft.Rule{rule(1, kept), rule(1, kept), rule(2, kept), rule(3, old), rule(4, "another's")}, wanted)
-	if len(stale) != 2 || stale[0].Handle != 2 || stale[1].Handle != 3 {
+	stale := unwanted([]foreignRule{rule(1, kept), rule(1, kept), rule(2, kept), rule(3, old), rule(4, "another's")}, wanted)
+	if !slices.Equal(stale, []uint64{2, 3}) {
 		t.Errorf("rules %v are to go", stale)
 	}
 	if _, ok := wanted[Mark+"new"]; !ok || len(wanted) != 1 {
@@ -144,6 +139,7 @@ func TestRuleListedTwice(t *testing.T) {
 	}
 }
 
+// TestSurvey: what drops what it does not accept, and nothing else.
 func TestSurvey(t *testing.T) {
 	netnstest.Enter(t)
 	f := NewFirewall()
@@ -157,6 +153,12 @@ func TestSurvey(t *testing.T) {
 		{"iptables -A FORWARD -i docker0 -j ACCEPT", "[ip6 filter FORWARD]"},
 		{"iptables -F FORWARD; ip6tables -P FORWARD ACCEPT; ip6tables -A FORWARD -j DROP", "[ip6 filter FORWARD]"},
 		{"ip6tables -F FORWARD", "[]"},
+		{"iptables -A FORWARD -m comment --comment last -j DROP", "[ip filter FORWARD]"},
+		{"iptables -A FORWARD -m comment --comment some -m mark --mark 1 -j DROP", "[]"},
+		{"nft 'flush chain ip filter FORWARD; add rule ip filter FORWARD rt mtu 1280 drop'", "[]"},
+		{"nft 'flush chain ip filter FORWARD; add rule ip filter FORWARD ct original ip saddr 10.0.0.1 accept'", "[]"},
+		{"nft 'add rule ip filter FORWARD counter drop'", "[ip filter FORWARD]"},
+		{"nft flush chain ip filter FORWARD", "[]"},
 		{"nft 'table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept; ct state established accept; reject with icmpx type admin-prohibited; }; }'", "[inet firewalld filter_FORWARD]"},
 		{"nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'", "[inet filter forward inet firewalld filter_FORWARD]"},
 		{"nft 'table inet fairlead { chain forward { type filter hook forward priority 0; policy drop; }; }'; nft delete table inet firewalld", "[inet filter forward]"},
@@ -238,6 +240,7 @@ func TestFirewallIsFollowed(t *testing.T) {
 		{"iptables -D FORWARD 1", 4},
 		{"iptables -P FORWARD ACCEPT", 2},
 		{"iptables -P FORWARD DROP; iptables -A FORWARD -i docker0 -j ACCEPT", 4},
+		{"nft 'flush chain ip filter FORWARD; add rule ip filter FORWARD ct original ip saddr 10.0.0.1 accept'", 4},
 		{"nft flush ruleset", 0},
 		{"iptables -P FORWARD DROP", 2},
 		{"printf '*filter\\n:INPUT ACCEPT\\n:FORWARD DROP\\n:OUTPUT ACCEPT\\nCOMMIT\\n' | iptables-restore", 2},
