@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -11,9 +10,9 @@ import (
 
 // Surveyor knows the firewalls of others on this node; nftables.Firewall is one.
 type Surveyor interface {
-	// Survey lists the chains that drop what they do not accept, sorted.
-	Survey() ([]model.ForwardChain, error)
-	// Surveyed tells that it may be another list. It is told only while the
+	// Survey tells what they drop, and accept.
+	Survey() (*model.Firewalls, error)
+	// Surveyed tells that this may have changed. It is told only while the
 	// surveyor runs, which is one of Config.Servers.
 	Surveyed() <-chan struct{}
 }
@@ -35,14 +34,14 @@ func (f *firewalls) Run(ctx context.Context) error {
 	failing := backoff{first: time.Second, most: time.Minute}
 	for {
 		began := time.Now()
-		drops, err := f.surveyor.Survey()
+		found, err := f.surveyor.Survey()
 		var again <-chan time.Time
 		if err != nil {
 			f.log.Warn("firewalls of others on this node are not known", "error", err)
 			again = time.After(failing.next())
 		} else {
 			failing.reset()
-			f.show(drops)
+			f.show(found)
 		}
 		select {
 		case <-ctx.Done():
@@ -63,10 +62,10 @@ func (f *firewalls) Run(ctx context.Context) error {
 	}
 }
 
-func (f *firewalls) show(drops []model.ForwardChain) {
+func (f *firewalls) show(found *model.Firewalls) {
 	f.feed.Edit(func(s *model.Snapshot) {
-		if s.Firewalls == nil || !slices.Equal(s.Firewalls.Drops, drops) {
-			s.Firewalls = &model.Firewalls{Drops: drops}
+		if s.Firewalls == nil || !s.Firewalls.Equal(found) {
+			s.Firewalls = found
 		}
 	})
 }

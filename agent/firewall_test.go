@@ -24,11 +24,11 @@ type surveyor struct {
 
 func (s *surveyor) Surveyed() <-chan struct{} { return s.changed }
 
-func (s *surveyor) Survey() ([]model.ForwardChain, error) {
+func (s *surveyor) Survey() (*model.Firewalls, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.surveys++
-	return slices.Clone(s.drops), s.err
+	return &model.Firewalls{Drops: slices.Clone(s.drops)}, s.err
 }
 
 func (s *surveyor) set(drops []model.ForwardChain, err error) {

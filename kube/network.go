@@ -77,10 +77,10 @@ func (r *networkReader) routing(spec *v1alpha1.NetworkSpec) {
 func (r *networkReader) foreignFirewall(value string) {
 	switch wanted := model.ForeignFirewall(value); wanted {
 	case "":
-	case model.AcceptInForeign, model.ReportForeign:
+	case model.AcceptInForeign, model.ReportForeign, model.IgnoreForeign:
 		r.network.ForeignFirewall = wanted
 	default:
-		r.wrong("spec.foreignFirewall", fmt.Sprintf("%q is neither Accept nor Report; %s is used", value, r.network.ForeignFirewall))
+		r.wrong("spec.foreignFirewall", fmt.Sprintf("%q is not Accept, Report or Ignore; %s is used", value, r.network.ForeignFirewall))
 	}
 }
 

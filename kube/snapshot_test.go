@@ -42,6 +42,7 @@ spec:
 apiVersion: fairlead.io/v1alpha1
 kind: NodeState
 former: {backend: ipip}
+firewalls: {drops: [{family: inet, table: mine, chain: f}], passes: [{chain: {family: inet, table: mine, chain: f}, of: to, pods: 10.0.0.0/8}]}
 links:
 - {name: eth0, mtu: 1500, addresses: [172.30.0.1/24], acceptsRA: true}
 attachments:
@@ -73,6 +74,8 @@ func TestSnapshotRoundTrip(t *testing.T) {
 		t.Errorf("attachment: %+v", attachment)
 	case first.Former == nil || first.Former.Backend != model.BackendIPIP:
 		t.Errorf("former routing: %+v", first.Former)
+	case first.Firewalls == nil || len(first.Firewalls.Drops) != 1 || len(first.Firewalls.Passes) != 1 || first.Firewalls.Passes[0].String() != "inet mine f: to 10.0.0.0/8":
+		t.Errorf("firewalls: %+v", first.Firewalls)
 	case first.Network.MTU != 1400 || first.Network.DirectRouting || first.Network.UDPPort != 99 || len(first.Network.Plugins) != 1 ||
 		first.Network.Masquerade.On != [...]bool{model.IPv4: true, model.IPv6: false} ||
 		len(first.Network.Masquerade.Exclude) != 1 || len(first.Network.Masquerade.From) != 1 ||

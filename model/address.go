@@ -42,6 +42,14 @@ func FamilyOf(addr netip.Addr) Family {
 	return IPv6
 }
 
+// AllOf is the prefix that holds all addresses of a family.
+func AllOf(family Family) netip.Prefix {
+	if family == IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
+
 // HostPrefix is the prefix that holds this address alone.
 func HostPrefix(addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr, addr.BitLen())

@@ -54,9 +54,11 @@ func ReadNode(root, cniConfDir string) (*NodeFacts, error) {
 	f.Unsynced = err == nil && state == unix.TIME_ERROR
 	if f.Root {
 		f.SysctlsFixed = unix.Access("/proc/sys/net/ipv4/ip_forward", unix.W_OK) != nil
-		if f.Drops, err = nftables.NewFirewall().Survey(); err != nil {
+		firewalls, err := nftables.NewFirewall().Survey()
+		if err != nil {
 			return nil, err
 		}
+		f.Drops = firewalls.Drops
 		return f, f.tryKernel()
 	}
 	return f, nil

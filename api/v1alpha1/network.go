@@ -97,8 +97,8 @@ type NetworkSpec struct {
 	// such as Docker's or ufw's, drops the packets that are forwarded. Accept puts
 	// rules that accept those of pods, marked as Fairlead's, into the chain FORWARD
 	// of iptables; Report only names the chain among the problems of the node, as
-	// is done with all other chains.
-	// +kubebuilder:validation:Enum=Accept;Report
+	// is done with all other chains; Ignore does neither.
+	// +kubebuilder:validation:Enum=Accept;Report;Ignore
 	// +kubebuilder:default=Accept
 	// +optional
 	ForeignFirewall string `json:"foreignFirewall,omitempty"`

@@ -96,7 +96,7 @@ func handle(kind int, attribute uint16, of func(*netlink.AttributeEncoder)) (uin
 		return 0, err
 	}
 	defer r.close()
-	if err := r.send(unix.NFPROTO_INET, kind, netlink.Request, of); err != nil {
+	if err := r.send(kind, netlink.Request, of); err != nil {
 		return 0, err
 	}
 	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)

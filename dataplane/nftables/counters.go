@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables/userdata"
 
 	"github.com/fairlead-net/fairlead/dataplane"
+	"github.com/fairlead-net/fairlead/dataplane/nftables/listing"
 )
 
 // Counters implements dataplane.Counted: what the rules of our table have met,
@@ -29,15 +30,15 @@ func (p *Plane) Counters() ([]dataplane.Counter, error) {
 	}
 	met := map[string]dataplane.Counter{}
 	for _, chain := range chains {
-		if chain.Table.Name != TableName || chain.Name == calledChain || chain.Name == sentChain {
+		if chain.Table.Name != TableName {
 			continue
 		}
-		rules, err := conn.GetRules(chain.Table, chain)
+		rules, err := listing.Rules(chain)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the table is being replaced
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list rules of chain %s: %w", chain.Name, err)
+			return nil, err
 		}
 		for _, rule := range rules {
 			comment, _ := userdata.GetString(rule.UserData, userdata.TypeComment)

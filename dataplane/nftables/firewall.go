@@ -13,8 +13,10 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane/nftables/listing"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/firewall"
@@ -37,7 +39,7 @@ type Firewall struct {
 	mu      sync.Mutex
 	known   bool                                 // the rules are as accepts says, as far as was heard
 	accepts model.Map[firewall.Accept, struct{}] // as applied last
-	forward map[model.ForwardChain]bool          // base chains at the hook, as surveyed last
+	forward map[model.ForwardChain]bool          // those that were surveyed last, and at the hook
 }
 
 // Mark begins the comment of each of our rules in chains of others.
@@ -116,7 +118,7 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 			wanted[Mark+"to pods of "+accept.Pods.String()] = acceptTo(accept.Pods)
 		}
 	}
-	rules, err := listRules(chain)
+	there, err := listing.Rules(chain)
 	if err != nil && !unknown(err) {
 		return err
 	}
@@ -124,15 +126,15 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 	if err != nil {
 		return err
 	}
-	stale := unwanted(rules, wanted)
+	stale := unwanted(there, wanted)
 	for comment, exprs := range wanted {
 		b.InsertRule(&nft.Rule{
 			Table: chain.Table, Chain: chain, Exprs: exprs,
 			UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
 		})
 	}
-	for _, handle := range stale {
-		if err := b.DelRule(&nft.Rule{Table: chain.Table, Chain: chain, Handle: handle}); err != nil {
+	for _, rule := range stale {
+		if err := b.DelRule(&nft.Rule{Table: chain.Table, Chain: chain, Handle: rule.Handle}); err != nil {
 			return err
 		}
 	}
@@ -141,32 +143,51 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 		err = refusal.err
 	}
 	if errors.Is(err, unix.ENOENT) {
-		chains, listing := (&nft.Conn{}).ListChainsOfTableFamily(chain.Table.Family)
+		chains, failed := (&nft.Conn{}).ListChainsOfTableFamily(chain.Table.Family)
 		is := func(c *nft.Chain) bool { return c.Table.Name == chain.Table.Name && c.Name == chain.Name }
-		if listing == nil && !slices.ContainsFunc(chains, is) {
+		if failed == nil && !slices.ContainsFunc(chains, is) {
 			return nil // it went a moment ago, of which the next survey tells
 		}
 	}
 	return err
 }
 
-// unwanted are rules of ours that are to go, by their handles: those that are not wanted,
-// or are there twice. Those that are there are wanted no longer. A listing that is
-// interrupted by a change may have one rule twice, which then stays; what it lacks, the
-// change is told of, and looked at anew.
-func unwanted(rules []foreignRule, wanted map[string][]expr.Any) (stale []uint64) {
-	seen := map[uint64]bool{}
-	for _, rule := range rules {
-		if !strings.HasPrefix(rule.comment, Mark) || seen[rule.handle] {
+// unwanted are rules of ours that are to go, by their comments: those that are not
+// wanted, or are there twice. Those that are there are wanted no longer.
+func unwanted(there []*nft.Rule, wanted map[string][]expr.Any) (stale []*nft.Rule) {
+	for _, rule := range there {
+		comment := commentOf(rule)
+		if !strings.HasPrefix(comment, Mark) {
 			continue
 		}
-		seen[rule.handle] = true
-		if _, ok := wanted[rule.comment]; !ok {
-			stale = append(stale, rule.handle)
+		if _, ok := wanted[comment]; !ok {
+			stale = append(stale, rule)
 		}
-		delete(wanted, rule.comment)
+		delete(wanted, comment)
 	}
 	return stale
+}
+
+// commentOf reads it as nft has written it, or as iptables has, which restores
+// what it has saved in its own way.
+func commentOf(rule *nft.Rule) string {
+	if comment, ok := userdata.GetString(rule.UserData, userdata.TypeComment); ok {
+		return comment
+	}
+	for _, part := range rule.Exprs {
+		match, ok := part.(*expr.Match)
+		if !ok || match.Name != "comment" {
+			continue
+		}
+		switch text := match.Info.(type) {
+		case *xt.Comment:
+			return strings.TrimRight(string(*text), "\x00")
+		case *xt.Unknown:
+			comment, _, _ := strings.Cut(string(*text), "\x00")
+			return comment
+		}
+	}
+	return ""
 }
 
 // podDevices begins the names of pods' interfaces on the node.
@@ -199,58 +220,6 @@ func acceptWhere(name expr.MetaKey, offset uint32, pods netip.Prefix) []expr.Any
 		&expr.Counter{},
 		&expr.Verdict{Kind: expr.VerdictAccept},
 	}
-}
-
-// Survey lists the chains of others, of the network namespace of the calling
-// thread, where packets are forwarded and which drop what they do not accept: by
-// their policy, or by a last rule. Without nftables in the kernel there is none.
-// A listing that a change interrupts may lack something; Surveyed tells of the
-// change.
-func (f *Firewall) Survey() ([]model.ForwardChain, error) {
-	conn, err := nft.New()
-	if err != nil {
-		return nil, fmt.Errorf("survey firewalls: %w", err)
-	}
-	var drops []model.ForwardChain
-	forward := map[model.ForwardChain]bool{}
-	for family := range familyNames {
-		chains, err := conn.ListChainsOfTableFamily(family)
-		if err != nil && !unknown(err) && !errors.Is(err, unix.EAFNOSUPPORT) {
-			return nil, fmt.Errorf("survey firewalls: list chains of %s: %w", familyNames[family], err)
-		}
-		for _, chain := range chains {
-			if chain.Hooknum == nil || *chain.Hooknum != *nft.ChainHookForward || chain.Type != nft.ChainTypeFilter ||
-				family == nft.TableFamilyINet && chain.Table.Name == TableName {
-				continue
-			}
-			chain.Table.Family = family
-			forward[chainOf(chain)] = true
-			ends, err := endsInDrop(chain)
-			if err != nil {
-				return nil, fmt.Errorf("survey firewalls: %w", err)
-			}
-			if ends {
-				drops = append(drops, chainOf(chain))
-			}
-		}
-	}
-	f.mu.Lock()
-	f.forward = forward
-	f.mu.Unlock()
-	slices.SortFunc(drops, model.ForwardChain.Compare)
-	return drops, nil
-}
-
-// endsInDrop tells whether what no rule of a chain accepts is dropped.
-func endsInDrop(chain *nft.Chain) (bool, error) {
-	if chain.Policy != nil && *chain.Policy == nft.ChainPolicyDrop {
-		return true, nil
-	}
-	rules, err := listRules(chain)
-	if err != nil && !unknown(err) {
-		return false, err
-	}
-	return len(rules) > 0 && rules[len(rules)-1].drops(), nil
 }
 
 // Surveyed tells that Survey may say something else than before. It is told only

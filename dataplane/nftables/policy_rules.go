@@ -88,7 +88,7 @@ func (s *policies) fillForward(b *batch, wanted bool) {
 }
 
 // sentChain judges what pods send, but for queries, which were judged before they
-// were translated. The library cannot read its rules.
+// were translated.
 const sentChain = "policy-sent"
 
 func (s *policies) addSent(b *batch) {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reader asks the kernel for what the library does not: elements of sets of our
-// table one by one, or not all of them; rules of others.
+// reader asks the kernel for elements of sets of our table, one by one or not
+// all of them, which the library does not.
 type reader struct {
 	socket int
 	buffer []byte
@@ -46,7 +46,7 @@ func (r *reader) find(set string, key []byte) (read, error) {
 	if err := r.ask(set, key); err != nil {
 		return read{}, err
 	}
-	elements, _, err := r.receiveElements()
+	elements, _, err := r.receive()
 	if errors.Is(err, unix.ENOENT) || err == nil && len(elements) == 0 {
 		return read{}, nil
 	}
@@ -65,7 +65,7 @@ func (r *reader) list(set string, most int) (all []read, err error) {
 	}
 	for done := false; !done && len(all) < most; {
 		var some []read
-		if some, done, err = r.receiveElements(); err != nil {
+		if some, done, err = r.receive(); err != nil {
 			return nil, fmt.Errorf("list %s: %w", set, err)
 		}
 		all = append(all, some...)
@@ -84,7 +84,7 @@ func schema() string { return fmt.Sprintf("(schema %d)", Schema) }
 
 // says tells whether there is a set whose comment says something.
 func (r *reader) says(set, text string) bool {
-	err := r.send(unix.NFPROTO_INET, unix.NFT_MSG_GETSET, netlink.Request, func(attributes *netlink.AttributeEncoder) {
+	err := r.send(unix.NFT_MSG_GETSET, netlink.Request, func(attributes *netlink.AttributeEncoder) {
 		attributes.String(unix.NFTA_SET_TABLE, TableName)
 		attributes.String(unix.NFTA_SET_NAME, set)
 	})
@@ -101,7 +101,7 @@ func (r *reader) ask(set string, key []byte) error {
 	if key != nil {
 		flags = netlink.Request
 	}
-	return r.send(unix.NFPROTO_INET, unix.NFT_MSG_GETSETELEM, flags, func(attributes *netlink.AttributeEncoder) {
+	return r.send(unix.NFT_MSG_GETSETELEM, flags, func(attributes *netlink.AttributeEncoder) {
 		attributes.String(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
 		attributes.String(unix.NFTA_SET_ELEM_LIST_SET, set)
 		if key == nil {
@@ -120,14 +120,14 @@ func (r *reader) ask(set string, key []byte) error {
 	})
 }
 
-func (r *reader) send(family byte, kind int, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) error {
+func (r *reader) send(kind int, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) error {
 	attributes := netlink.NewAttributeEncoder()
 	fill(attributes)
 	encoded, err := attributes.Encode()
 	if err != nil {
-		return fmt.Errorf("ask nftables: %w", err)
+		return fmt.Errorf("ask for elements: %w", err)
 	}
-	message := netlink.Message{Data: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, encoded...)}
+	message := netlink.Message{Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, encoded...)}
 	message.Header.Type = netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind)
 	message.Header.Flags = flags
 	message.Header.Length = uint32(unix.NLMSG_HDRLEN + len(message.Data))
@@ -136,14 +136,13 @@ func (r *reader) send(family byte, kind int, flags netlink.HeaderFlags, fill fun
 		err = unix.Sendto(r.socket, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}
 	if err != nil {
-		return fmt.Errorf("ask nftables: %w", err)
+		return fmt.Errorf("ask for elements: %w", err)
 	}
 	return nil
 }
 
-// receive reads one datagram of an answer, and whether it was the last. The messages hold
-// until the next one.
-func (r *reader) receive() (all []syscall.NetlinkMessage, done bool, err error) {
+// receive reads one datagram of an answer, and whether it was the last.
+func (r *reader) receive() (all []read, done bool, err error) {
 	n, _, err := unix.Recvfrom(r.socket, r.buffer, 0)
 	if err != nil {
 		return nil, false, err
@@ -152,58 +151,46 @@ func (r *reader) receive() (all []syscall.NetlinkMessage, done bool, err error) 
 	if err != nil {
 		return nil, false, err
 	}
-	for i, message := range messages {
+	for _, message := range messages {
 		switch message.Header.Type {
 		case unix.NLMSG_DONE:
-			return messages[:i], true, nil
+			return all, true, nil
 		case unix.NLMSG_ERROR:
 			if len(message.Data) >= 4 {
 				err = unix.Errno(-int32(binary.NativeEndian.Uint32(message.Data)))
 			}
-			return messages[:i], true, err
+			return all, true, err
+		}
+		if all, err = readElements(all, message.Data); err != nil {
+			return nil, false, err
 		}
 	}
-	return messages, false, nil
+	return all, false, nil
 }
-
-func (r *reader) receiveElements() (all []read, done bool, err error) {
-	messages, done, err := r.receive()
-	for _, message := range messages {
-		if err == nil {
-			all, err = readElements(all, message.Data)
-		}
-	}
-	return all, done, err
-}
-
-// generic is the length of struct nfgenmsg, which is before the attributes.
-const generic = 4
 
 // readElements adds those of a message of NFT_MSG_NEWSETELEM.
 func readElements(to []read, message []byte) ([]read, error) {
-	attributes, err := netlink.NewAttributeDecoder(message[min(generic, len(message)):])
+	const header = 4
+	if len(message) < header {
+		return to, nil
+	}
+	attributes, err := netlink.NewAttributeDecoder(message[header:])
 	if err != nil {
 		return nil, err
 	}
-	err = inside(unix.NFTA_SET_ELEM_LIST_ELEMENTS, inside(unix.NFTA_LIST_ELEM, func(element *netlink.AttributeDecoder) error {
-		var e read
-		err := e.decode(element)
-		to = append(to, e)
-		return err
-	}))(attributes)
-	return to, errors.Join(err, attributes.Err())
-}
-
-// inside reads what is in each attribute of a kind.
-func inside(kind uint16, read func(*netlink.AttributeDecoder) error) func(*netlink.AttributeDecoder) error {
-	return func(attributes *netlink.AttributeDecoder) error {
-		for attributes.Next() {
-			if attributes.Type() == kind {
-				attributes.Nested(read)
-			}
+	for attributes.Next() {
+		if attributes.Type() == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			attributes.Nested(func(list *netlink.AttributeDecoder) error {
+				for list.Next() {
+					var e read
+					list.Nested(e.decode)
+					to = append(to, e)
+				}
+				return nil
+			})
 		}
-		return nil
 	}
+	return to, attributes.Err()
 }
 
 func (e *read) decode(attributes *netlink.AttributeDecoder) error {

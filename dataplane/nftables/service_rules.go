@@ -257,8 +257,7 @@ func (m *serviceMaps) remember(operation, seconds uint32) expr.Any {
 	}
 }
 
-// calledChain looks up the VIP that a connection was made to. The library
-// cannot read its rules.
+// calledChain looks up the VIP that a connection was made to.
 const calledChain = "service-called"
 
 // addSources adds the chains that give packets to targets of Services an

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane/nftables/listing"
 	"github.com/fairlead-net/fairlead/lab/world"
 	"github.com/fairlead-net/fairlead/whole"
 )
@@ -234,12 +235,11 @@ func countRules(c counts, n names) error {
 				c[choiceChains]++
 				continue
 			}
-			// The library cannot read a chain with a rule on the direction of a
-			// connection, which Fairlead has one of: it is not counted.
-			rules, err := conn.GetRules(table, chain)
-			if err == nil {
-				c["rules"] += int64(len(rules))
+			rules, err := listing.Rules(chain)
+			if err != nil {
+				return err
 			}
+			c["rules"] += int64(len(rules))
 		}
 		sets, err := conn.GetSets(table)
 		if err != nil {

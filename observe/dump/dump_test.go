@@ -91,7 +91,7 @@ func addTables(t *testing.T) {
 	must(t, err)
 	table := conn.AddTable(&nft.Table{Family: nft.TableFamilyINet, Name: ourTable})
 	chain := conn.AddChain(&nft.Chain{Table: table, Name: "raw", Type: nft.ChainTypeFilter, Hooknum: nft.ChainHookPrerouting, Priority: nft.ChainPriorityRaw})
-	conn.AddRule(&nft.Rule{Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, "why"), Exprs: []expr.Any{&expr.Counter{Packets: 7}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+	conn.AddRule(&nft.Rule{Table: table, Chain: chain, UserData: userdata.AppendString(nil, userdata.TypeComment, "why"), Exprs: []expr.Any{&expr.Ct{Key: expr.CtKeyPROTODST, Register: 1}, &expr.Counter{Packets: 7}, &expr.Verdict{Kind: expr.VerdictDrop}}})
 	must(t, conn.AddSet(&nft.Set{Table: table, Name: "pods4", KeyType: nft.TypeIPAddr}, []nft.SetElement{{Key: []byte{10, 244, 0, 1}}}))
 	foreign := conn.AddTable(&nft.Table{Family: nft.TableFamilyIPv4, Name: "filter"})
 	policy := nft.ChainPolicyDrop

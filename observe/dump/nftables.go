@@ -10,6 +10,8 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+
+	"github.com/fairlead-net/fairlead/dataplane/nftables/listing"
 )
 
 // Table is one of nftables. Of foreign tables there are only the chains that the
@@ -68,7 +70,7 @@ func (k *Kernel) readTables() {
 		ours := table.Family == nft.TableFamilyINet && table.Name == ourTable
 		for _, chain := range chains {
 			if chain.Table.Name == table.Name && chain.Table.Family == table.Family && (ours || chain.Hooknum != nil) {
-				t.Chains = append(t.Chains, k.readChain(conn, chain, ours))
+				t.Chains = append(t.Chains, k.readChain(chain, ours))
 			}
 		}
 		if ours {
@@ -78,7 +80,7 @@ func (k *Kernel) readTables() {
 	}
 }
 
-func (k *Kernel) readChain(conn *nft.Conn, chain *nft.Chain, withRules bool) Chain {
+func (k *Kernel) readChain(chain *nft.Chain, withRules bool) Chain {
 	c := Chain{Name: chain.Name, Type: string(chain.Type)}
 	if chain.Hooknum != nil {
 		c.Hook = hookName(chain.Table.Family, *chain.Hooknum)
@@ -92,8 +94,8 @@ func (k *Kernel) readChain(conn *nft.Conn, chain *nft.Chain, withRules bool) Cha
 	if !withRules {
 		return c
 	}
-	rules, err := conn.GetRules(chain.Table, chain)
-	k.failed("rules of chain "+chain.Name, err)
+	rules, err := listing.Rules(chain)
+	k.failed("rules", err)
 	for _, rule := range rules {
 		r := Rule{Handle: rule.Handle}
 		r.Comment, _ = userdata.GetString(rule.UserData, userdata.TypeComment)

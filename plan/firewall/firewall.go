@@ -35,16 +35,21 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	}
 	next := &Plan{}
 	var problems []model.Problem
-	for _, chain := range snapshot.Firewalls.Drops {
+	chains := snapshot.Firewalls.Drops
+	if snapshot.Network.ForeignFirewall == model.IgnoreForeign {
+		chains = nil
+	}
+	for _, chain := range chains {
 		pods := inWay(chain, self, snapshot.Attachments)
-		switch {
-		case len(pods) == 0:
-		case Editable(chain) && snapshot.Network.ForeignFirewall == model.AcceptInForeign:
+		if Editable(chain) && snapshot.Network.ForeignFirewall == model.AcceptInForeign {
+			// Also where others accept them: their rules may go.
 			for _, prefix := range pods {
 				next.Accepts = next.Accepts.With(Accept{chain, prefix}, struct{}{})
 			}
-		default:
-			problems = append(problems, problem(self.Name, chain, pods))
+			continue
+		}
+		if slices.ContainsFunc(pods, func(prefix netip.Prefix) bool { return !passes(snapshot, chain, prefix) }) {
+			problems = append(problems, problem(self.Name, chain, snapshot))
 		}
 	}
 	if prev != nil && same(prev.Accepts, next.Accepts) {
@@ -91,11 +96,57 @@ func inWay(chain model.ForwardChain, self *model.Node, attachments model.Map[mod
 	return pods
 }
 
-func problem(node string, chain model.ForwardChain, pods []netip.Prefix) model.Problem {
+// passes tells whether the chain accepts what pods of this node send, and what is sent to
+// them: by any pod at least.
+func passes(snapshot *model.Snapshot, chain model.ForwardChain, pods netip.Prefix) bool {
+	accepts := func(pods netip.Prefix, of ...model.PassOf) bool {
+		return slices.ContainsFunc(snapshot.Firewalls.Passes, func(pass model.ForwardPass) bool {
+			return pass.Chain == chain && slices.Contains(of, pass.Of) && covers(pass.Pods, pods)
+		})
+	}
+	if !accepts(pods, model.FromPods, model.BySource) {
+		return false
+	}
+	if accepts(pods, model.ToPods) {
+		return true
+	}
+	for _, node := range snapshot.Nodes.All() {
+		for _, others := range node.PodCIDRs {
+			if others.Addr().Is4() == pods.Addr().Is4() && !accepts(others, model.BySource) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func covers(whole, part netip.Prefix) bool {
+	return whole.Bits() <= part.Bits() && whole.Contains(part.Addr())
+}
+
+// allPods is one range for each family that has the ranges of all nodes.
+func allPods(snapshot *model.Snapshot) (ranges []netip.Prefix) {
+	var all [len(model.Families)]netip.Prefix
+	for _, node := range snapshot.Nodes.All() {
+		for _, pods := range node.PodCIDRs {
+			whole := &all[model.FamilyOf(pods.Addr())]
+			if !whole.IsValid() {
+				*whole = pods.Masked()
+			}
+			for !covers(*whole, pods) {
+				*whole, _ = whole.Addr().Prefix(whole.Bits() - 1)
+			}
+		}
+	}
+	return slices.DeleteFunc(all[:], func(whole netip.Prefix) bool { return !whole.IsValid() })
+}
+
+func problem(node string, chain model.ForwardChain, snapshot *model.Snapshot) model.Problem {
 	remedy := fmt.Sprintf(`let pods' packets pass: nft insert rule %s iifname "fl*" accept, and the same with oifname; and have the program that made the chain do so when it starts`, chain)
 	switch {
 	case chain.Table == "firewalld":
-		remedy = fmt.Sprintf("let pods' packets pass: firewall-cmd --permanent --zone=trusted --add-source=%s (of each of %v), then firewall-cmd --reload", pods[0], pods)
+		all := allPods(snapshot)
+		remedy = fmt.Sprintf("let packets of all pods and nodes pass: firewall-cmd --permanent --zone=trusted --add-source=%s, the same of each of %v, or of the wider range that the cluster gives to nodes, and of the nodes' addresses; then firewall-cmd --reload", all[0], all)
 	case Editable(chain):
 		program := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[chain.Family]
 		remedy = fmt.Sprintf("set spec.foreignFirewall of Network/default to Accept, or let pods' packets pass: %s -I FORWARD -i fl+ -j ACCEPT, and the same with -o", program)

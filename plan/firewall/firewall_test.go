@@ -60,6 +60,7 @@ func TestCompute(t *testing.T) {
 			model.ReportForeign, all, nil,
 			[]string{"inet filter forward", "firewall-cmd", "Accept, or let pods' packets pass: iptables", "ip6tables -I FORWARD -i fl+"},
 		},
+		{model.IgnoreForeign, all, nil, nil},
 	} {
 		got, problems := Compute(nil, snapshot(c.setting, c.drops...), "self")
 		if texts := accepts(got); !slices.Equal(texts, c.accepts) {
@@ -73,6 +74,56 @@ func TestCompute(t *testing.T) {
 				t.Errorf("%s %v: %s", c.setting, c.drops, problem)
 			}
 		}
+	}
+}
+
+// TestPasses: a chain is in nobody's way if it accepts all that pods send, and all that
+// any pod sends to them.
+func TestPasses(t *testing.T) {
+	pass := func(of model.PassOf, pods string) model.ForwardPass {
+		return model.ForwardPass{Chain: custom, Of: of, Pods: netip.MustParsePrefix(pods)}
+	}
+	all6 := []model.ForwardPass{pass(model.FromPods, "::/0"), pass(model.ToPods, "::/0")}
+	for _, c := range []struct {
+		passes []model.ForwardPass
+		fine   bool
+	}{
+		{all6, false},
+		{append(all6, pass(model.FromPods, "0.0.0.0/0")), false},
+		{append(all6, pass(model.ToPods, "0.0.0.0/0")), false},
+		{append(all6, pass(model.FromPods, "0.0.0.0/0"), pass(model.ToPods, "10.0.0.0/8")), true},
+		{append(all6, pass(model.FromPods, "10.244.1.0/25"), pass(model.ToPods, "10.0.0.0/8")), false},
+		{append(all6, pass(model.BySource, "10.0.0.0/8")), true},
+		{append(all6, pass(model.BySource, "10.244.1.0/24"), pass(model.BySource, "10.9.0.0/16")), false}, // the other node's pods
+		{append(all6, pass(model.BySource, "10.244.1.0/24"), pass(model.BySource, "10.9.0.0/16"), pass(model.BySource, "10.244.2.0/23")), true},
+		{[]model.ForwardPass{{Chain: firewalld, Of: model.BySource, Pods: model.AllOf(model.IPv4)}, {Chain: firewalld, Of: model.BySource, Pods: model.AllOf(model.IPv6)}}, false},
+	} {
+		s := snapshot(model.AcceptInForeign, custom)
+		s.Nodes = s.Nodes.With("other", &model.Node{Name: "other", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24")}})
+		s.Firewalls.Passes = c.passes
+		if _, problems := Compute(nil, s, "self"); (len(problems) == 0) != c.fine {
+			t.Errorf("%v: problems %v", c.passes, problems)
+		}
+	}
+	// Where our rules may be, they are put beside those of others, which may go.
+	s := snapshot(model.AcceptInForeign, iptables)
+	s.Firewalls.Passes = []model.ForwardPass{{Chain: iptables, Of: model.BySource, Pods: model.AllOf(model.IPv4)}}
+	if p, _ := Compute(nil, s, "self"); len(accepts(p)) != 2 {
+		t.Errorf("accepts %q", accepts(p))
+	}
+	s.Network.ForeignFirewall = model.ReportForeign
+	if p, problems := Compute(nil, s, "self"); len(accepts(p)) != 0 || len(problems) != 0 {
+		t.Errorf("accepts %q, problems %v", accepts(p), problems)
+	}
+}
+
+// TestAllPods: the remedy names a range that has those of all nodes.
+func TestAllPods(t *testing.T) {
+	s := snapshot(model.ReportForeign, firewalld)
+	s.Nodes = s.Nodes.With("other", &model.Node{Name: "other", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.6.0/24"), netip.MustParsePrefix("fd00:1:0:7::/64")}})
+	_, problems := Compute(nil, s, "self")
+	if len(problems) != 1 || !strings.Contains(problems[0].Remedy, "--add-source=10.244.0.0/21, the same of each of [10.244.0.0/21 fd00:1::/61]") {
+		t.Errorf("problems %v", problems)
 	}
 }
 

@@ -124,7 +124,7 @@ func (c *computation) planBlocks(come, gone []*peers, ported bool) {
 	changed = outermost(changed)
 	again := changed
 	if len(changed) > c.ranges.base.Len()/8 {
-		again = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+		again = []netip.Prefix{model.AllOf(model.IPv4), model.AllOf(model.IPv6)}
 	}
 	known := map[string]Group{}
 	for _, prefix := range again {
