@@ -87,12 +87,12 @@ func TestThousandNodesJoin(t *testing.T) {
 // there were is returned.
 func (n *network) meanwhile(do func()) int64 {
 	n.t.Helper()
-	here, there := n.machines[0], n.machines[2]
+	here, near, far := n.machines[0], n.machines[1], n.machines[2]
 	var stop atomic.Bool
 	var passed, lost atomic.Int64
 	var ready, talks sync.WaitGroup
 	for _, family := range model.Families {
-		for i, way := range [][2]*machine{{here, there}, {there, here}} {
+		for i, way := range [][2]*machine{{here, near}, {near, here}, {here, far}, {far, here}} {
 			at := netip.AddrPortFrom(n.podOf(way[1], family), uint16(9100+i))
 			ready.Add(1)
 			talks.Go(func() { bounce(n.t, way[0].pod, way[1].pod, at, &ready, &stop, &passed, &lost) })

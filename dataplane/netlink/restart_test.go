@@ -68,18 +68,35 @@ func TestRestartIsQuiet(t *testing.T) {
 	}
 }
 
+func shown(t testing.TB, commands string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", commands).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", commands, err, out)
+	}
+	return string(out)
+}
+
 // TestStaleIsRemovedAtStart: what belonged to nodes that went while nobody ran
 // goes at the next start, and only that (flannel#2554).
 func TestStaleIsRemovedAtStart(t *testing.T) {
 	first := enter(t)
+	for _, command := range []string{
+		"ip route add 10.77.0.0/16 dev up0 proto static", "ip link add other type veth peer name rehto",
+		"ip link add vxother type vxlan id 77 dstport 4777 dev up0", "ip link set vxother up",
+		"bridge fdb append 02:00:00:00:77:01 dev vxother dst 192.0.2.77",
+		"ip neigh add 10.77.0.1 lladdr 02:00:00:00:77:01 dev vxother nud permanent", "ip -6 neigh add fd00:77::1 lladdr 02:00:00:00:77:01 dev vxother nud permanent",
+		"ip route add 10.78.0.0/16 via 10.77.0.1 dev vxother onlink", "ip rule add from 10.77.0.0/16 table 77", "ip -6 rule add from fd00:77::/64 table 77",
+	} {
+		ip(t, command)
+	}
+	const foreign = "ip -d link show other; ip -d link show vxother; bridge fdb show dev vxother; ip neigh show dev vxother; ip -6 neigh show dev vxother nud permanent; ip route show 10.77.0.0/16; ip route show dev vxother; ip rule; ip -6 rule"
+	theirs := shown(t, foreign)
 	apply(t, first, forwarding(peers(3)))
 	before := holding(t)
 	apply(t, first, forwarding(peers(40)))
 	ip(t, "ip link add fairlead-vx4abc type vxlan id 9 dstport 4799 dev up0")
 	ip(t, "ip link set fairlead-vx4abc up")
-	for _, command := range []string{"ip route add 10.77.0.0/16 dev up0 proto static", "ip link add other type veth peer name rehto"} {
-		ip(t, command)
-	}
 	second, err := New()
 	must(t, err)
 	defer second.Close()
@@ -93,10 +110,8 @@ func TestStaleIsRemovedAtStart(t *testing.T) {
 	if got := holding(t); got != before {
 		t.Errorf("there is\n%s\nwanted\n%s", got, before)
 	}
-	link(t, "other")
-	out, err := exec.Command("ip", "route", "show", "10.77.0.0/16").CombinedOutput()
-	if err != nil || len(out) == 0 {
-		t.Errorf("the foreign route is gone: %s %v", out, err)
+	if now := shown(t, foreign); now != theirs {
+		t.Errorf("of others there is\n%s\nthere was\n%s", now, theirs)
 	}
 }
 
