@@ -64,4 +64,3 @@ func (n *network) readdress(m *machine, network int, host byte) {
 		n.apply(other)
 	}
 }
-
