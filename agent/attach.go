@@ -65,7 +65,7 @@ func newAttacher(c *Config, feed *model.Feed, loop *loop, reserved <-chan struct
 		a.addresses.Kept = model.ProbeAddress
 	}
 	a.journal = &journal{
-		path:    filepath.Join(c.StateDir, "addresses.journal"),
+		path:    c.journalPath(),
 		records: func() []ipam.Record { return a.addresses.Records(time.Now()) },
 		failing: func(err error) { a.unwritten = err; a.look() },
 	}

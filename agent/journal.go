@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -38,6 +39,8 @@ type journal struct {
 }
 
 const journalHeader = "fairlead-journal 1"
+
+func (c *Config) journalPath() string { return filepath.Join(c.StateDir, "addresses.journal") }
 
 // spare is how many records may be appended to a journal, beside as many as it
 // had, before it is rewritten.

@@ -71,7 +71,7 @@ func readSysctls(file string) (formerSysctls, error) {
 	}
 	var known formerSysctls
 	if err := json.Unmarshal(text, &known); err != nil {
-		return none, fmt.Errorf("%s: %w", file, err)
+		return none, fmt.Errorf("%s is damaged: %w", file, err)
 	}
 	if known.Boot != none.Boot || known.Settings == nil {
 		return none, nil
@@ -109,20 +109,18 @@ func restoreSysctls(stateDir string, say func(string)) error {
 		setting := known.Settings[path]
 		file := filepath.Join("/proc/sys", path)
 		now, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) { // it went with its device
-			continue
-		}
 		if err == nil && strings.TrimSpace(string(now)) != setting.Set {
 			continue
 		}
 		if err == nil {
 			err = os.WriteFile(file, []byte(setting.Was), 0)
 		}
-		if err != nil {
-			failed = append(failed, err)
-			continue
+		switch {
+		case err == nil:
+			say(fmt.Sprintf("restored %s=%s", path, setting.Was))
+		case !errors.Is(err, fs.ErrNotExist): // else it went with its device
+			failed = append(failed, fmt.Errorf("%w; it was %s", err, setting.Was))
 		}
-		say(fmt.Sprintf("restored %s=%s", path, setting.Was))
 	}
 	return errors.Join(failed...)
 }

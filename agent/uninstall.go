@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/cni"
+	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/plan"
 	"github.com/fairlead-net/fairlead/plan/route"
 	"github.com/fairlead-net/fairlead/whole"
@@ -31,6 +32,9 @@ func (e *PodsLeftError) Error() string {
 		len(e.Pods), strings.Join(e.Pods, ", "))
 }
 
+// ErrAgentRuns says that a node has an agent, which would put back what is removed.
+var ErrAgentRuns = errors.New("the agent of this node is running")
+
 // leavingConflist is what the CNI configuration is called while pods are left: any
 // other network's comes before it, and while there is none, runtimes need one to
 // end pods. Its plugin connects none without an agent.
@@ -46,9 +50,9 @@ func Uninstall(ctx context.Context, c Config, cutOff bool, say func(string)) err
 	socket := filepath.Join(c.RunDir, socketName)
 	if conn, err := net.Dial("unix", socket); err == nil {
 		_ = conn.Close()
-		return errors.New("the agent of this node is running; to uninstall from the whole cluster, run: fairlead uninstall")
+		return ErrAgentRuns
 	}
-	if left, err := podsLeft(); err != nil {
+	if left, err := c.podsLeft(); err != nil {
 		return err
 	} else if len(left) > 0 && !cutOff {
 		if err := c.leave(socket); err != nil {
@@ -57,6 +61,7 @@ func Uninstall(ctx context.Context, c Config, cutOff bool, say func(string)) err
 		say("no more pods are connected")
 		return &PodsLeftError{left}
 	}
+	var kept []string // in StateDir
 	steps := []struct {
 		what string
 		do   func() error
@@ -65,32 +70,63 @@ func Uninstall(ctx context.Context, c Config, cutOff bool, say func(string)) err
 		{"the CNI plugin", func() error { return removePlugin(c.CNIBinDir) }},
 		{"the links of pods", removePodLinks},
 		// Before the tables, which guard what route_localnet opens.
-		{"changes of sysctls", func() error { return restoreSysctls(c.StateDir, say) }},
+		{"changes of sysctls", func() error {
+			err := restoreSysctls(c.StateDir, say)
+			if err != nil { // the next try needs to know what they were
+				kept = append(kept, sysctlsFile)
+			}
+			return err
+		}},
 		{"routes, tunnels and tables", func() error { return applyNothing(ctx, &c) }},
 		{c.RunDir, func() error { return removeDir(c.RunDir) }},
-		{c.StateDir, func() error { return removeDir(c.StateDir) }},
+		{c.StateDir, func() error { return removeDir(c.StateDir, kept...) }},
+		{c.dnsStateDir(), func() error { return removeDir(c.dnsStateDir()) }},
 	}
 	var failed []error
 	for _, step := range steps {
-		if err := step.do(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch err := step.do(); {
+		case err == nil:
+			say("removed " + step.what)
+		case !errors.Is(err, fs.ErrNotExist):
 			failed = append(failed, fmt.Errorf("remove %s: %w", step.what, err))
-			continue
 		}
-		say("removed " + step.what)
 	}
 	return errors.Join(failed...)
 }
 
-// podsLeft names the pods that are connected.
-func podsLeft() (names []string, err error) {
+// dnsStateDir is where the DNS server of the node keeps the names: beside what the
+// agent keeps, as deploy/dns.yaml has it.
+func (c *Config) dnsStateDir() string { return filepath.Join(filepath.Dir(c.StateDir), "fairlead-dns") }
+
+// podsLeft names the pods that are connected, or tells their addresses if their names
+// are not known.
+func (c *Config) podsLeft() (names []string, err error) {
 	remains, err := findRemains()
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range remains.found {
-		if r.Pod.Name != "" {
-			names = append(names, r.Pod.Namespace+"/"+r.Pod.Name)
+	// Aliases have no room for long names; the journal has.
+	journal := map[model.AttachmentKey]model.PodKey{}
+	if records, _, err := readJournal(c.journalPath()); err == nil {
+		for _, r := range records {
+			if !r.Released {
+				journal[r.Attachment.AttachmentKey] = r.Attachment.Pod
+			}
 		}
+	}
+	for _, r := range remains.found {
+		if r.AttachmentKey == endpointKey { // of probes; no pod
+			continue
+		}
+		pod := r.Pod
+		if pod.Name == "" {
+			pod = journal[r.AttachmentKey]
+		}
+		if pod.Name == "" {
+			names = append(names, "the one that has "+strings.Trim(fmt.Sprint(r.Addresses), "[]"))
+			continue
+		}
+		names = append(names, pod.String())
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
@@ -119,17 +155,20 @@ func removeAll(dir string, names ...string) error {
 }
 
 // removeDir removes a directory, or what is in it if it is a mount of the
-// container's, which is the node's to remove.
-func removeDir(dir string) error {
+// container's, which is the node's to remove. With anything to be kept in it, all
+// else goes.
+func removeDir(dir string, kept ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	var failed []error
 	for _, entry := range entries {
-		failed = append(failed, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		if !slices.Contains(kept, entry.Name()) {
+			failed = append(failed, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		}
 	}
-	if err := errors.Join(failed...); err != nil {
+	if err := errors.Join(failed...); err != nil || len(kept) > 0 {
 		return err
 	}
 	if err := os.Remove(dir); !errors.Is(err, unix.EBUSY) {
