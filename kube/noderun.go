@@ -18,9 +18,6 @@ import (
 // agentName is that of the DaemonSet in the manifest.
 const agentName = "fairlead-agent"
 
-// parked is in the node selector of a DaemonSet that is to run nowhere.
-const parked = "fairlead.io/parked"
-
 // AgentSet is the DaemonSet of the agents: how they are run in this cluster.
 type AgentSet struct{ set *appsv1.DaemonSet }
 
@@ -35,34 +32,6 @@ func (c *Client) Agents(ctx context.Context) (*AgentSet, error) {
 		return nil, fmt.Errorf("read DaemonSet %s/%s: %w", SystemNamespace, agentName, err)
 	}
 	return &AgentSet{set}, nil
-}
-
-// ParkAgents ends all agents, and keeps their DaemonSet. It returns when their
-// pods are gone, or says which are not when the context ends.
-func (c *Client) ParkAgents(ctx context.Context) error {
-	client, err := apps.NewForConfig(c.config)
-	if err != nil {
-		return err
-	}
-	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"nodeSelector":{%q:"true"}}}}}`, parked)
-	_, err = client.DaemonSets(SystemNamespace).Patch(ctx, agentName, "application/merge-patch+json", []byte(patch), metav1.PatchOptions{})
-	if err != nil {
-		return fmt.Errorf("end the agents: %w", err)
-	}
-	for {
-		agents, err := c.core.Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
-		if err != nil {
-			return fmt.Errorf("list the agents' pods: %w", err)
-		}
-		if len(agents.Items) == 0 {
-			return nil
-		}
-		options := metav1.ListOptions{LabelSelector: agentLabel, ResourceVersion: agents.ResourceVersion}
-		if err := c.awaitPod(ctx, options, func(event apiwatch.Event) bool { return event.Type == apiwatch.Deleted }); err != nil {
-			last := agents.Items[0]
-			return fmt.Errorf("wait for the agents to end, such as pod %s on node %s: %w", last.Name, last.Spec.NodeName, err)
-		}
-	}
 }
 
 // awaitPod returns after an event of pods that will do.

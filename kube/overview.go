@@ -26,6 +26,7 @@ type Overview struct {
 type NodeOverview struct {
 	Node   *model.Node
 	Ready  bool                  // says its kubelet
+	Silent bool                  // its kubelet has said nothing for a while: it is off, or cut off
 	Report *v1alpha1.NodeNetwork // of its agent; nil if there is none
 	Agent  *AgentPod             // nil if there is none
 }
@@ -78,7 +79,7 @@ func (c *Client) Overview(ctx context.Context) (*Overview, error) {
 	byNode := map[string]*NodeOverview{}
 	for i := range nodes.Items {
 		node := &nodes.Items[i]
-		byNode[node.Name] = &NodeOverview{Node: convertNode(node).value, Ready: nodeReady(node)}
+		byNode[node.Name] = &NodeOverview{Node: convertNode(node).value, Ready: nodeReady(node), Silent: nodeSilent(node)}
 	}
 	for i := range reports.Items {
 		if node := byNode[reports.Items[i].Name]; node != nil {
@@ -106,6 +107,18 @@ func nodeReady(node *corev1.Node) bool {
 		}
 	}
 	return false
+}
+
+// nodeSilent tells whether the control plane has given up waiting for the kubelet of
+// a node. One that says that it is not ready is there, and runs pods that need no
+// pod network.
+func nodeSilent(node *corev1.Node) bool {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionUnknown
+		}
+	}
+	return true
 }
 
 func agentPod(pod *corev1.Pod) *AgentPod {

@@ -364,7 +364,7 @@ func kindOf(collection string) (kind, version string) {
 	switch collection {
 	case nodesPath:
 		return "Node", "v1"
-	case podsPath:
+	case podsPath, "/api/v1/namespaces/kube-system/pods":
 		return "Pod", "v1"
 	case networksPath:
 		return "Network", "fairlead.io/v1alpha1"
