@@ -92,7 +92,7 @@ func (f formerSysctls) write(file string) error {
 func restoreSysctls(stateDir string, say func(string)) error {
 	known, err := readSysctls(filepath.Join(stateDir, sysctlsFile))
 	if err != nil {
-		return fmt.Errorf("read the former values: %w", err)
+		return fmt.Errorf("read the former values: %w; if they do not matter, or the node has rebooted since, delete that file", err)
 	}
 	// Forwarding first: its change sets others (net/ipv4/devinet.c, inet_forward_change).
 	paths := slices.SortedFunc(maps.Keys(known.Settings), func(a, b string) int {

@@ -137,6 +137,7 @@ func TestCommandLines(t *testing.T) {
 		"status":                {2, []string{"unknown: ", "--kubeconfig", "next: see whether the cluster can be reached"}},
 		"status node1":          {2, []string{"unknown: "}},
 		"debug bundle":          {1, []string{"fairlead: no cluster is configured: give --kubeconfig or set KUBECONFIG"}},
+		"uninstall":             {1, []string{"fairlead uninstall: no cluster is configured", "\n  next: see whether the cluster can be reached"}},
 		"version":               {0, []string{"fairlead v"}},
 		"version -o yaml":       {0, []string{"\nversion: v"}},
 		"":                      {0, []string{"See how the network does:", "Install and uninstall:", "Run in the cluster:", "Try and develop:"}},

@@ -19,8 +19,11 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// exitPodsLeft is for a node on which pods of Fairlead's still run.
-const exitPodsLeft exitCode = 3
+// Exit codes of uninstall. Success is 0.
+const (
+	exitUndone   exitCode = 1
+	exitPodsLeft exitCode = 3 // pods of Fairlead's still run, and nothing else is in the way
+)
 
 // uninstallOptions are the flags of fairlead uninstall.
 type uninstallOptions struct {
@@ -39,22 +42,17 @@ func uninstallCommand() *cobra.Command {
 		Long: `Take Fairlead away. It ends the agents, removes from each node all that Fairlead
 has put there (the CNI configuration and plugin, links, routes, tunnels, nftables'
 table, directories), puts sysctls back to what they were, and then deletes
-Fairlead's objects. With --node it does so on this machine alone.
+Fairlead's objects, DNS servers and gateways among them. With --node it does so on
+this machine alone.
 
 Pods that run keep their network until they end: the node connects no new ones,
 and keeps what these need. Delete them, or drain the nodes, and uninstall again;
-what is done is not done twice. --cut-off does not wait for them.
+what is done is not done twice. --cut-off does not wait for them. Nodes that are
+off are not waited for either, and named at the end.
 
-The exit code is 0 if all is gone, 3 if pods are left, else 1.`,
+Exit codes: 0 all is gone, 3 only pods that run keep the rest, 1 something else does.`,
 		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			if o.node {
-				return o.uninstallNode(command.Context(), command.OutOrStdout())
-			}
-			ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
-			defer cancel()
-			return o.uninstallCluster(ctx, command.OutOrStdout())
-		},
+		RunE: func(command *cobra.Command, _ []string) error { return o.run(command) },
 	}
 	flags := command.Flags()
 	flags.BoolVar(&o.node, "node", false, "only this machine, which has to be a node without an agent")
@@ -65,6 +63,40 @@ The exit code is 0 if all is gone, 3 if pods are left, else 1.`,
 	return command
 }
 
+// undone is what keeps Fairlead here, and what to do about it.
+type undone struct {
+	err  error
+	next string
+}
+
+func (u *undone) Error() string { return u.err.Error() }
+func (u *undone) Unwrap() error { return u.err }
+
+func (o *uninstallOptions) run(command *cobra.Command) error {
+	ctx, out := command.Context(), command.OutOrStdout()
+	var err error
+	next := "see whether the cluster can be reached: kubectl get nodes; then run it again, what is done is not done twice"
+	if o.node {
+		next = "mend that, and run it again: what is done is not done twice"
+		err = o.uninstallNode(ctx, out)
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, o.timeout)
+		defer cancel()
+		err = o.uninstallCluster(ctx, out)
+	}
+	if err == nil || errors.As(err, new(exitCode)) {
+		return err
+	}
+	if notEnded := (*kube.NotEndedError)(nil); errors.As(err, &notEnded) {
+		next = "see why it does not end: kubectl -n " + kube.SystemNamespace + " describe pod " + notEnded.Pod + "; then run it again, with a longer --timeout if it only takes its time"
+	}
+	if u := (*undone)(nil); errors.As(err, &u) {
+		next = u.next
+	}
+	fmt.Fprintf(command.ErrOrStderr(), "%s: %v\n  next: %s\n", command.CommandPath(), err, next)
+	return exitUndone
+}
+
 func (o *uninstallOptions) uninstallNode(ctx context.Context, out io.Writer) error {
 	closePlanes, err := dataplanes(&o.config)
 	if err != nil {
@@ -72,9 +104,12 @@ func (o *uninstallOptions) uninstallNode(ctx context.Context, out io.Writer) err
 	}
 	defer closePlanes()
 	err = agent.Uninstall(ctx, o.config, o.cutOff, func(step string) { fmt.Fprintln(out, step) })
-	if errors.As(err, new(*agent.PodsLeftError)) {
+	switch {
+	case errors.As(err, new(*agent.PodsLeftError)):
 		fmt.Fprintln(out, err)
 		return exitPodsLeft
+	case errors.Is(err, agent.ErrAgentRuns):
+		return &undone{err, "for the whole cluster, run: fairlead uninstall; to end the agent of this node alone: kubectl label node NODE fairlead.io/agent=none"}
 	}
 	return err
 }
@@ -91,7 +126,7 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	agents, err := client.Agents(ctx)
 	if kube.IsNotFound(err) {
 		say("There is no DaemonSet of the agents, so no node is touched; on a node, run: fairlead uninstall --node")
-		return client.DeleteManifest(ctx, deploy.Manifest, nil, say)
+		return errors.Join(uninstallDNS(ctx, client, say), client.DeleteManifest(ctx, deploy.Manifest, nil, say))
 	}
 	if err != nil {
 		return err
@@ -104,10 +139,60 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 		return err
 	}
 	say("ended the agents")
-	if err := o.uninstallNodes(ctx, client, agents, say); err != nil {
+	overview, err := client.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	hasDNS, err := client.HasDNSServers(ctx)
+	if err != nil {
+		return err
+	}
+	done := uninstallNodes(overview.Nodes, say, func(node string) (kube.NodeRun, error) {
+		args := []string{"uninstall", "--node"}
+		if o.cutOff {
+			args = append(args, "--cut-off")
+		}
+		return client.RunOnNode(ctx, agents, node, "uninstall", args...)
+	})
+	if done.left || len(done.failed) > 0 {
+		if hasDNS {
+			say("left the DNS servers meanwhile: they answer what they knew when the agents ended")
+		}
+	} else if err := uninstallDNS(ctx, client, say); err != nil {
+		return err
+	}
+	if err := done.verdict(say); err != nil {
 		return err
 	}
 	return errors.Join(client.DeleteManifest(ctx, deploy.Manifest, nil, say), client.Unlock(ctx, kube.SystemNamespace, kube.LeaderLease))
+}
+
+// uninstallDNS ends the DNS servers, and tells who answers now. The Service stays: it
+// is the cluster's, and its address is what kubelets give to pods.
+func uninstallDNS(ctx context.Context, client *kube.Client, say func(string)) error {
+	had := false
+	err := client.DeleteManifest(ctx, deploy.DNS, nil, func(step string) { had = true; say(step) })
+	if err != nil || !had {
+		return err
+	}
+	overview, err := client.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	if err := client.AwaitDNSEnd(ctx); err != nil {
+		return err
+	}
+	service := overview.Config.DNS.Service
+	others, err := client.AnsweredByOthers(ctx, service)
+	if err != nil {
+		return err
+	}
+	if others {
+		say("the other endpoints of Service " + service.String() + " stay")
+		return nil
+	}
+	say("the cluster has no DNS now: no endpoint of Service " + service.String() + " is ready. Have a server there, such as CoreDNS: kubeadm init phase addon coredns")
+	return nil
 }
 
 // uninstallGateway ends what serves Ingresses, and takes from their status what it
@@ -134,48 +219,79 @@ func uninstallGateway(ctx context.Context, client *kube.Client, say func(string)
 // nodesAtOnce is how many nodes are uninstalled at the same time.
 const nodesAtOnce = 20
 
-func (o *uninstallOptions) uninstallNodes(ctx context.Context, client *kube.Client, agents *kube.AgentSet, say func(string)) error {
-	overview, err := client.Overview(ctx)
-	if err != nil {
-		return err
-	}
-	args := []string{"uninstall", "--node"}
-	if o.cutOff {
-		args = append(args, "--cut-off")
-	}
+// nodesDone is what became of the nodes.
+type nodesDone struct {
+	left   bool     // some have pods that run
+	silent []string // could not be asked
+	failed []error
+}
+
+// uninstallNodes runs what uninstalls a node on all that have, or had, an agent.
+func uninstallNodes(nodes []kube.NodeOverview, say func(string), run func(node string) (kube.NodeRun, error)) *nodesDone {
+	done := &nodesDone{}
 	var group errgroup.Group
 	group.SetLimit(nodesAtOnce)
-	var mu sync.Mutex
-	var failed []error
-	left := false
-	for _, node := range overview.Nodes {
-		if node.Report == nil {
-			continue // it never had an agent
-		}
-		group.Go(func() error {
-			run, err := client.RunOnNode(ctx, agents, node.Node.Name, "uninstall", args...)
+	var mu sync.Mutex // guards done, and what is said
+	visit := func(node string) func() error {
+		return func() error {
+			ran, err := run(node)
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil:
-				failed = append(failed, err)
-			case run.Code == int(exitPodsLeft):
-				left = true
-				say("node " + node.Node.Name + ": " + lastLine(run.Output))
-			case run.Code != 0:
-				failed = append(failed, fmt.Errorf("node %s: %s", node.Node.Name, run.Output))
-			default:
-				say("node " + node.Node.Name + " is as it was")
-			}
+			done.note(node, ran, err, say)
 			return nil
-		})
+		}
+	}
+	var silent []string
+	for _, ready := range []bool{true, false} { // those last: they may keep a place until the time is over
+		for _, node := range nodes {
+			switch {
+			case node.Ready != ready || node.Report == nil: // it never had an agent
+			case node.Silent:
+				silent = append(silent, node.Node.Name)
+			default:
+				group.Go(visit(node.Node.Name))
+			}
+		}
 	}
 	_ = group.Wait()
-	if len(failed) > 0 {
-		return errors.Join(append(failed, errors.New("the objects of Fairlead stay until all nodes are done: mend those, or delete their Node objects, and run it again"))...)
+	done.silent = silent
+	return done
+}
+
+func (d *nodesDone) note(node string, ran kube.NodeRun, err error, say func(string)) {
+	switch {
+	case err != nil:
+		d.failed = append(d.failed, err)
+	case ran.Code == int(exitPodsLeft):
+		d.left = true
+		say("node " + node + ": " + lastLine(ran.Output))
+	case ran.Code != 0:
+		why, _, _ := strings.Cut(ran.Output, "\n  next: ") // which is for who is there
+		d.failed = append(d.failed, fmt.Errorf("node %s: %s", node, why))
+	default:
+		say("node " + node + " is as it was")
 	}
-	if left {
+}
+
+// verdict says what keeps the objects of Fairlead, by which the rest is done later.
+func (d *nodesDone) verdict(say func(string)) error {
+	if d.left {
 		say("Fairlead's objects stay until no pods are left: run it again then, or with --cut-off")
+	}
+	failed := d.failed
+	var next []string
+	if len(failed) > 0 {
+		next = append(next, "mend these nodes, or delete their Node objects, and run it again")
+	}
+	if len(d.silent) > 0 {
+		names := strings.Join(d.silent, " ")
+		failed = append(failed, fmt.Errorf("nothing was done on nodes that are off, or cut off (their kubelets have said nothing for a while): %s", names))
+		next = append(next, "bring what is off back and run it again; what will not come back: kubectl delete node "+names+", and run it again")
+	}
+	switch {
+	case len(failed) > 0:
+		return &undone{errors.Join(failed...), strings.Join(next, "; ") + ". Fairlead's objects stay until then"}
+	case d.left:
 		return exitPodsLeft
 	}
 	return nil

@@ -8,14 +8,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+	apps "k8s.io/client-go/kubernetes/typed/apps/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead-net/fairlead/model"
 )
 
 // DeleteManifest deletes the objects of a manifest, the last first, and with its
@@ -48,6 +53,50 @@ func (c *Client) DeleteManifest(ctx context.Context, manifest []byte, keep func(
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// dnsName is that of the DaemonSet in deploy/dns.yaml, and dnsLabel selects its pods.
+const (
+	dnsName  = "fairlead-dns"
+	dnsLabel = "app.kubernetes.io/name=" + dnsName
+)
+
+// HasDNSServers tells whether there is the DaemonSet of DNS servers.
+func (c *Client) HasDNSServers(ctx context.Context) (bool, error) {
+	client, err := apps.NewForConfig(c.config)
+	if err != nil {
+		return false, err
+	}
+	_, err = client.DaemonSets(SystemNamespace).Get(ctx, dnsName, metav1.GetOptions{})
+	if IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read DaemonSet %s/%s: %w", SystemNamespace, dnsName, err)
+	}
+	return true, nil
+}
+
+// AwaitDNSEnd returns when the DNS servers' pods are gone, as ParkAgents does.
+func (c *Client) AwaitDNSEnd(ctx context.Context) error { return c.awaitEnd(ctx, dnsLabel) }
+
+// AnsweredByOthers tells whether a Service has an endpoint that is ready and no DNS
+// server of ours, which are named for a while after they have ended.
+func (c *Client) AnsweredByOthers(ctx context.Context, of model.ServiceKey) (bool, error) {
+	all, err := c.discovery.EndpointSlices(of.Namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + of.Name})
+	if err != nil {
+		return false, fmt.Errorf("list the endpoints of Service %s: %w", of, err)
+	}
+	for i := range all.Items {
+		for _, endpoint := range all.Items[i].Endpoints {
+			ready := endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
+			ours := endpoint.TargetRef != nil && endpoint.TargetRef.Kind == "Pod" && strings.HasPrefix(endpoint.TargetRef.Name, dnsName+"-")
+			if ready && !ours {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 func readManifest(manifest []byte) (objects []*unstructured.Unstructured, err error) {
