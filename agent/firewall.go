@@ -10,6 +10,8 @@ import (
 
 // Surveyor knows the firewalls of others on this node; nftables.Firewall is one.
 type Surveyor interface {
+	// Droppers names the chains that drop some packets, forwarded ones or others.
+	Droppers() ([]string, error)
 	// Survey tells what they drop, and accept.
 	Survey() (*model.Firewalls, error)
 	// Surveyed tells that this may have changed. It is told only while the

@@ -31,6 +31,8 @@ func (s *surveyor) Survey() (*model.Firewalls, error) {
 	return &model.Firewalls{Drops: slices.Clone(s.drops)}, s.err
 }
 
+func (s *surveyor) Droppers() ([]string, error) { return nil, nil }
+
 func (s *surveyor) set(drops []model.ForwardChain, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,6 +27,7 @@ type prober struct {
 	node, version string
 	feed          *model.Feed
 	loop          *loop
+	surveyor      Surveyor // nil: there is none
 	endpoint      *endpoint
 	socket        string // for fairlead probe
 	rounds        *rounds
@@ -42,7 +43,7 @@ const probeSocket = "probe.sock"
 // newProber also registers what it measures.
 func newProber(c *Config, feed *model.Feed, loop *loop, attacher *attacher, notices *notices, metrics *metrics) *prober {
 	p := &prober{
-		off: !c.Probes, node: c.Node, version: c.Version, feed: feed, loop: loop, log: c.Log,
+		off: !c.Probes, node: c.Node, version: c.Version, feed: feed, loop: loop, surveyor: c.Surveyor, log: c.Log,
 		socket:   filepath.Join(c.RunDir, probeSocket),
 		endpoint: &endpoint{node: c.Node, feed: feed, attacher: attacher, log: c.Log},
 	}
@@ -233,5 +234,11 @@ func (p *prober) report(ctx context.Context, peers []string) probe.Report {
 		report.Endpoint, report.NoEndpoint = now.addresses, now.missing
 	}
 	report.Results = probe.All(ctx, tasks)
+	if p.surveyor != nil {
+		var err error
+		if report.Firewalls, err = p.surveyor.Droppers(); err != nil {
+			p.log.Warn("firewalls of others on this node are not known", "error", err)
+		}
+	}
 	return report
 }

@@ -57,6 +57,54 @@ func (f *Firewall) Survey() (*model.Firewalls, error) {
 	return found, nil
 }
 
+// Droppers names the base chains of others, of the network namespace of the calling
+// thread, that drop or refuse some packets: by their policy, or by a rule in them or in
+// a chain that they lead to. They are named as nft does, and sorted.
+func (f *Firewall) Droppers() (names []string, err error) {
+	conn, err := nft.New()
+	if err != nil {
+		return nil, fmt.Errorf("look for firewalls: %w", err)
+	}
+	for family := range familyNames {
+		chains, err := conn.ListChainsOfTableFamily(family)
+		if err != nil && !unknown(err) {
+			return nil, fmt.Errorf("look for firewalls: list chains of %s: %w", familyNames[family], err)
+		}
+		for _, chain := range chains {
+			chain.Table.Family = family
+			if chain.Hooknum == nil || family == nft.TableFamilyINet && chain.Table.Name == TableName {
+				continue
+			}
+			policy := chain.Policy != nil && *chain.Policy == nft.ChainPolicyDrop
+			if policy || dropsSome(chain, map[string]bool{}) {
+				names = append(names, chainOf(chain).String())
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func dropsSome(chain *nft.Chain, seen map[string]bool) bool {
+	if seen[chain.Name] || len(seen) > mostChains {
+		return false
+	}
+	seen[chain.Name] = true
+	there, err := listing.Rules(chain)
+	if err != nil {
+		return false // it has gone
+	}
+	return slices.ContainsFunc(there, func(rule *nft.Rule) bool {
+		switch verdict := verdictOf(rule); verdict.Kind {
+		case expr.VerdictDrop:
+			return true
+		case expr.VerdictJump, expr.VerdictGoto:
+			return dropsSome(&nft.Chain{Name: verdict.Chain, Table: chain.Table}, seen)
+		}
+		return false
+	})
+}
+
 // walk goes through the rules of a chain, and those that it leads to, as packets of pods
 // do. What is not understood is taken to match no packet.
 type walk struct {

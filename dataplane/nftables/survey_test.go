@@ -46,6 +46,26 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
+// TestDroppers: who drops some packet, at any hook, by a chain of any depth.
+func TestDroppers(t *testing.T) {
+	netnstest.Enter(t)
+	f := NewFirewall()
+	for _, c := range []struct{ commands, want string }{
+		{"true", ""},
+		{"iptables -A FORWARD -j ACCEPT; nft 'table inet fairlead { chain c { type filter hook input priority 0; policy drop; }; }'", ""},
+		{"iptables -P INPUT DROP", "ip filter INPUT"},
+		{"iptables -N ONE; iptables -N TWO; iptables -A FORWARD -i eth0 -j ONE; iptables -A ONE -p tcp -j TWO; iptables -A TWO -p tcp --dport 9 -j REJECT; iptables -A TWO -j RETURN", "ip filter FORWARD, ip filter INPUT"},
+		{"nft 'table inet mine { chain raw { type filter hook prerouting priority -300; udp dport 4789 drop; }; }'", "inet mine raw, ip filter FORWARD, ip filter INPUT"},
+	} {
+		shell(t, c.commands)
+		names, err := f.Droppers()
+		must(t, err)
+		if got := strings.Join(names, ", "); got != c.want {
+			t.Errorf("after %s: %s, want %s", c.commands, got, c.want)
+		}
+	}
+}
+
 // TestSurveyedPasses: of chains that drop, what they accept of pods' packets, for certain.
 func TestSurveyedPasses(t *testing.T) {
 	netnstest.Enter(t)

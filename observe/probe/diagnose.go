@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -78,7 +79,7 @@ func (a *answers) address(path Path) netip.Addr { return a.results[path][ICMP].T
 func (j *judge) own(a *answers) {
 	for path, words := range map[Path]string{HostToPod: "the node does not reach its own pods", PodToHost: "pods do not reach the node that they are on"} {
 		if a.silent(path) && !(path.ToPod() && j.blind(a.to)) {
-			j.find(a.finding(Failed, words, first(a.said(path), "a firewall of the node drops the packets, or what the agent programmed is gone"),
+			j.find(a.finding(Failed, words, first(a.said(path), "a firewall of the node drops the packets, or what the agent programmed is gone"+j.firewalls(a)),
 				"see what the node says of itself: fairlead status; and list its rules: nft list ruleset"))
 		}
 	}
@@ -94,7 +95,7 @@ func (j *judge) pair(a *answers) {
 				fmt.Sprintf("nothing has to be done for pods; to have probes between the nodes, let it pass ICMP and port %d", Port)))
 		} else {
 			j.find(a.finding(Failed, "no packet gets from one node to the other, nor from pods to pods",
-				first(a.said(HostToHost), "nothing comes back: a machine is off, or the network between them or a firewall drops all"),
+				first(a.said(HostToHost), "nothing comes back: a machine is off, or the network between them or a firewall drops all"+j.firewalls(a)),
 				fmt.Sprintf("see whether %s runs (kubectl get nodes), and whether anything of %s reaches %s: ping and traceroute from the node", a.to, a.from, a.address(HostToHost))))
 		}
 	} else {
@@ -122,7 +123,7 @@ func (j *judge) pods(a *answers) {
 	if len(broken) == 0 {
 		return
 	}
-	j.find(a.finding(Failed, "packets "+Words(broken)+" are lost, although the nodes reach each other", j.cause(a, broken),
+	j.find(a.finding(Failed, "packets "+Words(broken)+" are lost, although the nodes reach each other", j.cause(a, broken)+j.firewalls(a),
 		fmt.Sprintf("%s, then see each hop: fairlead route --from node/%s --to %s", j.remedy(a, broken), a.from, a.address(broken[0]))))
 }
 
@@ -149,6 +150,27 @@ func (j *judge) cause(a *answers, broken []Path) string {
 	default:
 		return stuckCause("one of the nodes")
 	}
+}
+
+// firewalls names what may be the cause on the two nodes, the same for both ways.
+func (j *judge) firewalls(a *answers) string {
+	const most = 5
+	var named []string
+	for _, node := range slices.Compact(slices.Sorted(slices.Values([]string{a.from, a.to}))) {
+		report := j.reports[node]
+		if report == nil || len(report.Firewalls) == 0 {
+			continue
+		}
+		chains := strings.Join(report.Firewalls[:min(most, len(report.Firewalls))], ", ")
+		if more := len(report.Firewalls) - most; more > 0 {
+			chains += fmt.Sprintf(" and %d more", more)
+		}
+		named = append(named, node+" has "+chains)
+	}
+	if len(named) == 0 {
+		return ""
+	}
+	return "; chains of other programs that drop some packets: " + strings.Join(named, "; ")
 }
 
 // stuck tells whether what pods of a node send to other nodes is lost, and what

@@ -75,6 +75,17 @@ func TestJudge(t *testing.T) {
 				r.lose()
 			}
 		}),
+		"firewalls": func() []Asked {
+			asked := cluster(func(from string, r *Result) {
+				if between("node2", "node3", from, r.Peer) && r.Path.ToPod() {
+					r.lose()
+				}
+			})
+			asked[0].Report.Firewalls = []string{"ip filter INPUT"} // of no account
+			asked[1].Report.Firewalls = []string{"a a a", "b b b", "c c c", "d d d", "e e e", "f f f", "g g g"}
+			asked[2].Report.Firewalls = []string{"inet mine input", "ip filter INPUT"}
+			return asked
+		}(),
 		"forward-drop": cluster(func(from string, r *Result) { // on node2
 			if from != r.Peer && (from == "node2" && r.Path.FromPod() || r.Peer == "node2" && r.Path.ToPod()) {
 				r.lose()

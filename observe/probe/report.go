@@ -14,6 +14,9 @@ type Report struct {
 	Unknown    []string       `json:"unknown,omitempty"`    // nodes that it was asked to probe and does not know
 	Ways       map[string]Way `json:"ways,omitempty"`       // to pods of other nodes
 	Results    []Result       `json:"results"`
+	// Firewalls are chains of others on the node that drop some packets, as nft
+	// calls them: family, table, chain.
+	Firewalls []string `json:"firewalls,omitempty"`
 }
 
 // Way is how packets of pods get to another node. The zero value is not known.
