@@ -53,8 +53,8 @@ func (r *reader) receives(link rtnl.Link, q trace.Question) bool {
 		return ok && uint32(device.VxlanId) == q.Enter.VNI && uint16(device.Port) == q.Enter.Port &&
 			(len(device.SrcAddr) == 0 || addrOf(device.SrcAddr).Is4() == q.Enter.At.Is4())
 	case trace.ByIPIP:
-		tunnel, ok := link.(*rtnl.Iptun)
-		return deviceOf(link).Tunnel() == trace.ByIPIP && (!ok || len(tunnel.Local) == 0 || tunnel.Local.IsUnspecified() || addrOf(tunnel.Local) == q.Enter.At)
+		tunnel, ok := link.(*rtnl.Iptun) // the kernel asks for no name
+		return (ok || deviceOf(link).Tunnel() == trace.ByIPIP) && (!ok || len(tunnel.Local) == 0 || tunnel.Local.IsUnspecified() || addrOf(tunnel.Local) == q.Enter.At)
 	case trace.ByUDP:
 		return deviceOf(link).Tunnel() == trace.ByUDP
 	case trace.ByWire:

@@ -55,6 +55,26 @@ func TestBackends(t *testing.T) {
 	}
 }
 
+// TestTunnelOfAnother: a node that reaches a network by a tunnel that is not of the
+// cluster sends what is for it out, and nobody asks which node that leads to.
+func TestTunnelOfAnother(t *testing.T) {
+	w := newWorld(t, model.DefaultNetwork())
+	w.in("router", `
+		ip link add office type vxlan id 50 local 172.30.1.1 remote 172.30.1.11 dstport 8000
+		ip addr add 192.168.50.1/30 dev office
+		ip addr add 10.50.0.10/32 dev lo
+		ip link set office up`)
+	w.in("node1", `
+		ip link add office type vxlan id 50 local 172.30.1.11 remote 172.30.1.1 dstport 8000
+		ip addr add 192.168.50.2/30 dev office
+		ip link set office up
+		ip route add 10.50.0.0/16 via 192.168.50.1 dev office`)
+	text := w.text(trace.Trip{From: w.pod("a", model.IPv4), To: trace.End{Name: "10.50.0.10", Address: netip.MustParseAddr("10.50.0.10")}})
+	if !strings.Contains(text, "leaves the cluster") || strings.ContainsAny(text, "✗?!") {
+		t.Errorf("of a packet that is answered, it is said:\n%s", text)
+	}
+}
+
 // golden compares a text with a file of testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()

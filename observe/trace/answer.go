@@ -2,8 +2,10 @@ package trace
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // By is how a packet comes to a node, or how it leaves one.
@@ -105,12 +107,14 @@ type Device struct {
 }
 
 // Tunnel is how a packet travels that leaves through the device: ByWire if it
-// is no tunnel of ours.
+// is no tunnel between nodes that the cluster's network has made, whatever its
+// kind. What another's tunnel leads to is no node, as far as anybody knows.
 func (d *Device) Tunnel() By {
+	beside := strings.HasPrefix(d.Name, route.FlannelPrefix) // while a cluster moves from flannel
 	switch {
-	case d.Kind == "vxlan":
+	case d.Kind == "vxlan" && (beside || strings.HasPrefix(d.Name, route.VXLANPrefix)):
 		return ByVXLAN
-	case d.Kind == "ipip" || d.Name == ipipDevice: // the latter may be a pair with programs
+	case d.Kind == "ipip" && beside, d.Name == ipipDevice: // the latter may be a pair with programs
 		return ByIPIP
 	case d.Name == udpDevice:
 		return ByUDP

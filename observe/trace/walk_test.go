@@ -76,6 +76,27 @@ func TestWalkEnds(t *testing.T) {
 	}
 }
 
+// TestTunnels: those of the cluster's network are followed, of whatever kind others
+// are.
+func TestTunnels(t *testing.T) {
+	for _, test := range []struct {
+		name, kind string
+		want       By
+	}{
+		{"fairlead-vx4", "vxlan", ByVXLAN}, {"fairlead-vx6", "vxlan", ByVXLAN}, {"fairlead-vx4a1b", "vxlan", ByVXLAN},
+		{"fairlead-ipip", "ipip", ByIPIP}, {"fairlead-ipip", "veth", ByIPIP}, {"fairlead-udp", "tun", ByUDP},
+		{"flannel.1", "vxlan", ByVXLAN}, {"flannel-v6.1", "vxlan", ByVXLAN}, {"flannel.ipip", "ipip", ByIPIP},
+		{"office", "vxlan", ByWire}, {"office", "ipip", ByWire}, {"tunl0", "ipip", ByWire}, {"wg0", "wireguard", ByWire}, {"eth0", "device", ByWire},
+	} {
+		if got := device(test.name, test.kind).Tunnel(); got != test.want {
+			t.Errorf("%s of kind %s is %s, want %s", test.name, test.kind, got, test.want)
+		}
+	}
+	if text := deviceText(device("tunl0", "ipip")); text != "tunl0 ipip mtu 1500" {
+		t.Errorf("it is written %q", text)
+	}
+}
+
 // TestWalkToItself: such a packet does not leave the pod.
 func TestWalkToItself(t *testing.T) {
 	pod := End{Name: "x/p", Node: "a", Address: netip.MustParseAddr("10.244.1.5"), Pod: true}

@@ -83,10 +83,13 @@ func tunnelText(by By, vni uint32, source netip.Addr, remote netip.AddrPort) str
 // deviceText is a tunnel device as ip -d link has it.
 func deviceText(d *Device) string {
 	text := d.Name
-	if d.Kind == "vxlan" {
+	switch by := d.Tunnel(); {
+	case d.Kind == "vxlan":
 		text += fmt.Sprintf(" vxlan id %d dstport %d", d.VNI, d.Port)
-	} else {
-		text += " " + string(d.Tunnel())
+	case by.Tunnels():
+		text += " " + string(by)
+	default:
+		text += " " + d.Kind
 	}
 	if d.Local.IsValid() {
 		text += " local " + d.Local.String()
