@@ -2,15 +2,27 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fairlead-net/fairlead/cni"
 	"github.com/fairlead-net/fairlead/model"
 )
+
+func newInstall(dir string) (*install, *notices) {
+	feed, notices := &model.Feed{}, &notices{}
+	feed.Edit(func(s *model.Snapshot) { s.Network = &model.Network{} })
+	return &install{
+		node: "node1", plugin: filepath.Join(dir, "new"), binDir: filepath.Join(dir, "bin"), conDir: filepath.Join(dir, "conf"),
+		socket: filepath.Join(dir, socketName), copy: filepath.Join(dir, conflist),
+		feed: feed, notices: notices, log: slog.New(slog.DiscardHandler),
+	}, notices
+}
 
 // An agent that cannot put its plugin in place, on a full disk perhaps, goes on
 // with the one that is there and says so; without any, no pod is connected. It
@@ -18,13 +30,7 @@ import (
 func TestPluginThatCannotBeInstalled(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		dir := t.TempDir()
-		feed, notices := &model.Feed{}, &notices{}
-		feed.Edit(func(s *model.Snapshot) { s.Network = &model.Network{} })
-		i := &install{
-			node: "node1", plugin: filepath.Join(dir, "new"), binDir: filepath.Join(dir, "bin"), conDir: filepath.Join(dir, "conf"),
-			socket: filepath.Join(dir, socketName), copy: filepath.Join(dir, conflist),
-			feed: feed, notices: notices, log: slog.New(slog.DiscardHandler),
-		}
+		i, notices := newInstall(dir)
 		for _, made := range []string{i.binDir, i.conDir} {
 			must(t, os.Mkdir(made, 0o755))
 		}
@@ -50,9 +56,51 @@ func TestPluginThatCannotBeInstalled(t *testing.T) {
 		if _, err := os.Stat(cni.ReadyFile(i.socket)); err != nil {
 			t.Errorf("with it, no pod can be connected: %v", err)
 		}
+		must(t, os.Remove(i.target()))
+		eventually(t, "the plugin to be put back", func() bool { return sameContent(i.target(), i.plugin) })
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("it ended with %v", err)
 		}
+	}
+}
+
+// An agent whose directory is removed from the node ends and says so: in what it has
+// of it, as its container has of a mount, nothing can be made again. Only a process
+// that begins sees the directory that is there now.
+func TestDirectoryIsRemoved(t *testing.T) {
+	for _, removed := range []string{"conf", "bin", "run"} {
+		t.Run(removed, func(t *testing.T) {
+			dir := t.TempDir()
+			i, _ := newInstall(dir)
+			must(t, os.WriteFile(i.plugin, []byte("new"), 0o755))
+			mounted := map[string]string{}
+			for _, name := range []string{"conf", "bin", "run"} {
+				must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+				held, err := os.Open(filepath.Join(dir, name))
+				must(t, err)
+				defer held.Close()
+				mounted[name] = fmt.Sprintf("/proc/self/fd/%d", held.Fd())
+			}
+			i.conDir, i.binDir, i.socket = mounted["conf"], mounted["bin"], filepath.Join(mounted["run"], socketName)
+			ended := make(chan error, 1)
+			go func() { ended <- i.Run(t.Context()) }()
+			eventually(t, "pods to be connected", func() bool { _, err := os.Stat(cni.ReadyFile(i.socket)); return err == nil })
+
+			path := filepath.Join(dir, removed)
+			eventually(t, path+" to be removed", func() bool { return os.RemoveAll(path) == nil })
+			must(t, os.Mkdir(path, 0o755))
+			snapshot, _ := i.feed.Latest()
+			network := *snapshot.Network
+			i.feed.Edit(func(s *model.Snapshot) { s.Network = &network }) // so that it looks
+			select {
+			case err := <-ended:
+				if err == nil || !strings.HasPrefix(err.Error(), mounted[removed]+" was removed from the node") {
+					t.Errorf("it ends with %v", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it does not end")
+			}
+		})
 	}
 }

@@ -83,6 +83,9 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if err := i.standing(); err != nil {
+			return err
+		}
 		undelivered := i.deliver()
 		err := i.write(chain)
 		if _, missing := os.Stat(i.target()); missing != nil {
@@ -112,12 +115,30 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 	}
 }
 
+// standing is an error if a directory was removed from the node while the agent
+// runs. Its container keeps what was mounted there, in which nothing can be made
+// any more (ENOENT), whatever others make at the path on the node. A container that
+// is started again has what is there then: runtimes make a source of a mount that is
+// missing, and so does prepare where there is no container.
+func (i *install) standing() error {
+	for _, dir := range []string{i.conDir, i.binDir, filepath.Dir(i.socket)} {
+		var stat unix.Stat_t
+		if err := unix.Stat(dir, &stat); errors.Is(err, fs.ErrNotExist) || err == nil && stat.Nlink == 0 {
+			return fmt.Errorf("%s was removed from the node, so that no pods can be connected: the agent ends, and has the directory that is there when it is started again", dir)
+		}
+	}
+	return nil
+}
+
 // target is where the runtime looks for the plugin.
 func (i *install) target() string { return filepath.Join(i.binDir, pluginName) }
 
-// deliver puts the plugin there. On a disk that is full or read-only, the one of
+// deliver puts the plugin there, if it is not. On a disk that is full or read-only, the one of
 // an earlier agent does as well: they understand each other.
 func (i *install) deliver() error {
+	if _, err := os.Lstat(i.target()); err != nil {
+		i.delivered = false // somebody has emptied the directory
+	}
 	if i.plugin == "" || i.delivered {
 		return nil
 	}
