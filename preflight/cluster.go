@@ -52,17 +52,18 @@ func nodes(r *report, s *kube.Survey) {
 		switch {
 		case node.OS != "" && node.OS != "linux":
 			windows = append(windows, node.Node.Name)
+			continue
+		case node.NoAgent:
+			continue
 		case older(node.Kernel, oldestKernel):
 			old = append(old, node.Node.Name+" ("+node.Kernel+")")
 		}
-		if !node.NoAgent {
-			agents++
-		}
+		agents++
 	}
 	if len(old) > 0 {
 		r.add("kernel", Fail, "old kernels: "+strings.Join(old, ", "), "Fairlead needs Linux "+oldestKernel+" or newer", "install newer kernels there, or keep agents away: kubectl label node NAME fairlead.io/agent=none")
 	} else {
-		r.ok("kernel", "Linux %s or newer on all nodes", oldestKernel)
+		r.ok("kernel", "Linux %s or newer on all nodes that get an agent", oldestKernel)
 	}
 	if len(windows) > 0 {
 		r.add("os", Warn, "not Linux: "+strings.Join(windows, ", "), "they get no agent", "run another network there")

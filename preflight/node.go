@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -18,16 +19,18 @@ type NodeFacts struct {
 	NoLink       []string // kinds of network interfaces that the kernel does not make
 	SysctlsFixed bool     // /proc/sys/net is read-only
 	Interfaces   []string // all names
-	Uplink       string   // the interface of the default route; empty: none
-	MTU          int      // its, in bytes
+	Uplink       string   // the interfaces of the default route; empty: none
+	MTU          int      // the least of theirs, in bytes
 	Configs      []string // CNI configurations in their order
 	Ports        []Port   // that are taken
 	Drops        []model.ForwardChain
-	FreeBytes    uint64 // where state is kept
-	ReadOnly     bool   // that place
-	RunOnDisk    bool   // /run is no tmpfs
-	Unsynced     bool   // the kernel's clock follows no time source
-	Addresses    []netip.Prefix
+	FreeBytes    uint64           // where state is kept
+	ReadOnly     bool             // that place
+	RunOnDisk    bool             // /run is no tmpfs
+	Unsynced     bool             // the kernel's clock follows no time source
+	Bare         []netip.Addr     // on lo or dummies, while the uplinks have none of their family
+	OnUplink     bool             // uplinks have an address of the other family
+	Unread       map[string]error // by the check that they are for: why facts are missing
 }
 
 // Port is a port that a socket has.
@@ -38,14 +41,20 @@ type Port struct {
 
 // predecessors begin the names of interfaces that other networks make.
 var predecessors = map[string]string{
-	"flannel": "flannel", "cni0": "flannel", "cali": "Calico", "tunl": "Calico", "vxlan.calico": "Calico",
+	"flannel": "flannel", "cni0": "flannel", "cali": "Calico", "vxlan.calico": "Calico",
 	"cilium": "Cilium", "lxc": "Cilium", "weave": "Weave", "kube-bridge": "kube-router", "antrea-gw": "Antrea",
 	"ovn-k8s": "OVN-Kubernetes", "eni": "the AWS VPC CNI",
 }
 
+// bridgeOfLXC begins the names of bridges of LXC, which is no network of a cluster.
+const bridgeOfLXC = "lxcbr"
+
 // Node judges a machine.
 func Node(f *NodeFacts) []Finding {
 	r := &report{}
+	for _, check := range slices.Sorted(maps.Keys(f.Unread)) {
+		r.add(check, Warn, "this could not be looked at: "+f.Unread[check].Error(), "what may be wrong there is not known", "look at it yourself; the other findings hold")
+	}
 	if older(f.Kernel, oldestKernel) {
 		r.add("kernel", Fail, "the kernel is "+f.Kernel, "Fairlead needs Linux "+oldestKernel+" or newer", "install a newer kernel")
 	} else {
@@ -70,6 +79,18 @@ func Node(f *NodeFacts) []Finding {
 }
 
 func (f *NodeFacts) features(r *report) {
+	f.modules(r)
+	if f.SysctlsFixed {
+		r.add("sysctl", Fail, "/proc/sys/net is read-only", "forwarding has to be turned on", "run this on the node, not in a container that is not privileged")
+	} else {
+		r.ok("sysctl", "/proc/sys/net can be written")
+	}
+}
+
+func (f *NodeFacts) modules(r *report) {
+	if f.Unread["modules"] != nil {
+		return
+	}
 	if f.Missing != "" {
 		r.add("nftables", Fail, "the kernel has no "+f.Missing, "masquerade, host ports and anti-spoofing are made of it", "build or load the kernel's modules of nftables (nf_tables, nft_nat, nft_masq, nft_fib_inet)")
 	} else {
@@ -86,11 +107,6 @@ func (f *NodeFacts) features(r *report) {
 				"build or load its module vxlan, or choose spec.backend: udp, or host-gw if all nodes are on one link")
 		}
 	}
-	if f.SysctlsFixed {
-		r.add("sysctl", Fail, "/proc/sys/net is read-only", "forwarding has to be turned on", "run this on the node, not in a container that is not privileged")
-	} else {
-		r.ok("sysctl", "/proc/sys/net can be written")
-	}
 }
 
 func (f *NodeFacts) firewalls(r *report) {
@@ -99,11 +115,11 @@ func (f *NodeFacts) firewalls(r *report) {
 		next := "nothing, or accept forwarded packets there yourself"
 		if chain.Family == "inet" {
 			why = "what it does not accept is dropped, whatever Fairlead accepts, and so pods reach nothing"
-			next = "accept packets from and to the ranges of pods there: see docs/install.md"
+			next = "accept packets from and to the ranges of pods there: see docs/firewall.md"
 		}
 		r.add("firewall", Warn, "the chain "+chain.String()+" drops what is forwarded", why, next)
 	}
-	if len(f.Drops) == 0 {
+	if len(f.Drops) == 0 && f.Unread["firewall"] == nil {
 		r.ok("firewall", "none drops what is forwarded")
 	}
 }
@@ -112,7 +128,17 @@ func (f *NodeFacts) firewalls(r *report) {
 const leastMTU = 1280 + 70
 
 func (f *NodeFacts) uplink(r *report) {
+	if len(f.Bare) > 0 {
+		level := Fail
+		if f.OnUplink {
+			level = Warn // if that is the node's
+		}
+		r.add("address", level, fmt.Sprintf("%v is on lo or a dummy interface, and %s has no address of that family", f.Bare[0], f.Uplink),
+			"if it is the node's address (kubectl get nodes -o wide), no pod is connected, or pods of other nodes are not reached: the interface that has it carries the tunnels",
+			fmt.Sprintf("give it to the interface by which the other nodes are reached, such as ip address add %v/%d dev %s: see docs/install.md", f.Bare[0], f.Bare[0].BitLen(), strings.Split(f.Uplink, ",")[0]))
+	}
 	switch {
+	case f.Unread["uplink"] != nil && f.Uplink == "":
 	case f.Uplink == "":
 		r.add("uplink", Warn, "there is no default route", "pods do not reach the outside", "give the node one, if they should")
 	case f.MTU < leastMTU:
@@ -131,7 +157,7 @@ func (f *NodeFacts) others(r *report) {
 	for _, name := range f.Interfaces {
 		for prefix, network := range predecessors {
 			// Those of single pods come in numbers, and say no more.
-			if strings.HasPrefix(name, prefix) && len(found[network]) < 3 {
+			if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, bridgeOfLXC) && len(found[network]) < 3 {
 				if found[network] == nil {
 					names = append(names, network)
 				}
@@ -148,7 +174,7 @@ func (f *NodeFacts) others(r *report) {
 		r.add("network", Warn, fmt.Sprintf("%s has made %s", network, strings.Join(found[network], ", ")),
 			"its pods keep its rules, and two networks on a node get in each other's way", next)
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && f.Unread["network"] == nil {
 		r.ok("network", "no interfaces of another network's")
 	}
 	for _, path := range f.Configs {
@@ -161,7 +187,7 @@ func (f *NodeFacts) others(r *report) {
 			r.add("cni", Warn, path+" is there", "Fairlead's comes before it; when Fairlead is taken away, pods are made by this one", "delete it when its network is gone")
 		}
 	}
-	if len(f.Configs) == 0 {
+	if len(f.Configs) == 0 && f.Unread["cni"] == nil {
 		r.ok("cni", "no other configuration")
 	}
 }
@@ -205,6 +231,7 @@ const leastFree = 64 << 20
 
 func (f *NodeFacts) files(r *report) {
 	switch {
+	case f.Unread["disk"] != nil:
 	case f.ReadOnly:
 		r.add("disk", Fail, "/var/lib is read-only", "addresses that are in use would be forgotten", "make it writable")
 	case f.FreeBytes < leastFree:

@@ -1,13 +1,19 @@
 package preflight
 
 import (
+	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -46,6 +52,12 @@ func TestNode(t *testing.T) {
 		{"Docker", func(f *NodeFacts) { f.Drops = []model.ForwardChain{{Family: "ip", Table: "filter", Chain: "FORWARD"}} }, "firewall", Warn, "ip filter FORWARD"},
 		{"firewalld", func(f *NodeFacts) { f.Drops = []model.ForwardChain{{Family: "inet", Table: "firewalld", Chain: "f"}} }, "firewall", Warn, "firewalld"},
 		{"small MTU", func(f *NodeFacts) { f.MTU = 1300 }, "uplink", Warn, "1300"},
+		{"the only address on lo", func(f *NodeFacts) { f.Bare = []netip.Addr{netip.MustParseAddr("192.0.2.9")} }, "address", Fail, "192.0.2.9 is on lo"},
+		{"an address on lo", func(f *NodeFacts) { f.Bare, f.OnUplink = []netip.Addr{netip.MustParseAddr("2001:db8::9")}, true }, "address", Warn, "2001:db8::9 is on lo"},
+		{"firewalls not read", func(f *NodeFacts) { f.Unread = map[string]error{"firewall": errors.New("odd")} }, "firewall", Warn, "odd"},
+		{"routes not read", func(f *NodeFacts) { f.Uplink, f.Unread = "", map[string]error{"uplink": errors.New("odd")} }, "uplink", Warn, "odd"},
+		{"disk not read", func(f *NodeFacts) { f.FreeBytes, f.Unread = 0, map[string]error{"disk": errors.New("odd")} }, "disk", Warn, "odd"},
+		{"Cilium", func(f *NodeFacts) { f.Interfaces = []string{"lxc0a1b2c3d4e5f", "lxcbr0"} }, "network", Warn, "Cilium has made lxc0a1b2c3d4e5f"},
 		{"no uplink", func(f *NodeFacts) { f.Uplink = "" }, "uplink", Warn, "default route"},
 		{"flannel", func(f *NodeFacts) { f.Interfaces = []string{"eth0", "flannel.1", "cni0"} }, "network", Warn, "flannel has made flannel.1, cni0"},
 		{"Calico", func(f *NodeFacts) { f.Interfaces = []string{"cali12345678901"} }, "network", Warn, "Calico"},
@@ -69,6 +81,11 @@ func TestNode(t *testing.T) {
 		if Worst(findings) != c.level {
 			t.Errorf("%s: the worst is %s, want %s", c.name, Worst(findings), c.level)
 		}
+	}
+	strangers := good() // a bridge of LXC, and what is there wherever the module ipip is loaded
+	strangers.Interfaces = []string{"eth0", "lxcbr0", "tunl0"}
+	if findings := Node(strangers); Worst(findings) != OK {
+		t.Errorf("of what is no network of a cluster: %+v", only(findings, "network"))
 	}
 	ours := good()
 	ours.Configs, ours.Ports = []string{"/etc/cni/net.d/05-fairlead.conflist"}, []Port{{"tcp", 9811}}
@@ -116,6 +133,70 @@ func TestCluster(t *testing.T) {
 		if len(found) == 0 || found[0].Level != c.level || !strings.Contains(found[0].What, c.says) || found[0].Why == "" || found[0].Next == "" {
 			t.Errorf("%s: %+v, want %s that says %q, why and what next", c.name, found, c.level, c.says)
 		}
+	}
+}
+
+// TestNodesWithoutAgent: what such a node is keeps nothing from working.
+func TestNodesWithoutAgent(t *testing.T) {
+	survey := &kube.Survey{Version: "v1.36.3", KubeProxy: "nftables"}
+	for i, node := range []kube.NodeSurvey{{OS: "linux", Kernel: "6.1.0"}, {OS: "linux", Kernel: "4.19.0", NoAgent: true}, {OS: "windows", Kernel: "10.0.20348"}} {
+		node.Node = &model.Node{
+			Name: string(rune('a' + i)), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})},
+			PodCIDRs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)},
+		}
+		survey.Nodes = append(survey.Nodes, node)
+	}
+	findings := Cluster(survey)
+	if found := only(findings, "kernel"); len(found) > 0 {
+		t.Errorf("of kernels: %+v", found)
+	}
+	if !slices.ContainsFunc(findings, func(f Finding) bool { return f.What == "3, 1 of which get an agent" }) {
+		t.Errorf("of agents: %+v", findings)
+	}
+}
+
+// TestReadRoutes reads the uplinks of networks as there are.
+func TestReadRoutes(t *testing.T) {
+	const links = `
+		ip link set lo up
+		ip link add eth0 mtu 9000 type veth peer name peer0; ip link set eth0 up; ip link set peer0 up
+		ip link add eth1 mtu 1500 type veth peer name peer1; ip link set eth1 up; ip link set peer1 up`
+	for _, test := range []struct {
+		name, script string
+		want         NodeFacts
+	}{
+		{"usual", "ip addr add 192.0.2.5/24 dev eth0; ip route add default via 192.0.2.1; ip addr add 203.0.113.1/32 dev lo", NodeFacts{Uplink: "eth0", MTU: 9000, OnUplink: true}},
+		{"none", "ip addr add 192.0.2.5/24 dev eth0", NodeFacts{}},
+		{"several next hops", "ip addr add 192.0.2.5/24 dev eth0; ip addr add 198.51.100.5/24 dev eth1; ip route add default nexthop via 192.0.2.1 nexthop via 198.51.100.1", NodeFacts{Uplink: "eth0, eth1", MTU: 1500, OnUplink: true}},
+		{"refused", "ip -6 route add unreachable default", NodeFacts{}},
+		{"the address on lo", "ip addr add 192.0.2.5/32 dev lo; ip route add default nexthop via 169.254.0.1 dev eth0 onlink nexthop via 169.254.0.1 dev eth1 onlink",
+			NodeFacts{Uplink: "eth0, eth1", MTU: 1500, Bare: []netip.Addr{netip.MustParseAddr("192.0.2.5")}}},
+		{"IPv6 on lo", "ip addr add 192.0.2.5/24 dev eth0; ip route add default via 192.0.2.1; ip addr add 2001:db8::5/128 dev lo nodad; ip -6 route add default via fe80::1 dev eth1",
+			NodeFacts{Uplink: "eth0", MTU: 9000, OnUplink: true, Bare: []netip.Addr{netip.MustParseAddr("2001:db8::5")}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			netnstest.Enter(t)
+			if out, err := exec.Command("sh", "-ec", links+"\n"+test.script).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			var got NodeFacts
+			for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+				if err := got.readRoutes(family); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !reflect.DeepEqual(got, test.want) {
+				t.Errorf("read %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// TestUnreadable: what cannot be looked at does not keep the rest from being told.
+func TestUnreadable(t *testing.T) {
+	facts, err := ReadNode(filepath.Join(t.TempDir(), "absent"), filepath.Join(os.Args[0], "no-directory"))
+	if err != nil || facts.Kernel == "" || len(facts.Interfaces) == 0 || facts.Unread["disk"] == nil || facts.Unread["cni"] == nil {
+		t.Errorf("read %+v, %v", facts, err)
 	}
 }
 

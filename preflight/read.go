@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,50 +19,69 @@ import (
 	"github.com/fairlead-net/fairlead/whole"
 )
 
-// ReadNode looks at this machine; root is where its files are, "/" as a rule.
+// ReadNode looks at this machine; root is where its files are, "/" as a rule. What
+// cannot be looked at is in Unread, and does not keep it from the rest.
 func ReadNode(root, cniConfDir string) (*NodeFacts, error) {
-	f := &NodeFacts{Root: os.Geteuid() == 0}
+	f := &NodeFacts{Root: os.Geteuid() == 0, Unread: map[string]error{}}
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return nil, fmt.Errorf("ask for the kernel's version: %w", err)
 	}
 	f.Kernel = unix.ByteSliceToString(name.Release[:])
-	if err := f.readLinks(); err != nil {
-		return nil, err
+	f.note("network", f.readLinks())
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		f.note("uplink", f.readRoutes(family))
 	}
 	for _, kind := range []string{"tcp", "udp"} {
 		f.Ports = append(f.Ports, readPorts(kind, "/proc/net/"+kind)...)
 		f.Ports = append(f.Ports, readPorts(kind, "/proc/net/"+kind+"6")...)
 	}
-	entries, err := os.ReadDir(cniConfDir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("look for CNI configurations: %w", err)
-	}
-	for _, entry := range entries {
-		if slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(entry.Name())) {
-			f.Configs = append(f.Configs, filepath.Join(strings.TrimPrefix(cniConfDir, strings.TrimSuffix(root, "/")), entry.Name()))
-		}
-	}
-	var disk, run unix.Statfs_t
-	if err := unix.Statfs(filepath.Join(root, "var/lib"), &disk); err != nil {
-		return nil, fmt.Errorf("look at /var/lib: %w", err)
-	}
-	f.FreeBytes, f.ReadOnly = disk.Bavail*uint64(disk.Bsize), disk.Flags&unix.ST_RDONLY != 0
-	if err := unix.Statfs(filepath.Join(root, "run"), &run); err == nil {
-		f.RunOnDisk = run.Type != unix.TMPFS_MAGIC
-	}
+	f.note("cni", f.readConfigs(root, cniConfDir))
+	f.note("disk", f.readDisks(root))
 	state, err := unix.Adjtimex(&unix.Timex{})
 	f.Unsynced = err == nil && state == unix.TIME_ERROR
 	if f.Root {
 		f.SysctlsFixed = unix.Access("/proc/sys/net/ipv4/ip_forward", unix.W_OK) != nil
 		firewalls, err := nftables.NewFirewall().Survey()
-		if err != nil {
-			return nil, err
+		if err == nil {
+			f.Drops = firewalls.Drops
 		}
-		f.Drops = firewalls.Drops
-		return f, f.tryKernel()
+		f.note("firewall", err)
+		f.note("modules", f.tryKernel())
 	}
 	return f, nil
+}
+
+// note keeps why facts for a check are missing, if they are.
+func (f *NodeFacts) note(check string, err error) {
+	if err != nil {
+		f.Unread[check] = errors.Join(f.Unread[check], err)
+	}
+}
+
+func (f *NodeFacts) readConfigs(root, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look for CNI configurations: %w", err)
+	}
+	for _, entry := range entries {
+		if slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(entry.Name())) {
+			f.Configs = append(f.Configs, filepath.Join(strings.TrimPrefix(dir, strings.TrimSuffix(root, "/")), entry.Name()))
+		}
+	}
+	return nil
+}
+
+func (f *NodeFacts) readDisks(root string) error {
+	var disk, run unix.Statfs_t
+	if err := unix.Statfs(filepath.Join(root, "run"), &run); err == nil {
+		f.RunOnDisk = run.Type != unix.TMPFS_MAGIC
+	}
+	if err := unix.Statfs(filepath.Join(root, "var/lib"), &disk); err != nil {
+		return fmt.Errorf("look at /var/lib: %w", err)
+	}
+	f.FreeBytes, f.ReadOnly = disk.Bavail*uint64(disk.Bsize), disk.Flags&unix.ST_RDONLY != 0
+	return nil
 }
 
 func (f *NodeFacts) readLinks() error {
@@ -72,24 +92,82 @@ func (f *NodeFacts) readLinks() error {
 	for _, link := range links {
 		f.Interfaces = append(f.Interfaces, link.Attrs().Name)
 	}
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := whole.List(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
-		if err != nil {
-			return fmt.Errorf("list routes: %w", err)
-		}
-		for _, route := range routes {
-			ones := 0
-			if route.Dst != nil {
-				ones, _ = route.Dst.Mask.Size()
-			}
-			if ones > 0 || f.Uplink != "" {
-				continue
-			}
-			if link, err := netlink.LinkByIndex(route.LinkIndex); err == nil {
-				f.Uplink, f.MTU = link.Attrs().Name, link.Attrs().MTU
-			}
+	return nil
+}
+
+// readRoutes finds the uplinks of a family, IPv4 first, and whether the node's
+// address can be on them.
+func (f *NodeFacts) readRoutes(family int) error {
+	routes, err := whole.List(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	uplinks := uplinksOf(routes)
+	var names []string
+	var indexes []int
+	for _, link := range uplinks {
+		names, indexes = append(names, link.Attrs().Name), append(indexes, link.Attrs().Index)
+	}
+	if f.Uplink == "" && len(uplinks) > 0 {
+		f.Uplink, f.MTU = strings.Join(names, ", "), uplinks[0].Attrs().MTU
+		for _, link := range uplinks {
+			f.MTU = min(f.MTU, link.Attrs().MTU)
 		}
 	}
+	if len(uplinks) > 0 {
+		return f.readAddresses(family, indexes)
+	}
+	return nil
+}
+
+// uplinksOf are the interfaces of the first default route: one for each of its next
+// hops.
+func uplinksOf(routes []netlink.Route) (uplinks []netlink.Link) {
+	for _, route := range routes {
+		ones := 0
+		if route.Dst != nil {
+			ones, _ = route.Dst.Mask.Size()
+		}
+		if ones > 0 || route.Type != unix.RTN_UNICAST {
+			continue
+		}
+		hops := route.MultiPath
+		if len(hops) == 0 {
+			hops = []*netlink.NexthopInfo{{LinkIndex: route.LinkIndex}}
+		}
+		for _, hop := range hops {
+			if link, err := netlink.LinkByIndex(hop.LinkIndex); err == nil {
+				uplinks = append(uplinks, link)
+			}
+		}
+		if len(uplinks) > 0 {
+			break
+		}
+	}
+	return uplinks
+}
+
+// readAddresses looks for the addresses of a family whose uplinks have none.
+func (f *NodeFacts) readAddresses(family int, uplinks []int) error {
+	addrs, err := whole.List(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	var bare []netip.Addr
+	for _, entry := range addrs {
+		addr, ok := netip.AddrFromSlice(entry.IP)
+		if !ok || !addr.Unmap().IsGlobalUnicast() {
+			continue
+		}
+		if slices.Contains(uplinks, entry.LinkIndex) {
+			f.OnUplink = true
+			return nil
+		}
+		if link, err := netlink.LinkByIndex(entry.LinkIndex); err == nil && (link.Attrs().Name == "lo" || link.Type() == "dummy") {
+			bare = append(bare, addr.Unmap())
+		}
+	}
+	f.Bare = append(f.Bare, bare...)
 	return nil
 }
 
