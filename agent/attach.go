@@ -347,7 +347,7 @@ func (a *attacher) missing(s *model.Snapshot) string {
 	case len(node.PodCIDRs) == 0:
 		return fmt.Sprintf("node %s has no spec.podCIDRs; run kube-controller-manager with --allocate-node-cidrs and --cluster-cidr", a.node)
 	case uplink(s, a.node) == nil:
-		return fmt.Sprintf("no interface that is up has an address of node %s; compare kubectl get node -o wide with ip addr, and give the kubelet the right --node-ip", a.node)
+		return uplinkless(node)
 	case !s.PoliciesKnown:
 		return "what policies forbid has not been read from the API server yet; the agent's log and fairlead status say why"
 	default:

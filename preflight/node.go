@@ -135,7 +135,7 @@ func (f *NodeFacts) uplink(r *report) {
 		}
 		r.add("address", level, fmt.Sprintf("%v is on lo or a dummy interface, and %s has no address of that family", f.Bare[0], f.Uplink),
 			"if it is the node's address (kubectl get nodes -o wide), no pod is connected, or pods of other nodes are not reached: the interface that has it carries the tunnels",
-			fmt.Sprintf("give it to the interface by which the other nodes are reached, such as ip address add %v/%d dev %s: see docs/install.md", f.Bare[0], f.Bare[0].BitLen(), strings.Split(f.Uplink, ",")[0]))
+			fmt.Sprintf("give it to the interface by which the other nodes are reached, too, such as ip address add %v/%d dev %s: see docs/install.md", f.Bare[0], f.Bare[0].BitLen(), strings.Split(f.Uplink, ",")[0]))
 	}
 	switch {
 	case f.Unread["uplink"] != nil && f.Uplink == "":

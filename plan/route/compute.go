@@ -96,7 +96,7 @@ func (in *input) findUplinks(links model.Map[string, *model.Link]) (problems []m
 			}
 			problems = append(problems, in.problem("status.addresses", "AddressNotOnNode",
 				fmt.Sprintf("no interface that is up has the node's address %s", addr),
-				"bring the interface up, or give the kubelet the right --node-ip"))
+				"bring the interface up, or give the kubelet the right --node-ip; one on lo has to be on the interface that leads to the other nodes, too"))
 			continue
 		}
 		// One that only looks new changes no plan.
