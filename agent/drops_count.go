@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/fairlead-net/fairlead/dataplane"
@@ -10,12 +11,15 @@ import (
 )
 
 // tally adds up what the kernel counts for rules, whose counters begin anew now
-// and then. The zero value is ready, and safe for concurrent use.
+// and then. A policy without a rule on this node is forgotten: if it comes back, it
+// begins at zero, which Prometheus takes for the reset of a counter. The zero value
+// is ready, and safe for concurrent use.
 type tally struct {
 	mu       sync.Mutex
 	last     map[deniedRule]uint64
-	policies map[deniedBy]uint64
-	packets  uint64 // of all
+	policies map[deniedBy]uint64 // with series of their own
+	others   map[string]uint64   // of the rest, by direction; also of those that have gone
+	packets  uint64              // of all
 	unlogged uint64
 }
 
@@ -28,7 +32,8 @@ type deniedRule struct {
 type deniedBy struct{ direction, policy string }
 
 const (
-	// mostPolicies have series of their own: the first that deny something.
+	// mostPolicies have series of their own: the first that deny something, and then
+	// those that do when one of them has gone.
 	mostPolicies  = 100
 	otherPolicies = "others"
 )
@@ -39,8 +44,9 @@ func (t *tally) add(denials []dataplane.Denial, logged func() uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.policies == nil {
-		t.policies = map[deniedBy]uint64{}
+		t.policies, t.others = map[deniedBy]uint64{}, map[string]uint64{}
 	}
+	t.forget(denials)
 	now := map[deniedRule]uint64{}
 	for _, denial := range denials {
 		key := deniedRule{denial.Direction, denial.Rule}
@@ -55,7 +61,8 @@ func (t *tally) add(denials []dataplane.Denial, logged func() uint64) {
 		t.packets += more
 		by := deniedBy{denial.Direction.String(), denial.Rule.Policy.String()}
 		if _, known := t.policies[by]; !known && len(t.policies) >= mostPolicies {
-			by.policy = otherPolicies
+			t.others[by.direction] += more
+			continue
 		}
 		t.policies[by] += more
 	}
@@ -63,6 +70,16 @@ func (t *tally) add(denials []dataplane.Denial, logged func() uint64) {
 	if logged := logged(); t.packets > logged {
 		t.unlogged = max(t.unlogged, t.packets-logged)
 	}
+}
+
+// forget drops the policies that have no rule on this node any more, so that others
+// get their series. Rules that have denied nothing are among the denials.
+func (t *tally) forget(denials []dataplane.Denial) {
+	present := map[deniedBy]bool{}
+	for i := range denials {
+		present[deniedBy{denials[i].Direction.String(), denials[i].Rule.Policy.String()}] = true
+	}
+	maps.DeleteFunc(t.policies, func(by deniedBy, _ uint64) bool { return !present[by] })
 }
 
 // suppressed is how many packets were denied and not logged.
@@ -91,6 +108,9 @@ func (d *drops) readMetrics(emit metric.Emit) error {
 	defer d.denied.mu.Unlock()
 	for by, packets := range d.denied.policies {
 		emit("fairlead_policy_denied_packets_total", float64(packets), by.direction, by.policy)
+	}
+	for direction, packets := range d.denied.others {
+		emit("fairlead_policy_denied_packets_total", float64(packets), direction, otherPolicies)
 	}
 	return err
 }

@@ -71,7 +71,7 @@ func TestDropEvents(t *testing.T) {
 }
 
 // TestTally: counters that begin anew count on, what was not logged is known,
-// and there are so many series and no more.
+// there are so many series and no more, and none of a policy that has gone.
 func TestTally(t *testing.T) {
 	var counted tally
 	logged := uint64(0)
@@ -96,9 +96,28 @@ func TestTally(t *testing.T) {
 	for i := range 2 * mostPolicies {
 		many = append(many, of(fmt.Sprint(i), 1, 1))
 	}
-	count(many...)
-	if len(counted.policies) != mostPolicies+1 || counted.policies[deniedBy{"ingress", otherPolicies}] != mostPolicies+2 || counted.suppressed() != 112 {
-		t.Errorf("%d series, %v of others, %d suppressed", len(counted.policies), counted.policies[deniedBy{"ingress", otherPolicies}], counted.suppressed())
+	count(many...) // and the others have gone
+	if len(counted.policies) != mostPolicies || counted.others["ingress"] != mostPolicies || counted.suppressed() != 112 {
+		t.Errorf("%d series, %v of others, %d suppressed", len(counted.policies), counted.others, counted.suppressed())
+	}
+	if _, there := counted.policies[deniedBy{"ingress", "a"}]; there {
+		t.Error("a policy that has gone has a series")
+	}
+
+	// One of those with series goes: one of the others gets its place, once it denies.
+	last := len(many) - 1
+	many[last].Packets += 4
+	count(many[1:]...)
+	if got := counted.policies[deniedBy{"ingress", fmt.Sprint(last)}]; got != 4 || len(counted.policies) != mostPolicies {
+		t.Errorf("%d of a policy that takes a place, %d series", got, len(counted.policies))
+	}
+	count() // no policy is left
+	if len(counted.policies) != 0 || counted.others["ingress"] != mostPolicies || counted.packets != 216 {
+		t.Errorf("without policies: %v, %v of others, %d in all", counted.policies, counted.others, counted.packets)
+	}
+	count(of("a", 1, 2)) // it comes back, and begins at zero
+	if got := counted.policies[deniedBy{"ingress", "a"}]; got != 2 {
+		t.Errorf("%d of a policy that is back", got)
 	}
 }
 
