@@ -143,13 +143,23 @@ func (a *aggregator) tell(ctx context.Context, seen view) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
-			a.state.events.WithLabelValues(failed).Inc()
-			a.log.Warn("an Event was not written, trying again", "error", err)
+		if err == nil {
+			a.state.events.WithLabelValues(succeeded).Inc()
+			confirm[i]()
+			continue
+		}
+		a.state.events.WithLabelValues(failed).Inc()
+		if kube.IsOfObject(err) && event.Namespace != "" {
+			// Its namespace is gone, ends or takes no more. Tried again and again, twenty
+			// of such would be all that is ever tried.
+			a.log.Warn("an Event was not written, and is given up", "error", err)
+			confirm[i]()
+			continue
+		}
+		a.log.Warn("an Event was not written, trying again", "error", err)
+		if !kube.IsOfObject(err) { // such as of the Network, which is not there yet
 			return // the others would fare no better
 		}
-		a.state.events.WithLabelValues(succeeded).Inc()
-		confirm[i]()
 	}
 }
 
