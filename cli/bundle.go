@@ -261,6 +261,9 @@ func fetchNode(ctx context.Context, from cluster, node *kube.NodeOverview, optio
 	m := material{node: node.Node.Name}
 	if node.Agent == nil {
 		m.silent, m.failures = true, []string{"it has no agent pod"}
+		if without := agentlessNode(node.Node); without != nil {
+			m.failures[0] += ", " + without.why()
+		}
 		return m
 	}
 	get := func(name string, tail bool, ask func(context.Context) ([]byte, error)) []byte {

@@ -34,15 +34,17 @@ const (
 
 // checkOutput is what check -o json prints. It only grows.
 type checkOutput struct {
-	State    probe.State     `json:"state"`
-	Error    string          `json:"error,omitempty"` // why nothing could be checked
-	Seconds  float64         `json:"seconds"`
-	Nodes    int             `json:"nodes"`
-	Peers    int             `json:"peersOfEach"` // other nodes that each was to probe
-	Pairs    []probe.Pair    `json:"pairs,omitempty"`
-	Findings []probe.Finding `json:"findings,omitempty"`
-	Problems []problemOutput `json:"problems,omitempty"` // that the nodes report themselves
-	Reports  []*probe.Report `json:"reports,omitempty"`
+	State   probe.State `json:"state"`
+	Error   string      `json:"error,omitempty"` // why nothing could be checked
+	Seconds float64     `json:"seconds"`
+	Nodes   int         `json:"nodes"`
+	// Agentless are nodes that are not to have an agent, and so were left out.
+	Agentless []agentlessOutput `json:"withoutAgent,omitempty"`
+	Peers     int               `json:"peersOfEach"` // other nodes that each was to probe
+	Pairs     []probe.Pair      `json:"pairs,omitempty"`
+	Findings  []probe.Finding   `json:"findings,omitempty"`
+	Problems  []problemOutput   `json:"problems,omitempty"` // that the nodes report themselves
+	Reports   []*probe.Report   `json:"reports,omitempty"`
 }
 
 // checkOptions are the flags of check.
@@ -66,7 +68,7 @@ It needs a kubeconfig that may run commands in the agents' pods. It works while
 the pod network does not, takes a few seconds, and makes no pods.
 
 In clusters of more than %d nodes, each node probes %d others; --all makes it
-probe all.
+probe all. Nodes that have no agent, as their labels say, are left out and named.
 
 Exit codes: 0 packets get everywhere, 1 some do not, 2 it cannot be told.`, fewNodes, somePeers),
 		Example: `  fairlead check
@@ -115,6 +117,9 @@ func check(ctx context.Context, options *checkOptions) (result checkOutput, err 
 	if err != nil {
 		return result, err
 	}
+	if len(options.nodes) == 0 {
+		result.Agentless = agentlessNodes(overview.Nodes)
+	}
 	asked := whatToAsk(nodes, options.all)
 	result.Nodes = len(nodes)
 	for _, a := range asked {
@@ -134,7 +139,7 @@ func check(ctx context.Context, options *checkOptions) (result checkOutput, err 
 	return result, nil
 }
 
-// chosenNodes are those that are named, or all.
+// chosenNodes are those that are named, or all that are to have an agent.
 func chosenNodes(overview *kube.Overview, names []string) ([]kube.NodeOverview, error) {
 	if !overview.Installed {
 		return nil, fmt.Errorf("this cluster has no Fairlead yet: kubectl apply --server-side -f fairlead.yaml")
@@ -142,14 +147,26 @@ func chosenNodes(overview *kube.Overview, names []string) ([]kube.NodeOverview, 
 	if len(overview.Nodes) == 0 {
 		return nil, fmt.Errorf("the cluster has no nodes")
 	}
-	if len(names) == 0 {
-		return overview.Nodes, nil
-	}
 	var chosen []kube.NodeOverview
+	if len(names) == 0 {
+		for _, node := range overview.Nodes {
+			if agentlessNode(node.Node) == nil {
+				chosen = append(chosen, node)
+			}
+		}
+		if len(chosen) == 0 {
+			first := agentlessNode(overview.Nodes[0].Node)
+			return nil, fmt.Errorf("no node is to have an agent: %s has none, %s", first.Name, first.why())
+		}
+		return chosen, nil
+	}
 	for _, name := range names {
 		at := slices.IndexFunc(overview.Nodes, func(n kube.NodeOverview) bool { return n.Node.Name == name })
 		if at < 0 {
 			return nil, fmt.Errorf("--nodes: there is no node %q; kubectl get nodes lists them", name)
+		}
+		if node := agentlessNode(overview.Nodes[at].Node); node != nil {
+			return nil, fmt.Errorf("--nodes: node %s has no agent that could be asked, %s", name, node.why())
 		}
 		chosen = append(chosen, overview.Nodes[at])
 	}

@@ -49,6 +49,20 @@ func TestChosenNodes(t *testing.T) {
 	if _, err := chosenNodes(overview, []string{"nod00"}); err == nil || !strings.Contains(err.Error(), `no node "nod00"; kubectl get nodes`) {
 		t.Error(err)
 	}
+	overview.Nodes[1].Node.Labels = model.LabelsOf(map[string]string{"kubernetes.io/os": "windows"})
+	if chosen, err = chosenNodes(overview, nil); err != nil || len(chosen) != 2 || chosen[1].Node.Name != "node02" {
+		t.Errorf("of those without an agent: %v, %v", chosen, err)
+	}
+	if _, err := chosenNodes(overview, []string{"node00", "node01"}); err == nil || !strings.Contains(err.Error(), "node01 has no agent that could be asked, as its label kubernetes.io/os=windows says") {
+		t.Error(err)
+	}
+	if place := places(overview)[1]; !strings.Contains(place.Trouble, "it has no agent, as its label kubernetes.io/os=windows says") {
+		t.Errorf("%+v", place)
+	}
+	overview.Nodes = overview.Nodes[1:2]
+	if _, err := chosenNodes(overview, nil); err == nil || !strings.Contains(err.Error(), "no node is to have an agent: node01") {
+		t.Error(err)
+	}
 	if _, err := chosenNodes(&kube.Overview{}, nil); err == nil || !strings.Contains(err.Error(), "has no Fairlead yet: kubectl apply") {
 		t.Error(err)
 	}
@@ -58,6 +72,7 @@ func TestChosenNodes(t *testing.T) {
 func TestCheckText(t *testing.T) {
 	result := checkOutput{
 		State: probe.Failed, Seconds: 1.23, Nodes: 2, Peers: 1,
+		Agentless: []agentlessOutput{{"c", "fairlead.io/agent=none", "vxlan"}, {"d", "kubernetes.io/os=windows", ""}, {"e", "fairlead.io/agent=none", "vxlan"}},
 		Pairs: []probe.Pair{
 			{From: "a", To: "a", RTT: 0.00004}, {From: "a", To: "b", State: probe.Failed},
 			{From: "b", To: "a", State: probe.Unknown}, {From: "b", To: "b", State: probe.Warn, RTT: 0.01},
@@ -77,6 +92,8 @@ func TestCheckText(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `failed: 1 of 4 ways between nodes and pods are broken (2 nodes, 1.2 s)
+2 nodes have no agent, as their label fairlead.io/agent=none says; flannel serves them: c, e
+1 node has no agent, as its label kubernetes.io/os=windows says: d
 
 FROM \ TO   a         b
 a           0.04 ms   FAILED

@@ -19,6 +19,7 @@ func printCheck(to io.Writer, output *format, result checkOutput) error {
 		return err
 	}
 	fmt.Fprintln(to, headline(result, colours))
+	printAgentless(to, result.Agentless)
 	if result.Nodes <= fewNodes {
 		fmt.Fprintln(to)
 		if err := matrix(result.Pairs, colours).write(to); err != nil {

@@ -268,6 +268,9 @@ func places(overview *kube.Overview) []trace.Place {
 		case !node.Ready:
 			place.Trouble = fmt.Sprintf("%s cannot be asked: its kubelet is not ready", name)
 			place.Next = "see whether the machine runs and reaches the API server: kubectl describe node " + name
+		case agent == nil && agentlessNode(node.Node) != nil:
+			place.Trouble = fmt.Sprintf("%s cannot be asked: it has no agent, %s", name, agentlessNode(node.Node).why())
+			place.Next = "look at the node itself: what is there is none of Fairlead's"
 		case agent == nil:
 			place.Trouble = fmt.Sprintf("%s cannot be asked: it has no agent pod", name)
 			place.Next = "see why there is none: kubectl -n kube-system describe daemonset fairlead-agent"

@@ -31,7 +31,8 @@ type statusOutput struct {
 	Error      string            `json:"error,omitempty"` // why it is unknown
 	Controller *controllerOutput `json:"controller,omitempty"`
 	Nodes      []nodeOutput      `json:"nodes,omitempty"`
-	Gateways   *gatewaysOutput   `json:"gateways,omitempty"` // if there are, or are to be, any, or that is not known
+	Agentless  []agentlessOutput `json:"withoutAgent,omitempty"` // of the nodes, those that are not to have an agent
+	Gateways   *gatewaysOutput   `json:"gateways,omitempty"`     // if there are, or are to be, any, or that is not known
 	Problems   []problemOutput   `json:"problems,omitempty"`
 }
 
@@ -45,7 +46,7 @@ type controllerOutput struct {
 
 type nodeOutput struct {
 	Name      string         `json:"name"`
-	State     string         `json:"state"` // ready, or the reason why not
+	State     string         `json:"state"` // ready, NoAgent of a node that is not to have one, or the reason why it is not ready
 	Pods      int            `json:"pods"`
 	Direct    int            `json:"direct"`    // other nodes that are reached by a plain route
 	Tunnelled int            `json:"tunnelled"` // and through a tunnel
@@ -68,6 +69,7 @@ func statusCommand() *cobra.Command {
 		Long: `Say whether the network is healthy, or what is wrong, why, and what to do next;
 of the cluster, or of one node with all that its agent can tell. It needs nothing
 but a kubeconfig. Without the controller, it computes itself what that would say.
+A node that no agent is to run on, as its label says, is no problem.
 Gateways and certificates that end soon count; what is wrong with single Ingresses
 is only summed up.
 
@@ -154,6 +156,7 @@ func judge(overview *kube.Overview, gateways *gatewaysFound, now time.Time) stat
 		problems = append(problems, found...)
 		status.Nodes = append(status.Nodes, line)
 	}
+	status.Agentless = agentlessNodes(overview.Nodes)
 	problems = append(problems, plan.Cluster(snapshot)...)
 	var found []model.Problem
 	status.Gateways, found = judgeGateways(gateways)
@@ -171,6 +174,9 @@ func stateOf(problems []model.Problem) string {
 	return "healthy"
 }
 
+// stateNoAgent is of nodes that are not to have an agent.
+const stateNoAgent = "NoAgent"
+
 // judgeNode also returns the problems that concern the node.
 func judgeNode(node *kube.NodeOverview, now time.Time) (line nodeOutput, problems []model.Problem) {
 	line = nodeOutput{
@@ -182,6 +188,10 @@ func judgeNode(node *kube.NodeOverview, now time.Time) (line nodeOutput, problem
 	}
 	if node.Agent != nil {
 		line.Agent = node.Agent.Name
+	}
+	if agentlessNode(node.Node) != nil {
+		line.State = stateNoAgent
+		return line, nil // what an agent has said there is of another time
 	}
 	if problem, ok := controller.NodeProblem(node.Node.Name, node.Report, now); ok {
 		problem = explained(problem, *node)
@@ -229,10 +239,11 @@ func printStatus(to io.Writer, output *format, status statusOutput, now time.Tim
 	case status.Error != "":
 		fmt.Fprintf(to, "%s: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", colours.doubt("unknown"), status.Error)
 	case status.State == "healthy":
-		fmt.Fprintf(to, "%s: the network is ready on all %d nodes\n", colours.good("healthy"), len(status.Nodes))
+		fmt.Fprintf(to, "%s: %s\n", colours.good("healthy"), controller.AllReady(len(status.Nodes), len(status.Agentless)))
 	default:
 		fmt.Fprintf(to, "%s: %s\n", colours.bad("unhealthy"), count(len(status.Problems), "problem"))
 	}
+	printAgentless(to, status.Agentless)
 	printProblems(to, colours, status.Problems)
 	if c := status.Controller; output.name == inWide && c != nil && c.Leader != "" {
 		fmt.Fprintf(to, "\ncontroller: %s leads, heard of %s\n", c.Leader, ago(c.Renewed, now))
@@ -251,7 +262,7 @@ func printStatus(to io.Writer, output *format, status statusOutput, now time.Tim
 func nodeTable(nodes []nodeOutput, wide bool, colours palette, now time.Time) *table {
 	lines := &table{paint: func(column int, cell string) string {
 		switch {
-		case column != 1:
+		case column != 1, cell == stateNoAgent:
 			return cell
 		case cell == "ready":
 			return colours.good(cell)

@@ -21,13 +21,14 @@ import (
 
 // nodeStatusOutput is what status NODE -o json prints. It only grows.
 type nodeStatusOutput struct {
-	State    string          `json:"state"`           // healthy, unhealthy or unknown
-	Error    string          `json:"error,omitempty"` // why it is unknown
-	Node     *nodeOutput     `json:"node,omitempty"`
-	Gateways *gatewaysOutput `json:"gateways,omitempty"` // of the node, if it has any
-	Problems []problemOutput `json:"problems,omitempty"`
-	Details  *agent.Details  `json:"details,omitempty"` // as its agent says now
-	Silence  string          `json:"silence,omitempty"` // why there are no details
+	State     string           `json:"state"`           // healthy, unhealthy or unknown
+	Error     string           `json:"error,omitempty"` // why it is unknown
+	Node      *nodeOutput      `json:"node,omitempty"`
+	Agentless *agentlessOutput `json:"withoutAgent,omitempty"` // if it is not to have an agent
+	Gateways  *gatewaysOutput  `json:"gateways,omitempty"`     // of the node, if it has any
+	Problems  []problemOutput  `json:"problems,omitempty"`
+	Details   *agent.Details   `json:"details,omitempty"` // as its agent says now
+	Silence   string           `json:"silence,omitempty"` // why there are no details
 }
 
 // agentProgram is where the image has this program.
@@ -99,7 +100,10 @@ func judgeOne(overview *kube.Overview, gateways *gatewaysFound, name string, now
 	}
 	slices.SortFunc(problems, model.Problem.Compare)
 	problems = slices.Compact(problems)
-	return nodeStatusOutput{State: stateOf(problems), Node: &line, Gateways: passing, Problems: problemOutputs(problems)}, nil
+	return nodeStatusOutput{
+		State: stateOf(problems), Node: &line, Agentless: agentlessNode(overview.Nodes[at].Node),
+		Gateways: passing, Problems: problemOutputs(problems),
+	}, nil
 }
 
 // nodeDetails asks the agent of a node, through the API server and the kubelet.
@@ -128,9 +132,12 @@ func printNodeStatus(to io.Writer, status nodeStatusOutput, wide bool, now time.
 		return err
 	}
 	node := status.Node
-	if status.State == "healthy" {
+	switch {
+	case status.State == "healthy" && status.Agentless != nil:
+		fmt.Fprintf(to, "%s: node %s has no agent, %s\n", colours.good("healthy"), node.Name, status.Agentless.why())
+	case status.State == "healthy":
 		fmt.Fprintf(to, "%s: the network of node %s is ready\n", colours.good("healthy"), node.Name)
-	} else {
+	default:
 		fmt.Fprintf(to, "%s: %s of node %s\n", colours.bad("unhealthy"), count(len(status.Problems), "problem"), node.Name)
 	}
 	printProblems(to, colours, status.Problems)

@@ -60,6 +60,24 @@ func TestJudge(t *testing.T) {
 			[]string{"Deployment/kube-system/fairlead-controller", "no controller leads since", "traffic goes on", "logs deployment/fairlead-controller"}},
 		"nobody ever led": {func(o *kube.Overview) { o.Leader = &kube.Leader{} }, "unhealthy", []string{"no controller has ever led"}},
 		"somebody leads":  {func(o *kube.Overview) { o.Leader = &kube.Leader{Identity: "x", Renewed: now} }, "healthy", nil},
+		"no agent is to be there": {func(o *kube.Overview) {
+			o.Nodes[1].Agent = nil
+			o.Nodes[1].Node.Labels = model.LabelsOf(map[string]string{"fairlead.io/agent": "none"})
+			o.Nodes[1].Report.Status.HeartbeatTime = metav1.NewTime(now.Add(-time.Hour))
+			o.Nodes[1].Report.Status.Problems = []v1alpha1.Problem{{Kind: "Link", Name: "eth0", Message: "was down"}}
+		}, "healthy", []string{
+			"healthy: the network is ready on the one node that is to have an agent\n1 node has no agent, as its label fairlead.io/agent=none says: b\n\nNODE", "b      NoAgent ",
+		}},
+		"not moved from flannel yet": {func(o *kube.Overview) {
+			for i := range o.Nodes {
+				o.Nodes[i].Agent, o.Nodes[i].Report = nil, nil
+				o.Nodes[i].Node.Flannel, o.Nodes[i].Node.Labels = "vxlan", model.LabelsOf(map[string]string{"fairlead.io/agent": "none"})
+			}
+		}, "healthy", []string{"2 nodes have no agent, as their label fairlead.io/agent=none says; flannel serves them: a, b\n"}},
+		"no range where no agent is to be": {func(o *kube.Overview) {
+			o.Nodes[0].Node.PodCIDRs, o.Nodes[0].Node.Labels = nil, model.LabelsOf(map[string]string{"kubernetes.io/os": "windows"})
+			o.Nodes[1].Node.PodCIDRs = nil
+		}, "unhealthy", []string{"unhealthy: 1 problem\n1 node has no agent, as its label kubernetes.io/os=windows says: a\n\nNode/b spec.podCIDRs"}},
 		"no range": {func(o *kube.Overview) { o.Nodes[0].Node.PodCIDRs = nil }, "unhealthy",
 			[]string{"Node/a spec.podCIDRs", "--allocate-node-cidrs"}},
 	} {
@@ -167,7 +185,17 @@ func TestNodeStatus(t *testing.T) {
 	if status, err := judgeOne(overview, nil, "b", now); err != nil || status.State != "unhealthy" {
 		t.Errorf("b: %+v, %v", status, err)
 	}
-	status, err := judgeOne(overview, nil, "a", now)
+	agentless := statusNode("a", now)
+	agentless.Report, agentless.Agent, agentless.Node.Labels = nil, nil, model.LabelsOf(map[string]string{"kubernetes.io/os": "windows"})
+	status, err := judgeOne(&kube.Overview{Installed: true, Nodes: []kube.NodeOverview{agentless}}, nil, "a", now)
+	var out bytes.Buffer
+	if err == nil {
+		err = printNodeStatus(&out, status, false, now)
+	}
+	if want := "healthy: node a has no agent, as its label kubernetes.io/os=windows says\n"; err != nil || !strings.HasPrefix(out.String(), want) {
+		t.Errorf("without an agent: %v\n%s", err, out.String())
+	}
+	status, err = judgeOne(overview, nil, "a", now)
 	if err != nil || status.State != "healthy" {
 		t.Fatalf("what is wrong with b is nothing of a's: %+v, %v", status, err)
 	}

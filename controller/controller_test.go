@@ -1,16 +1,21 @@
 package controller
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairlead-net/fairlead/api/v1alpha1"
+	"github.com/fairlead-net/fairlead/deploy"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -96,6 +101,83 @@ func TestNodesThatDoNotFollow(t *testing.T) {
 	ready := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
 	if ready.Status != metav1.ConditionFalse || !strings.Contains(ready.Message, "15 of 30") || !strings.Contains(ready.Message, "and 5 more") {
 		t.Errorf("condition: %+v", ready)
+	}
+}
+
+// without makes a node one that has no agent.
+func without(v *view, node, key, value string) {
+	old, _ := v.snapshot.Nodes.Get(node)
+	labelled := *old
+	labelled.Labels = model.LabelsOf(map[string]string{key: value})
+	v.snapshot = &model.Snapshot{Nodes: v.snapshot.Nodes.With(node, &labelled)}
+}
+
+// TestNodesWithoutAgent: a node that no agent is to run on is no problem, whatever
+// one has said there in earlier times, and is counted apart.
+func TestNodesWithoutAgent(t *testing.T) {
+	v := cluster(4)
+	without(&v, "n1", "fairlead.io/agent", "none")
+	v.reports = v.reports.With("n1", report(metav1.ConditionTrue, now.Add(-time.Hour), v1alpha1.Problem{Kind: "Link", Name: "eth0", Message: "old"}))
+	without(&v, "n2", "kubernetes.io/os", "windows")
+	v.reports = v.reports.Without("n2")
+	expectStatus := func(count v1alpha1.NodeCount, ready metav1.ConditionStatus, message string, problems int) {
+		t.Helper()
+		var status v1alpha1.NetworkStatus
+		summary := summarize(v)
+		summary.fill(&status, 1)
+		condition := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady)
+		if status.Nodes != count || condition.Status != ready || condition.Message != message || len(status.Problems) != problems {
+			t.Errorf("%+v, Ready is %s: %s; %v", status.Nodes, condition.Status, condition.Message, status.Problems)
+		}
+	}
+	expectStatus(v1alpha1.NodeCount{Total: 4, Ready: 2, WithoutAgent: 2}, metav1.ConditionTrue,
+		"the network is ready on all 2 nodes that are to have an agent; 2 nodes have no agent, as their labels say", 0)
+	if events := eventsOf(v); len(events) != 0 {
+		t.Errorf("Events: %v", events)
+	}
+	v.reports = v.reports.Without("n0")
+	expectStatus(v1alpha1.NodeCount{Total: 4, Ready: 1, WithoutAgent: 2}, metav1.ConditionFalse,
+		"1 of 2 nodes are not ready: n0; 2 nodes have no agent, as their labels say", 1)
+	for _, name := range []string{"n0", "n3"} {
+		without(&v, name, "fairlead.io/agent", "none")
+	}
+	expectStatus(v1alpha1.NodeCount{Total: 4, WithoutAgent: 4}, metav1.ConditionTrue,
+		"no node is to have an agent; 4 nodes have no agent, as their labels say", 0)
+}
+
+// TestAgentsAsDeployed: what keeps the agents' DaemonSet away from a node is what
+// makes a node one without an agent.
+func TestAgentsAsDeployed(t *testing.T) {
+	var agents appsv1.DaemonSet
+	for text := range bytes.SplitSeq(deploy.Manifest, []byte("\n---\n")) {
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal(text, &kind); err == nil && kind.Kind == "DaemonSet" {
+			if err := yaml.Unmarshal(text, &agents); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pod := agents.Spec.Template.Spec
+	terms := pod.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(pod.NodeSelector) != 1 || len(terms) != 1 || len(terms[0].MatchExpressions) != 1 || terms[0].MatchExpressions[0].Operator != corev1.NodeSelectorOpNotIn {
+		t.Fatalf("agents are chosen nodes for by %v and %v: teach model.Node.WithoutAgent", pod.NodeSelector, terms)
+	}
+	away := terms[0].MatchExpressions[0]
+	const system = "kubernetes.io/os"
+	for _, test := range []struct {
+		labels map[string]string
+		want   string
+	}{
+		{nil, ""}, // by the DaemonSet it has none, but not because somebody wanted so
+		{map[string]string{system: pod.NodeSelector[system]}, ""},
+		{map[string]string{system: pod.NodeSelector[system], away.Key: "other"}, ""},
+		{map[string]string{system: pod.NodeSelector[system], away.Key: away.Values[0]}, away.Key + "=" + away.Values[0]},
+		{map[string]string{system: "windows"}, system + "=windows"},
+	} {
+		node := &model.Node{Labels: model.LabelsOf(test.labels)}
+		if got := node.WithoutAgent(); got != test.want || len(away.Values) != 1 {
+			t.Errorf("with the labels %v, %q keeps agents away, want %q", test.labels, got, test.want)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -60,8 +59,8 @@ func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func
 		if _, still := concerns[m]; still {
 			continue
 		}
-		_, exists := v.snapshot.Nodes.Get(m.name)
-		if m.kind == "Node" && !exists { // of what is gone nothing is well again
+		node, exists := v.snapshot.Nodes.Get(m.name)
+		if m.kind == "Node" && (!exists || node.WithoutAgent() != "") { // of what is gone nothing is well again
 			delete(h.told, m)
 			continue
 		}
@@ -127,8 +126,9 @@ func eventsOf(v view) map[matter]kube.Event {
 		add("", problem, "", "")
 	}
 	var behind []string
-	for name := range v.snapshot.Nodes.All() {
-		report, _ := v.reports.Get(name)
+	agents := 0
+	for name, report := range v.agents() {
+		agents++
 		if problem, ok := NodeProblem(name, report, v.now); ok {
 			behind = append(behind, name)
 			add(name, problem, transition(report), notReady)
@@ -144,7 +144,7 @@ func eventsOf(v view) map[matter]kube.Event {
 		slices.Sort(behind)
 		add("", model.Problem{
 			Kind: "Network", Name: v1alpha1.NetworkName, Reason: nodesNotReady,
-			Message: fmt.Sprintf("%d of %d nodes are not ready: %s", len(behind), v.snapshot.Nodes.Len(), some(behind)),
+			Message: notReadyText(behind, agents),
 			Remedy:  "fairlead status says why, and what to do",
 		}, "", "")
 	}

@@ -82,6 +82,18 @@ func TestEvents(t *testing.T) {
 	expect(t, "the node is gone", look(&h, well, 7*time.Minute),
 		"Normal Network/default AllNodesReady: the network is ready on all nodes again",
 		"Normal Network/default InvalidResolved: no more: too large")
+
+	// Nor is one that is to have no agent any more.
+	var left herald
+	v = cluster(2)
+	v.reports = v.reports.With("n1", report(metav1.ConditionFalse, now))
+	look(&left, v, 0)
+	expect(t, "a node fails", look(&left, v, settleTime),
+		"Warning Node/n1 Reason: the network of this node is not ready: said so",
+		"Warning Network/default NodesNotReady: 1 of 2 nodes are not ready: n1")
+	without(&v, "n1", "fairlead.io/agent", "none")
+	expect(t, "it is to have no agent", look(&left, v, time.Minute),
+		"Normal Network/default AllNodesReady: the network is ready on all nodes again")
 }
 
 // TestEventsOfOneMatter: what many nodes say of one field is one Event, in words

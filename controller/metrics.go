@@ -60,7 +60,7 @@ func newState(version string) *state {
 	s.registry.MustRegister(s.summaries, s.events, s.lastPublished, metric.Build(version),
 		metric.Read([]metric.Reading{
 			{Name: "fairlead_controller_leading", Help: "1 if this controller is the leader, else 0. The others have no metrics of the cluster."},
-			{Name: "fairlead_cluster_nodes", Help: "Nodes of the cluster, by whether their network is ready.", Labels: []string{"state"}},
+			{Name: "fairlead_cluster_nodes", Help: "Nodes of the cluster, by whether their network is ready, or they have no agent, as their labels say.", Labels: []string{"state"}},
 			{Name: "fairlead_cluster_problems", Help: "Problems of the cluster and of all its nodes, each once, by their reason.", Labels: []string{"reason"}},
 		}, s.read),
 		metric.Watches(s.watchStates),
@@ -76,7 +76,8 @@ func (s *state) read(emit metric.Emit) error {
 		return nil
 	}
 	emit("fairlead_cluster_nodes", float64(s.latest.ready), "ready")
-	emit("fairlead_cluster_nodes", float64(s.latest.total-s.latest.ready), "notready")
+	emit("fairlead_cluster_nodes", float64(s.latest.total-s.latest.without-s.latest.ready), "notready")
+	emit("fairlead_cluster_nodes", float64(s.latest.without), "noagent")
 	reasons := map[string]int{}
 	for _, problem := range s.latest.problems {
 		reasons[problem.Reason]++

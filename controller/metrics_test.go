@@ -38,13 +38,13 @@ func TestState(t *testing.T) {
 		t.Errorf("before it has seen the cluster: %d %s", code, text)
 	}
 	s.look(time.Now())
-	s.published(summary{total: 3, ready: 2, problems: []model.Problem{{Reason: "A"}, {Reason: "B"}, {Reason: "B"}}}, nil, time.Millisecond)
+	s.published(summary{total: 5, ready: 2, without: 2, problems: []model.Problem{{Reason: "A"}, {Reason: "B"}, {Reason: "B"}}}, nil, time.Millisecond)
 	if code, text := get(s, "/readyz"); code != http.StatusOK {
 		t.Errorf("at work: %d %s", code, text)
 	}
 	_, text := get(s, "/metrics")
 	of := []string{
-		`fairlead_cluster_nodes{state="ready"} 2`, `fairlead_cluster_nodes{state="notready"} 1`,
+		`fairlead_cluster_nodes{state="ready"} 2`, `fairlead_cluster_nodes{state="notready"} 1`, `fairlead_cluster_nodes{state="noagent"} 2`,
 		`fairlead_cluster_problems{reason="B"} 2`, `fairlead_watch_up{kind="Node"} 1`,
 	}
 	for _, series := range append(of, "fairlead_controller_leading 1", `fairlead_summary_duration_seconds_count{result="succeeded"} 1`) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -23,9 +24,27 @@ type view struct {
 	now      time.Time
 }
 
+// agents iterates over the nodes that are to have an agent, by name, with what it
+// has said last, nil if that is nothing. What one has said on a node that is to have
+// none is of another time.
+func (v view) agents() iter.Seq2[string, *v1alpha1.NodeNetwork] {
+	return func(yield func(string, *v1alpha1.NodeNetwork) bool) {
+		for name, node := range v.snapshot.Nodes.All() {
+			if node.WithoutAgent() != "" {
+				continue
+			}
+			report, _ := v.reports.Get(name)
+			if !yield(name, report) {
+				return
+			}
+		}
+	}
+}
+
 // summary is the state of the cluster's network.
 type summary struct {
 	total, ready int             // nodes
+	without      int             // nodes that have no agent, as their labels say
 	behind       []string        // names of nodes that are not ready, sorted
 	problems     []model.Problem // sorted, each once
 }
@@ -33,8 +52,9 @@ type summary struct {
 func summarize(v view) summary {
 	s := summary{total: v.snapshot.Nodes.Len()}
 	s.problems = append(slices.Clone(v.problems), plan.Cluster(v.snapshot)...)
-	for name := range v.snapshot.Nodes.All() {
-		report, _ := v.reports.Get(name)
+	s.without = s.total
+	for name, report := range v.agents() {
+		s.without--
 		if problem, ok := NodeProblem(name, report, v.now); ok {
 			s.behind = append(s.behind, name)
 			s.problems = append(s.problems, problem)
@@ -45,7 +65,7 @@ func summarize(v view) summary {
 			}
 		}
 	}
-	s.ready = s.total - len(s.behind)
+	s.ready = s.total - s.without - len(s.behind)
 	slices.Sort(s.behind)
 	slices.SortFunc(s.problems, model.Problem.Compare)
 	s.problems = slices.Compact(s.problems)
@@ -77,6 +97,20 @@ func NodeProblem(node string, report *v1alpha1.NodeNetwork, now time.Time) (mode
 		return model.Problem{}, false
 	}
 	return problem, true
+}
+
+// AllReady says that the network is ready on so many nodes, of which some have no
+// agent, as their labels say.
+func AllReady(total, without int) string {
+	switch without {
+	case 0:
+		return fmt.Sprintf("the network is ready on all %d nodes", total)
+	case total:
+		return "no node is to have an agent"
+	case total - 1:
+		return "the network is ready on the one node that is to have an agent"
+	}
+	return fmt.Sprintf("the network is ready on all %d nodes that are to have an agent", total-without)
 }
 
 // Reasons of the condition Ready, and of Events.
@@ -120,15 +154,22 @@ const (
 // keeps its times.
 func (s *summary) fill(status *v1alpha1.NetworkStatus, generation int64) {
 	status.ObservedGeneration = generation
-	status.Nodes = v1alpha1.NodeCount{Total: int32(s.total), Ready: int32(s.ready)}
+	status.Nodes = v1alpha1.NodeCount{Total: int32(s.total), Ready: int32(s.ready), WithoutAgent: int32(s.without)}
 	status.Problems = kube.Problems(s.problems, maxProblems)
 	ready := metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, ObservedGeneration: generation,
-		Reason: allNodesReady, Message: fmt.Sprintf("the network is ready on all %d nodes", s.total),
+		Reason: allNodesReady, Message: AllReady(s.total, s.without),
 	}
 	if len(s.behind) > 0 {
 		ready.Status, ready.Reason = metav1.ConditionFalse, nodesNotReady
-		ready.Message = fmt.Sprintf("%d of %d nodes are not ready: %s", len(s.behind), s.total, some(s.behind))
+		ready.Message = notReadyText(s.behind, s.total-s.without)
+	}
+	switch s.without {
+	case 0:
+	case 1:
+		ready.Message += "; 1 node has no agent, as its label says"
+	default:
+		ready.Message += fmt.Sprintf("; %d nodes have no agent, as their labels say", s.without)
 	}
 	degraded := metav1.Condition{
 		Type: v1alpha1.ConditionDegraded, Status: metav1.ConditionFalse, ObservedGeneration: generation,
@@ -140,6 +181,11 @@ func (s *summary) fill(status *v1alpha1.NetworkStatus, generation int64) {
 	}
 	meta.SetStatusCondition(&status.Conditions, ready)
 	meta.SetStatusCondition(&status.Conditions, degraded)
+}
+
+// notReadyText names nodes that are not ready, of so many that are to have an agent.
+func notReadyText(behind []string, of int) string {
+	return fmt.Sprintf("%d of %d nodes are not ready: %s", len(behind), of, some(behind))
 }
 
 // some names the first of many.

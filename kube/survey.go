@@ -33,7 +33,7 @@ type NodeSurvey struct {
 	OS      string // linux
 	Kernel  string // such as 6.1.0-30-amd64
 	Runtime string // such as containerd://2.1.0
-	NoAgent bool   // it has the label by which agents stay away
+	NoAgent bool   // it has a label by which agents stay away
 }
 
 // Survey asks the API server. It needs no more rights than to list nodes and
@@ -55,9 +55,10 @@ func (c *Client) Survey(ctx context.Context) (*Survey, error) {
 	}
 	for i := range nodes.Items {
 		node := &nodes.Items[i]
+		converted := convertNode(node).value
 		s.Nodes = append(s.Nodes, NodeSurvey{
-			Node: convertNode(node).value, OS: node.Status.NodeInfo.OperatingSystem, Kernel: node.Status.NodeInfo.KernelVersion,
-			Runtime: node.Status.NodeInfo.ContainerRuntimeVersion, NoAgent: node.Labels["fairlead.io/agent"] == "none",
+			Node: converted, OS: node.Status.NodeInfo.OperatingSystem, Kernel: node.Status.NodeInfo.KernelVersion,
+			Runtime: node.Status.NodeInfo.ContainerRuntimeVersion, NoAgent: converted.WithoutAgent() != "",
 		})
 	}
 	sets, err := apps.NewForConfig(c.config)

@@ -13,7 +13,7 @@ type Node struct {
 	External  []netip.Addr   // its ExternalIPs; no plan of a node sees them
 	PodCIDRs  []netip.Prefix // masked; the first of a family is the range of its pods
 	Zone      string         // topology.kubernetes.io/zone, may be empty
-	Labels    Labels         // that policies choose nodes by
+	Labels    Labels         // that policies choose nodes by, and that keep agents away
 	Leaving   bool           // it is being deleted, or its autoscaler is about to: load balancers are to leave it out
 	Flannel   string         // flannel's backend, such as vxlan, if it runs there or did until lately: its ways are there still
 }
@@ -26,6 +26,20 @@ func (n *Node) Address(family Family) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// WithoutAgent returns the label that keeps the agents' DaemonSet away from the node
+// (deploy/base.yaml), such as fairlead.io/agent=none; empty if it is to have an agent.
+// A node whose system is not said is: the kubelet says it, so something has gone wrong.
+func (n *Node) WithoutAgent() string {
+	const agent, system = "fairlead.io/agent", "kubernetes.io/os"
+	if value, _ := n.Labels.Get(agent); value == "none" {
+		return agent + "=none"
+	}
+	if value, said := n.Labels.Get(system); said && value != "linux" {
+		return system + "=" + value
+	}
+	return ""
 }
 
 // PodCIDR returns the range of the node's pods in a family; invalid if it has

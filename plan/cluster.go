@@ -12,15 +12,16 @@ import (
 )
 
 // Cluster names what is wrong with the cluster as a whole, sorted. One
-// controller says it, once, instead of every node.
+// controller says it, once, instead of every node. What nodes lack that have no
+// agent is not its concern, but no two nodes may have one range.
 func Cluster(snapshot *model.Snapshot) []model.Problem {
 	var problems []model.Problem
 	owners := map[netip.Prefix][]string{}
 	for _, node := range snapshot.Nodes.All() {
-		if len(node.PodCIDRs) == 0 {
+		if len(node.PodCIDRs) == 0 && node.WithoutAgent() == "" {
 			problems = append(problems, model.NodeWithoutPodCIDR(node.Name))
 		}
-		if len(node.Addresses) == 0 {
+		if len(node.Addresses) == 0 && node.WithoutAgent() == "" {
 			problems = append(problems, model.NodeWithoutAddress(node.Name))
 		}
 		for _, prefix := range node.PodCIDRs {
@@ -43,6 +44,9 @@ func Cluster(snapshot *model.Snapshot) []model.Problem {
 func apart(snapshot *model.Snapshot) (problems []model.Problem) {
 	var only [len(model.Families)][]string
 	for _, node := range snapshot.Nodes.All() {
+		if node.WithoutAgent() != "" {
+			continue
+		}
 		v4, v6 := node.Address(model.IPv4).IsValid(), node.Address(model.IPv6).IsValid()
 		switch {
 		case v4 && !v6:

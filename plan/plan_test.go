@@ -108,6 +108,11 @@ func TestCluster(t *testing.T) {
 		With("g", &model.Node{
 			Name: "g", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
 			PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.8.0/22")},
+		}).
+		With("virtual", &model.Node{Name: "virtual", Labels: model.LabelsOf(map[string]string{"fairlead.io/agent": "none"})}).
+		With("windows", &model.Node{
+			Name: "windows", Addresses: []netip.Addr{netip.MustParseAddr("2001:db8::8")},
+			Labels: model.LabelsOf(map[string]string{"kubernetes.io/os": "windows"}),
 		})
 	var got []string
 	for _, problem := range plan.Cluster(snapshot) {

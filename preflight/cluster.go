@@ -53,7 +53,7 @@ func nodes(r *report, s *kube.Survey) {
 		case node.OS != "" && node.OS != "linux":
 			windows = append(windows, node.Node.Name)
 			continue
-		case node.NoAgent:
+		case node.NoAgent: // whatever runs there
 			continue
 		case older(node.Kernel, oldestKernel):
 			old = append(old, node.Node.Name+" ("+node.Kernel+")")

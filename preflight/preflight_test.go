@@ -134,24 +134,15 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s: %+v, want %s that says %q, why and what next", c.name, found, c.level, c.says)
 		}
 	}
-}
-
-// TestNodesWithoutAgent: what such a node is keeps nothing from working.
-func TestNodesWithoutAgent(t *testing.T) {
-	survey := &kube.Survey{Version: "v1.36.3", KubeProxy: "nftables"}
-	for i, node := range []kube.NodeSurvey{{OS: "linux", Kernel: "6.1.0"}, {OS: "linux", Kernel: "4.19.0", NoAgent: true}, {OS: "windows", Kernel: "10.0.20348"}} {
-		node.Node = &model.Node{
-			Name: string(rune('a' + i)), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})},
-			PodCIDRs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)},
-		}
-		survey.Nodes = append(survey.Nodes, node)
-	}
-	findings := Cluster(survey)
-	if found := only(findings, "kernel"); len(found) > 0 {
-		t.Errorf("of kernels: %+v", found)
-	}
-	if !slices.ContainsFunc(findings, func(f Finding) bool { return f.What == "3, 1 of which get an agent" }) {
-		t.Errorf("of agents: %+v", findings)
+	away := fine() // a node without an agent has nothing that an agent needs
+	away.Nodes[1].Kernel, away.Nodes[1].NoAgent = "4.19.0", true
+	away.Nodes[1].Node = &model.Node{Name: "b", Labels: model.LabelsOf(map[string]string{"fairlead.io/agent": "none"})}
+	windows := node("c", "192.0.2.3", "10.244.2.0/24")
+	windows.OS = "windows"
+	away.Nodes = append(away.Nodes, windows)
+	findings := Cluster(away)
+	if Worst(findings) != Warn || !slices.ContainsFunc(findings, func(f Finding) bool { return f.What == "3, 1 of which get an agent" }) {
+		t.Errorf("of nodes without agents: %+v", findings)
 	}
 }
 

@@ -265,6 +265,11 @@ type NodeCount struct {
 	Total int32 `json:"total"`
 	// Ready is on how many of them the network is ready.
 	Ready int32 `json:"ready"`
+	// WithoutAgent is how many of them have no agent, as their labels say:
+	// fairlead.io/agent=none, or a kubernetes.io/os other than linux. They are
+	// not ready, and need not be.
+	// +optional
+	WithoutAgent int32 `json:"withoutAgent,omitempty"`
 }
 
 // NetworkList is a list of Networks.
