@@ -78,26 +78,14 @@ type cluster interface {
 	ServerVersion(ctx context.Context) (string, error)
 }
 
+// exitNoBundle is for a file that was not written.
+const exitNoBundle exitCode = 1
+
 func writeBundle(command *cobra.Command, options *bundleOptions) error {
-	client, err := kube.Connect(options.api)
+	path, silent, err := makeBundle(command.Context(), options, progressTo(command.ErrOrStderr()))
 	if err != nil {
-		return err
-	}
-	began := time.Now().UTC()
-	name := "fairlead-bundle-" + began.Format("20060102-150405")
-	path := cmp.Or(options.file, name+".tar.gz")
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("writing the bundle: %w", err)
-	}
-	defer file.Close()
-	archive := newArchive(file, name, began, largestBundle)
-	silent, err := collect(command.Context(), client, archive, options, progressTo(command.ErrOrStderr()))
-	if err == nil {
-		err = file.Close()
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("writing the bundle: %w", err), os.Remove(path))
+		explain(command, err)
+		return exitNoBundle
 	}
 	stat, err := os.Stat(path)
 	if err != nil {
@@ -112,6 +100,39 @@ func writeBundle(command *cobra.Command, options *bundleOptions) error {
 	return nil
 }
 
+// makeBundle returns the name of the file, and the names of the nodes whose agents
+// did not answer. A file of that name stays as it is while there is nothing to put
+// in its place.
+func makeBundle(ctx context.Context, options *bundleOptions, progress io.Writer) (path string, silent []string, err error) {
+	client, err := kube.Connect(options.api)
+	if err != nil {
+		return "", nil, err
+	}
+	wanted, err := survey(ctx, client, options)
+	if err != nil {
+		return "", nil, err
+	}
+	unwritten := func(err error) error {
+		return refuse("name a file that can be written, where there is room for 25 MB: -o FILE", "writing the bundle: %w", err)
+	}
+	began := time.Now().UTC()
+	name := "fairlead-bundle-" + began.Format("20060102-150405")
+	path = cmp.Or(options.file, name+".tar.gz")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", nil, unwritten(err)
+	}
+	defer file.Close()
+	silent, err = wanted.collect(ctx, client, newArchive(file, name, began, largestBundle), progress)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return "", nil, unwritten(errors.Join(err, os.Remove(path)))
+	}
+	return path, silent, nil
+}
+
 // bytesText is such as "37 kB" and "4.2 MB".
 func bytesText(size int64) string {
 	if size < 1e6 {
@@ -120,16 +141,26 @@ func bytesText(size int64) string {
 	return fmt.Sprintf("%.1f MB", float64(size)/1e6)
 }
 
-// collect returns the names of the nodes whose agents did not answer.
-func collect(ctx context.Context, from cluster, to *archive, options *bundleOptions, progress io.Writer) (silent []string, err error) {
+// wanted is what a bundle is to have.
+type wanted struct {
+	overview *kube.Overview
+	chosen   []*kube.NodeOverview
+	options  *bundleOptions
+}
+
+func survey(ctx context.Context, from cluster, options *bundleOptions) (*wanted, error) {
 	overview, err := from.Overview(ctx)
 	if err != nil {
 		return nil, err
 	}
 	chosen, err := choose(overview, options, time.Now())
-	if err != nil {
-		return nil, err
-	}
+	return &wanted{overview, chosen, options}, err
+}
+
+// collect returns the names of the nodes whose agents did not answer. An error is of
+// what is written to.
+func (w *wanted) collect(ctx context.Context, from cluster, to *archive, progress io.Writer) (silent []string, err error) {
+	overview, chosen, options := w.overview, w.chosen, w.options
 	if left := len(overview.Nodes) - len(chosen); left > 0 {
 		to.note("%s of %d were left out (--nodes, --most)", count(left, "node"), len(overview.Nodes))
 	}
@@ -173,7 +204,7 @@ func choose(overview *kube.Overview, options *bundleOptions, now time.Time) (cho
 	chosen = append(chosen, well...)
 	for _, name := range options.nodes {
 		if !slices.ContainsFunc(chosen, func(n *kube.NodeOverview) bool { return n.Node.Name == name }) {
-			return nil, fmt.Errorf("there is no node %s: kubectl get nodes lists them", name)
+			return nil, refuse("kubectl get nodes", "there is no node %s", name)
 		}
 	}
 	if len(options.nodes) == 0 && len(chosen) > options.most {

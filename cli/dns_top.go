@@ -89,7 +89,7 @@ func runDNSTop(command *cobra.Command, options *dnsTopOptions) error {
 	}
 	client, places, err := (&dropsOptions{kube: options.kube, node: options.node}).places(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "fairlead dns top: %v\n  next: see whether the cluster can be reached: kubectl get nodes\n", err)
+		explain(command, err)
 		return exitUntold
 	}
 	live := !options.once && !options.output.structured()

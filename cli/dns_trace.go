@@ -79,11 +79,7 @@ func runDNSTrace(command *cobra.Command, options *dnsTraceOptions, name string) 
 	options.kube.UserAgent = "fairlead-dns/" + Version
 	found, err := options.trace(ctx, name)
 	if err != nil {
-		next := "see whether the cluster can be reached: kubectl get nodes"
-		if u := (*trace.Unasked)(nil); errors.As(err, &u) {
-			next = u.Next
-		}
-		fmt.Fprintf(command.ErrOrStderr(), "fairlead dns trace: %v\n  next: %s\n", err, next)
+		explain(command, err)
 		return exitUntold
 	}
 	if options.output.structured() {

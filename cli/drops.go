@@ -84,7 +84,7 @@ func runDrops(command *cobra.Command, options *dropsOptions) error {
 	}
 	client, places, err := options.places(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "fairlead drops: %v\n  next: see whether the cluster can be reached: kubectl get nodes\n", err)
+		explain(command, err)
 		return exitUnasked
 	}
 	output := options.ask(ctx, client, places)

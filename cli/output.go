@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
+
+	"github.com/fairlead-net/fairlead/observe/trace"
 )
 
 // format is how a command prints what it has to say. It is the value of -o,
@@ -105,6 +108,16 @@ func progressTo(to io.Writer) io.Writer {
 		return to
 	}
 	return io.Discard
+}
+
+// explain says what failed and what to do next: what a trace.Unasked says of that, or
+// to see to the cluster.
+func explain(command *cobra.Command, err error) {
+	next := "see whether the cluster can be reached: kubectl get nodes"
+	if u := (*trace.Unasked)(nil); errors.As(err, &u) {
+		next = u.Next
+	}
+	fmt.Fprintf(command.ErrOrStderr(), "%s: %v\n  next: %s\n", command.CommandPath(), err, next)
 }
 
 func (p palette) good(text string) string  { return p.paint("32", text) } // green

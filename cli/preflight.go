@@ -57,7 +57,7 @@ Nothing is changed. The exit code is 0 if all is well or there are only warnings
 			defer cancel()
 			found, err := o.look(ctx)
 			if err != nil {
-				fmt.Fprintf(command.ErrOrStderr(), "preflight: %v\n", err)
+				explain(command, err)
 				return exitUnknown
 			}
 			return o.print(command.OutOrStdout(), found)
@@ -83,7 +83,7 @@ func (o *preflightOptions) look(ctx context.Context) (*preflightOutput, error) {
 	if o.node {
 		facts, err := preflight.ReadNode(o.root, o.config.CNIConfDir)
 		if err != nil {
-			return nil, err
+			return nil, refuse("run it on a node, as root", "%w", err)
 		}
 		found.Nodes["this machine"] = preflight.Node(facts)
 	} else {

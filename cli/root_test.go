@@ -121,29 +121,44 @@ func verifyOutput(t *testing.T, path string, c *cobra.Command, output *pflag.Fla
 }
 
 // TestCommandLines: what is not understood is refused with what to do next, and
-// with an exit code that says that nothing was tried.
+// with an exit code that says that nothing was tried. So is what a cluster that cannot
+// be reached is asked.
 func TestCommandLines(t *testing.T) {
+	const gone = " --kubeconfig testdata/unreachable.yaml"
 	for line, test := range map[string]struct {
 		code int
 		says []string
 	}{
-		"statis":                {2, []string{`fairlead: "statis" is no command of fairlead; did you mean status?`, "next: fairlead --help"}},
-		"lab nod":               {2, []string{`"nod" is no command of fairlead lab; did you mean node?`, "next: fairlead lab --help"}},
-		"debug frobnicate":      {2, []string{`"frobnicate" is no command of fairlead debug`, "next: fairlead debug --help"}},
-		"status -o xml":         {2, []string{"not a format; text, wide, json, yaml are", "next: fairlead status --help"}},
-		"status a b":            {2, []string{"accepts at most 1 arg", "next: fairlead status --help"}},
-		"plan":                  {1, []string{"required flag"}},
-		"version --nothing":     {2, []string{"unknown flag: --nothing", "next: fairlead version --help"}},
-		"status":                {2, []string{"unknown: ", "--kubeconfig", "next: see whether the cluster can be reached"}},
-		"status node1":          {2, []string{"unknown: "}},
-		"debug bundle":          {1, []string{"fairlead: no cluster is configured: give --kubeconfig or set KUBECONFIG"}},
-		"uninstall":             {1, []string{"fairlead uninstall: no cluster is configured", "\n  next: see whether the cluster can be reached"}},
-		"version":               {0, []string{"fairlead v"}},
-		"version -o yaml":       {0, []string{"\nversion: v"}},
-		"":                      {0, []string{"See how the network does:", "Install and uninstall:", "Run in the cluster:", "Try and develop:"}},
-		"debug":                 {0, []string{"bundle"}},
-		"__complete status -o ": {0, []string{"wide\njson\nyaml\n"}},
-		"__complete debug ":     {0, []string{"bundle\t"}},
+		"statis":                       {2, []string{`fairlead: "statis" is no command of fairlead; did you mean status?`, "next: fairlead --help"}},
+		"lab nod":                      {2, []string{`"nod" is no command of fairlead lab; did you mean node?`, "next: fairlead lab --help"}},
+		"debug frobnicate":             {2, []string{`"frobnicate" is no command of fairlead debug`, "next: fairlead debug --help"}},
+		"status -o xml":                {2, []string{"not a format; text, wide, json, yaml are", "next: fairlead status --help"}},
+		"status a b":                   {2, []string{"accepts at most 1 arg", "next: fairlead status --help"}},
+		"plan":                         {1, []string{"required flag"}},
+		"version --nothing":            {2, []string{"unknown flag: --nothing", "next: fairlead version --help"}},
+		"status":                       {2, []string{"unknown: ", "--kubeconfig", "next: see whether the cluster can be reached"}},
+		"status node1":                 {2, []string{"unknown: "}},
+		"debug bundle":                 {1, []string{"fairlead debug bundle: no cluster is configured: give --kubeconfig or set KUBECONFIG", "next: "}},
+		"debug bundle" + gone:          {1, []string{"fairlead debug bundle: listing nodes: ", "127.0.0.1:1", "next: see whether the cluster can be reached: kubectl get nodes"}},
+		"preflight":                    {2, []string{"fairlead preflight: no cluster is configured", "next: "}},
+		"preflight" + gone:             {2, []string{"fairlead preflight: ask the API server for its version: ", "127.0.0.1:1", "next: see whether the cluster can be reached: kubectl get nodes"}},
+		"status" + gone:                {2, []string{"unknown: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"status node1" + gone:          {2, []string{"unknown: listing nodes: ", "next: kubectl get nodes"}},
+		"check" + gone:                 {2, []string{"unknown: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"drops" + gone:                 {2, []string{"fairlead drops: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"dns top --once" + gone:        {2, []string{"fairlead dns top: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"dns trace x --from a" + gone:  {2, []string{"fairlead dns trace: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"route --from a --to b" + gone: {2, []string{"fairlead route: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"service show a" + gone:        {2, []string{"unknown: listing nodes: ", "next: see whether the cluster can be reached"}},
+		"policy matrix" + gone:         {2, []string{"fairlead policy matrix: reading the Network: ", "next: see whether the cluster can be reached"}},
+		"ingress list" + gone:          {2, []string{"fairlead ingress list: listing Ingresses: ", "next: see whether the cluster can be reached"}},
+		"uninstall":                    {1, []string{"fairlead uninstall: no cluster is configured", "\n  next: see whether the cluster can be reached"}},
+		"version":                      {0, []string{"fairlead v"}},
+		"version -o yaml":              {0, []string{"\nversion: v"}},
+		"":                             {0, []string{"See how the network does:", "Install and uninstall:", "Run in the cluster:", "Try and develop:"}},
+		"debug":                        {0, []string{"bundle"}},
+		"__complete status -o ":        {0, []string{"wide\njson\nyaml\n"}},
+		"__complete debug ":            {0, []string{"bundle\t"}},
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
@@ -160,6 +175,18 @@ func TestCommandLines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBundleOfNothing: a bundle that cannot be made costs nobody an older one.
+func TestBundleOfNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, code := program(t, "fairlead", "debug", "bundle", "--kubeconfig", "testdata/unreachable.yaml", "-o", file)
+	if old, err := os.ReadFile(file); code != int(exitNoBundle) || string(old) != "old" {
+		t.Errorf("exit code %d, the file has %q, %v; it wrote\n%s", code, old, err, text)
 	}
 }
 

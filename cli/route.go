@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -120,11 +119,7 @@ func runRoute(command *cobra.Command, options *routeOptions) error {
 	options.protocolSaid = command.Flags().Changed("protocol")
 	output, err := options.follow(ctx)
 	if err != nil {
-		next := "see whether the cluster can be reached: kubectl get nodes"
-		if u := (*trace.Unasked)(nil); errors.As(err, &u) {
-			next = u.Next
-		}
-		fmt.Fprintf(command.ErrOrStderr(), "fairlead route: %v\n  next: %s\n", err, next)
+		explain(command, err)
 		return exitUntold
 	}
 	if options.output.structured() {
