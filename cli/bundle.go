@@ -62,9 +62,7 @@ Exit codes: 0 the file was written, 1 it was not.`,
 	flags.StringSliceVar(&options.nodes, "nodes", nil, "names of nodes, separated by commas (default: all)")
 	flags.IntVar(&options.most, "most", 30, "nodes at most, those in trouble first, if none are named")
 	flags.Int64Var(&options.lines, "lines", 5000, "lines of each log at most")
-	if err := command.RegisterFlagCompletionFunc("nodes", completeNodes(&options.api, 1)); err != nil {
-		panic(err) // the flag is defined above
-	}
+	completeNodeList(command, "nodes", &options.api)
 	return command
 }
 

@@ -101,6 +101,7 @@ Exit codes: 0 packets get everywhere, 1 some do not, 2 it cannot be told.`, fewN
 	flags.StringSliceVar(&options.nodes, "nodes", nil, "check only these, and only between them")
 	flags.BoolVar(&options.all, "all", false, "let every node probe all others, however many there are")
 	formatFlag(command, &options.output, inText, inWide, inJSON, inYAML)
+	completeNodeList(command, "nodes", &options.kube)
 	return command
 }
 

@@ -30,6 +30,35 @@ func completeNodes(options *kube.Options, most int) completion {
 	}
 }
 
+// completeNode completes the name of a node as the value of a flag.
+func completeNode(command *cobra.Command, flag string, options *kube.Options) {
+	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return nodeNames(command.Context(), *options), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // the flag is defined by the caller
+	}
+}
+
+// completeNodeList completes names of nodes, separated by commas, as the value of a
+// flag; each once.
+func completeNodeList(command *cobra.Command, flag string, options *kube.Options) {
+	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		chosen := strings.Split(before, ",")
+		var values []string
+		for _, name := range nodeNames(command.Context(), *options) {
+			if !slices.Contains(chosen, name) {
+				values = append(values, before+name)
+			}
+		}
+		return values, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	})
+	if err != nil {
+		panic(err) // the flag is defined by the caller
+	}
+}
+
 // nodeNames are nil if they cannot be had.
 func nodeNames(ctx context.Context, options kube.Options) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeTime)

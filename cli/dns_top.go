@@ -72,12 +72,7 @@ Exit codes: 0 all nodes have answered, 2 some have not.`,
 	flags.StringVar(&options.node, "node", "", "ask only this one")
 	flags.StringVar(&options.kube.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
 	formatFlag(command, &options.output, inText, inJSON, inYAML)
-	err := command.RegisterFlagCompletionFunc("node", func(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return nodeNames(command.Context(), options.kube), cobra.ShellCompDirectiveNoFileComp
-	})
-	if err != nil {
-		panic(err) // the flag is defined above
-	}
+	completeNode(command, "node", &options.kube)
 	return command
 }
 
