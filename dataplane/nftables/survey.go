@@ -111,7 +111,6 @@ type walk struct {
 	base   *nft.Chain
 	looked map[model.ForwardChain]bool
 	found  []model.ForwardPass
-	err    error
 }
 
 func newWalk(base *nft.Chain) *walk {
