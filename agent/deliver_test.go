@@ -65,6 +65,21 @@ func TestPluginThatCannotBeInstalled(t *testing.T) {
 	}
 }
 
+// TestDeletedMount: a mount of a directory that was removed is known, on file systems
+// that do not tell by its links.
+func TestDeletedMount(t *testing.T) {
+	const mounts = `1 0 253:0 / / rw - ext4 /dev/vda rw
+31 1 0:40 /opt/cni/bin//deleted /opt/cni/bin rw,relatime - overlay overlay rw
+33 1 0:40 /etc/cni/net.d//deleted /etc/cni/net.d rw - overlay overlay rw
+34 1 0:40 /etc/cni/net.d /etc/cni/net.d rw - overlay overlay rw
+`
+	for dir, want := range map[string]bool{"/opt/cni/bin": true, "/etc/cni/net.d": false, "/run/fairlead": false, "/": false} {
+		if got := deletedMount(mounts, dir); got != want {
+			t.Errorf("%s: %t, want %t", dir, got, want)
+		}
+	}
+}
+
 // An agent whose directory is removed from the node ends and says so: in what it has
 // of it, as its container has of a mount, nothing can be made again. Only a process
 // that begins sees the directory that is there now.

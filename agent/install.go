@@ -123,11 +123,27 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 func (i *install) standing() error {
 	for _, dir := range []string{i.conDir, i.binDir, filepath.Dir(i.socket)} {
 		var stat unix.Stat_t
-		if err := unix.Stat(dir, &stat); errors.Is(err, fs.ErrNotExist) || err == nil && stat.Nlink == 0 {
+		if err := unix.Stat(dir, &stat); errors.Is(err, fs.ErrNotExist) || err == nil && stat.Nlink == 0 || mountIsDeleted(dir) {
 			return fmt.Errorf("%s was removed from the node, so that no pods can be connected: the agent ends, and has the directory that is there when it is started again", dir)
 		}
 	}
 	return nil
+}
+
+// mountIsDeleted tells whether a directory of the container is a mount of one that is not
+// there any more. On an overlay, as the nodes of kind are, it still seems to have a link.
+func mountIsDeleted(dir string) bool {
+	text, _ := os.ReadFile("/proc/self/mountinfo") // proc_pid_mountinfo(5)
+	return deletedMount(string(text), dir)
+}
+
+func deletedMount(mounts, dir string) (deleted bool) {
+	for line := range strings.Lines(mounts) {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == dir {
+			deleted = strings.HasSuffix(fields[3], "//deleted") // the last one is on top
+		}
+	}
+	return deleted
 }
 
 // target is where the runtime looks for the plugin.

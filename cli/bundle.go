@@ -291,6 +291,7 @@ func fetchNode(ctx context.Context, from cluster, node *kube.NodeOverview, optio
 	if node.Agent == nil {
 		m.silent, m.failures = true, []string{"it has no agent pod"}
 		if without := agentlessNode(node.Node); without != nil {
+			m.silent = false // there is none to wait for
 			m.failures[0] += ", " + without.why()
 		}
 		return m

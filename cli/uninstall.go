@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,7 +128,7 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	agents, err := client.Agents(ctx)
 	if kube.IsNotFound(err) {
 		say("There is no DaemonSet of the agents, so no node is touched; on a node, run: fairlead uninstall --node")
-		return errors.Join(uninstallDNS(ctx, client, say), client.DeleteManifest(ctx, deploy.Manifest, nil, say))
+		return errors.Join(o.uninstallDNS(ctx, client, say), client.DeleteManifest(ctx, deploy.Manifest, nil, say))
 	}
 	if err != nil {
 		return err
@@ -158,7 +160,7 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 		if hasDNS {
 			say("left the DNS servers meanwhile: they answer what they knew when the agents ended")
 		}
-	} else if err := uninstallDNS(ctx, client, say); err != nil {
+	} else if err := o.uninstallDNS(ctx, client, say); err != nil {
 		return err
 	}
 	if err := done.verdict(say); err != nil {
@@ -169,7 +171,7 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 
 // uninstallDNS ends the DNS servers, and tells who answers now. The Service stays: it
 // is the cluster's, and its address is what kubelets give to pods.
-func uninstallDNS(ctx context.Context, client *kube.Client, say func(string)) error {
+func (o *uninstallOptions) uninstallDNS(ctx context.Context, client *kube.Client, say func(string)) error {
 	had := false
 	err := client.DeleteManifest(ctx, deploy.DNS, nil, func(step string) { had = true; say(step) })
 	if err != nil || !had {
@@ -183,7 +185,12 @@ func uninstallDNS(ctx context.Context, client *kube.Client, say func(string)) er
 		return err
 	}
 	service := overview.Config.DNS.Service
-	others, err := client.AnsweredByOthers(ctx, service)
+	others, err := client.AnsweredByOthers(ctx, service, func(address string) bool {
+		addr, err := netip.ParseAddr(address)
+		return o.cutOff && err == nil && slices.ContainsFunc(overview.Nodes, func(node kube.NodeOverview) bool {
+			return slices.ContainsFunc(node.Node.PodCIDRs, func(pods netip.Prefix) bool { return pods.Contains(addr) })
+		})
+	})
 	if err != nil {
 		return err
 	}

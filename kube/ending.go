@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -80,36 +81,50 @@ func (e *ending) note(event apiwatch.Event) bool {
 }
 
 // awaitEnd returns when of the pods with a label in our namespace none is left but
-// those of nodes from which nothing can be expected.
+// those of nodes from which nothing can be expected. An API server that does not answer
+// for a while is waited for.
 func (c *Client) awaitEnd(ctx context.Context, label string) error {
 	for {
-		pods, err := c.core.Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: label})
-		if err != nil {
-			return fmt.Errorf("list pods that are to end: %w", err)
-		}
-		nodes, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return fmt.Errorf("list nodes: %w", err)
-		}
-		e := &ending{pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}}
-		for i := range pods.Items {
-			e.pods[pods.Items[i].Name] = &pods.Items[i]
-		}
-		for i := range nodes.Items {
-			e.nodes[nodes.Items[i].Name] = &nodes.Items[i]
-		}
-		left, err := c.follow(ctx, e,
-			metav1.ListOptions{LabelSelector: label, ResourceVersion: pods.ResourceVersion}, metav1.ListOptions{ResourceVersion: nodes.ResourceVersion})
-		if left == nil {
+		left, err := c.awaitOnce(ctx, label)
+		switch {
+		case left == nil && err == nil:
 			return nil
+		case ctx.Err() == nil && err == nil: // a watch has ended
+			continue
 		}
-		if err == nil {
-			err = ctx.Err()
+		select {
+		case <-time.After(time.Second):
+			continue
+		case <-ctx.Done():
 		}
-		if err != nil {
-			return &NotEndedError{Pod: left.Name, Node: left.Spec.NodeName, err: err}
+		err = cmp.Or(err, ctx.Err())
+		if left == nil {
+			return err
 		}
+		return &NotEndedError{Pod: left.Name, Node: left.Spec.NodeName, err: err}
 	}
+}
+
+// awaitOnce is awaitEnd until something fails or a watch ends, and returns a pod that
+// is waited for, if any is known.
+func (c *Client) awaitOnce(ctx context.Context, label string) (left *corev1.Pod, err error) {
+	pods, err := c.core.Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: label})
+	if err != nil {
+		return nil, fmt.Errorf("list pods that are to end: %w", err)
+	}
+	nodes, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	e := &ending{pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}}
+	for i := range pods.Items {
+		e.pods[pods.Items[i].Name] = &pods.Items[i]
+	}
+	for i := range nodes.Items {
+		e.nodes[nodes.Items[i].Name] = &nodes.Items[i]
+	}
+	return c.follow(ctx, e,
+		metav1.ListOptions{LabelSelector: label, ResourceVersion: pods.ResourceVersion}, metav1.ListOptions{ResourceVersion: nodes.ResourceVersion})
 }
 
 // follow returns when no pod is awaited, or one that still is when a watch or the

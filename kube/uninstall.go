@@ -81,8 +81,9 @@ func (c *Client) HasDNSServers(ctx context.Context) (bool, error) {
 func (c *Client) AwaitDNSEnd(ctx context.Context) error { return c.awaitEnd(ctx, dnsLabel) }
 
 // AnsweredByOthers tells whether a Service has an endpoint that is ready and no DNS
-// server of ours, which are named for a while after they have ended.
-func (c *Client) AnsweredByOthers(ctx context.Context, of model.ServiceKey) (bool, error) {
+// server of ours, which are named for a while after they have ended. Pods that were cut
+// off are so, too, until their kubelets have noticed: cutOff tells those.
+func (c *Client) AnsweredByOthers(ctx context.Context, of model.ServiceKey, cutOff func(address string) bool) (bool, error) {
 	all, err := c.discovery.EndpointSlices(of.Namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + of.Name})
 	if err != nil {
 		return false, fmt.Errorf("list the endpoints of Service %s: %w", of, err)
@@ -91,7 +92,7 @@ func (c *Client) AnsweredByOthers(ctx context.Context, of model.ServiceKey) (boo
 		for _, endpoint := range all.Items[i].Endpoints {
 			ready := endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
 			ours := endpoint.TargetRef != nil && endpoint.TargetRef.Kind == "Pod" && strings.HasPrefix(endpoint.TargetRef.Name, dnsName+"-")
-			if ready && !ours {
+			if ready && !ours && !slices.ContainsFunc(endpoint.Addresses, cutOff) {
 				return true, nil
 			}
 		}

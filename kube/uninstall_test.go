@@ -18,11 +18,12 @@ func TestAnsweredByOthers(t *testing.T) {
 		"ours alone":    {`{"addresses": ["192.0.2.1"], "targetRef": {"kind": "Pod", "name": "fairlead-dns-x7k2p"}}`, false},
 		"not ready":     {`{"addresses": ["10.0.0.1"], "conditions": {"ready": false}, "targetRef": {"kind": "Pod", "name": "coredns-1"}}`, false},
 		"CoreDNS":       {`{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "targetRef": {"kind": "Pod", "name": "coredns-1"}}`, true},
+		"cut off":       {`{"addresses": ["10.0.0.9"], "targetRef": {"kind": "Pod", "name": "coredns-1"}}`, false},
 		"no pod at all": {`{"addresses": ["198.51.100.1"]}`, true},
 	} {
 		api := newStub(t)
 		api.put(path, fmt.Sprintf(`{"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4", "metadata": {"name": "kube-dns-1"}, "endpoints": [%s]}`, test.endpoints))
-		got, err := api.client(Options{}).AnsweredByOthers(t.Context(), model.ServiceKey{Namespace: "kube-system", Name: "kube-dns"})
+		got, err := api.client(Options{}).AnsweredByOthers(t.Context(), model.ServiceKey{Namespace: "kube-system", Name: "kube-dns"}, func(address string) bool { return address == "10.0.0.9" })
 		if err != nil || got != test.want {
 			t.Errorf("%s: %t, %v", what, got, err)
 		}

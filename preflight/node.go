@@ -111,11 +111,11 @@ func (f *NodeFacts) modules(r *report) {
 
 func (f *NodeFacts) firewalls(r *report) {
 	for _, chain := range f.Drops {
-		why := "what it does not accept is dropped, whatever Fairlead accepts; Fairlead adds a rule to it for pods, unless spec.foreignFirewall is Report"
+		why := "what it does not accept is dropped, whatever Fairlead accepts; Fairlead adds a rule to it for pods, unless spec.foreignFirewall is Report or Ignore"
 		next := "nothing, or accept forwarded packets there yourself"
 		if chain.Family == "inet" {
-			why = "what it does not accept is dropped, whatever Fairlead accepts, and so pods reach nothing"
-			next = "accept packets from and to the ranges of pods there: see docs/firewall.md"
+			why = "what it does not accept is dropped, whatever Fairlead accepts: if it does not accept what pods send and are sent, they reach nothing"
+			next = "accept packets from and to the ranges of pods there, if it does not: see docs/firewall.md"
 		}
 		r.add("firewall", Warn, "the chain "+chain.String()+" drops what is forwarded", why, next)
 	}

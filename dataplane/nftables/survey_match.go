@@ -3,6 +3,7 @@ package nftables
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	nft "github.com/google/nftables"
@@ -25,6 +26,14 @@ func (m match) and(other match) (both match, possible bool) {
 	both.source, ok[0] = narrower(m.source, other.source)
 	both.destination, ok[1] = narrower(m.destination, other.destination)
 	return both, ok[0] && ok[1] && (m.family == 0 || other.family == 0 || m.family == other.family)
+}
+
+// within tells whether all that match are among some.
+func (m match) within(some []match) bool {
+	return slices.ContainsFunc(some, func(all match) bool {
+		both, possible := m.and(all)
+		return possible && both == m
+	})
 }
 
 func narrower(a, b netip.Prefix) (both netip.Prefix, possible bool) {

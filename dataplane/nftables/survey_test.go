@@ -105,8 +105,13 @@ func TestSurveyedPasses(t *testing.T) {
 		{"iptables -A FORWARD -o fl+ -d 10.244.1.0/24 -j ACCEPT", "from 0.0.0.0/0, to 10.244.1.0/24"},
 		{"iptables -A FORWARD -s 10.244.0.0/15 -m comment --comment pods -j ACCEPT", "from 0.0.0.0/0, source 10.244.0.0/15, to 10.244.1.0/24"},
 		{"iptables -F FORWARD; iptables -A FORWARD -i eth0 -j ACCEPT; iptables -A FORWARD ! -i fl+ -j ACCEPT; iptables -A FORWARD -s 10.244.0.0/16 -p tcp -j ACCEPT; iptables -A FORWARD -i fl+ -o eth0 -j ACCEPT", ""},
-		{"iptables -N PODS; iptables -I FORWARD -i fl+ -j PODS; iptables -A PODS -s 10.9.0.0/16 -j RETURN; iptables -A PODS -s 10.0.0.0/8 -j ACCEPT", "from 10.0.0.0/8"},
-		{"iptables -I PODS -j RETURN", ""},
+		{"iptables -F FORWARD; iptables -A FORWARD -i fl+ -j DROP; iptables -A FORWARD -i fl+ -j ACCEPT; iptables -A FORWARD -s 10.9.0.0/16 -j REJECT; iptables -A FORWARD -s 10.9.1.0/24 -j ACCEPT", ""},
+		{"iptables -A FORWARD -s 10.0.0.0/8 -j ACCEPT", "source 10.0.0.0/8"},                                          // all but a part
+		{"iptables -F FORWARD; iptables -N PODS; iptables -A FORWARD -i fl+ -j PODS; iptables -A PODS -j ACCEPT", ""}, // they change all the time
+		{"iptables -P FORWARD ACCEPT; nft 'table ip hand { chain pods { ip saddr 10.9.0.0/16 return; ip saddr 10.9.9.0/24 accept; ip saddr 10.0.0.0/8 accept; }; chain forward { type filter hook forward priority 0; policy drop; iifname \"fl*\" jump pods; }; }'", "from 10.0.0.0/8"},
+		{"nft insert rule ip hand pods return; iptables -P FORWARD DROP", ""},
+		{"nft 'flush chain ip hand pods; add rule ip hand pods drop; add rule ip hand forward iifname \"fl*\" accept'", ""},
+		{"nft delete table ip hand", ""},
 		{"iptables -F FORWARD; " + `iptables -A FORWARD -i fl+ -m comment --comment "fairlead: from pods of 0.0.0.0/0" -j ACCEPT`, ""}, // is ours
 		{"iptables -P FORWARD ACCEPT; nft 'table inet mine { chain forward { type filter hook forward priority 0; policy drop; iifname \"fl*\" accept; oifname \"fl*\" accept; }; }'", "from 0.0.0.0/0, from ::/0, to 0.0.0.0/0, to ::/0"},
 		{"nft 'flush chain inet mine forward; add rule inet mine forward meta nfproto ipv6 iifname \"f*\" accept; add rule inet mine forward ip6 daddr fd00:10:244::/52 accept; add rule inet mine forward ip ttl 9 accept'", "from ::/0, to fd00:10:244::/52"},

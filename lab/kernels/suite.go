@@ -26,8 +26,9 @@ func Suites() []Suite {
 		{Package: "dataplane/netlink", Why: "routes, tunnels and neighbours as each kernel takes and tells them"},
 		{
 			Package: "dataplane/nftables", Why: "tables as each kernel takes and lists them",
-			Skip: "UnderLoad|SplitPorts|Transition|Many|InAnyOrder|CutShort|Tampered|Others|Firewall|Survey|Iptables|TestRefused$",
+			Skip: "UnderLoad|SplitPorts|Transition|Many|InAnyOrder|CutShort|Tampered|Others|Firewall|Survey|Droppers|Iptables|TestRefused$",
 		},
+		{Package: "dataplane/nftables/listing", Why: "chains and rules as each kernel tells them"},
 		{Package: "dataplane/ebpf", Why: "programs that each kernel has to verify, and helpers that it has"},
 		{
 			Package: "dataplane/conformance", Why: "the data planes and real packets against the oracle",
@@ -42,6 +43,7 @@ func Suites() []Suite {
 		{Package: "observe/dump", Why: "what each kernel tells of itself"},
 		{Package: "observe/hop", Why: "what each kernel answers when it is asked for a packet's way", Skip: "Services|Faults"},
 		{Package: "observe/probe", Why: "path MTUs and errors as each kernel tells them"},
+		{Package: "preflight", Why: "the routes and links of a node that is looked at"},
 		{
 			Package: "lab/world", Why: "machines of namespaces, cgroups and overlays", Since: "5.14", Needs: "cgroup.kill, mount_setattr",
 			Skip: "Loss|Rate|Crash|Partition|Latecomers",

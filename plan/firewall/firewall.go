@@ -14,6 +14,8 @@ import (
 // Plan says where pods' packets are to be accepted. It is immutable.
 type Plan struct {
 	Accepts model.Map[Accept, struct{}]
+
+	passing *passing // nil: it was not needed
 }
 
 // Accept is a chain in which packets from and to pods of this node, and through
@@ -48,12 +50,18 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 			}
 			continue
 		}
-		if slices.ContainsFunc(pods, func(prefix netip.Prefix) bool { return !passes(snapshot, chain, prefix) }) {
-			problems = append(problems, problem(self.Name, chain, snapshot))
+		if next.passing == nil {
+			next.passing = passingOf(prev, snapshot)
+		}
+		if slices.ContainsFunc(pods, func(prefix netip.Prefix) bool { return !next.passing.both(chain, prefix) }) {
+			problems = append(problems, problem(self.Name, chain, pods, next.passing.all))
 		}
 	}
 	if prev != nil && same(prev.Accepts, next.Accepts) {
-		return prev, problems
+		next.Accepts = prev.Accepts
+		if prev.passing == next.passing {
+			return prev, problems
+		}
 	}
 	return next, problems
 }
@@ -96,56 +104,13 @@ func inWay(chain model.ForwardChain, self *model.Node, attachments model.Map[mod
 	return pods
 }
 
-// passes tells whether the chain accepts what pods of this node send, and what is sent to
-// them: by any pod at least.
-func passes(snapshot *model.Snapshot, chain model.ForwardChain, pods netip.Prefix) bool {
-	accepts := func(pods netip.Prefix, of ...model.PassOf) bool {
-		return slices.ContainsFunc(snapshot.Firewalls.Passes, func(pass model.ForwardPass) bool {
-			return pass.Chain == chain && slices.Contains(of, pass.Of) && covers(pass.Pods, pods)
-		})
-	}
-	if !accepts(pods, model.FromPods, model.BySource) {
-		return false
-	}
-	if accepts(pods, model.ToPods) {
-		return true
-	}
-	for _, node := range snapshot.Nodes.All() {
-		for _, others := range node.PodCIDRs {
-			if others.Addr().Is4() == pods.Addr().Is4() && !accepts(others, model.BySource) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func covers(whole, part netip.Prefix) bool {
-	return whole.Bits() <= part.Bits() && whole.Contains(part.Addr())
-}
-
-// allPods is one range for each family that has the ranges of all nodes.
-func allPods(snapshot *model.Snapshot) (ranges []netip.Prefix) {
-	var all [len(model.Families)]netip.Prefix
-	for _, node := range snapshot.Nodes.All() {
-		for _, pods := range node.PodCIDRs {
-			whole := &all[model.FamilyOf(pods.Addr())]
-			if !whole.IsValid() {
-				*whole = pods.Masked()
-			}
-			for !covers(*whole, pods) {
-				*whole, _ = whole.Addr().Prefix(whole.Bits() - 1)
-			}
-		}
-	}
-	return slices.DeleteFunc(all[:], func(whole netip.Prefix) bool { return !whole.IsValid() })
-}
-
-func problem(node string, chain model.ForwardChain, snapshot *model.Snapshot) model.Problem {
+func problem(node string, chain model.ForwardChain, pods, all []netip.Prefix) model.Problem {
 	remedy := fmt.Sprintf(`let pods' packets pass: nft insert rule %s iifname "fl*" accept, and the same with oifname; and have the program that made the chain do so when it starts`, chain)
 	switch {
 	case chain.Table == "firewalld":
-		all := allPods(snapshot)
+		if len(all) == 0 { // no node has a range any more
+			all = pods
+		}
 		remedy = fmt.Sprintf("let packets of all pods and nodes pass: firewall-cmd --permanent --zone=trusted --add-source=%s, the same of each of %v, or of the wider range that the cluster gives to nodes, and of the nodes' addresses; then firewall-cmd --reload", all[0], all)
 	case Editable(chain):
 		program := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[chain.Family]

@@ -117,6 +117,34 @@ func TestPasses(t *testing.T) {
 	}
 }
 
+// TestPassingIsKept: nodes are compared with what chains accept when one of the two
+// changes, not with each plan.
+func TestPassingIsKept(t *testing.T) {
+	s := snapshot(model.ReportForeign, custom)
+	first, _ := Compute(nil, s, "self")
+	other := *s
+	other.Pods = other.Pods.With(model.PodKey{Name: "new"}, &model.Pod{})
+	if again, problems := Compute(first, &other, "self"); again != first || len(problems) != 1 {
+		t.Errorf("another plan, problems %v", problems)
+	}
+	other.Firewalls = &model.Firewalls{Drops: s.Firewalls.Drops, Passes: []model.ForwardPass{
+		{Chain: custom, Of: model.BySource, Pods: model.AllOf(model.IPv4)}, {Chain: custom, Of: model.BySource, Pods: model.AllOf(model.IPv6)},
+	}}
+	if again, problems := Compute(first, &other, "self"); again == first || len(problems) != 0 || again.Accepts != first.Accepts {
+		t.Errorf("problems %v", problems)
+	}
+}
+
+// TestNoRanges: pods that run on a node without a range, as all nodes are.
+func TestNoRanges(t *testing.T) {
+	s := snapshot(model.ReportForeign, firewalld)
+	s.Nodes = model.MapOf(map[string]*model.Node{"self": {Name: "self"}})
+	_, problems := Compute(nil, s, "self")
+	if len(problems) != 1 || !strings.Contains(problems[0].Remedy, "--add-source=10.9.0.9/32") && !strings.Contains(problems[0].Remedy, "--add-source=10.244.1.9/32") {
+		t.Errorf("problems %v", problems)
+	}
+}
+
 // TestAllPods: the remedy names a range that has those of all nodes.
 func TestAllPods(t *testing.T) {
 	s := snapshot(model.ReportForeign, firewalld)

@@ -1,7 +1,8 @@
-// Package listing lists rules of nftables, whoever made them. The library wants to know all
-// of a chain, and fails for the whole of it on one expression that it reads wrongly, as it
-// reads "ct original" (google/nftables#317, in no release yet); others it leaves out, so
-// that a rule seems to be about more packets than it is. Its functions are of the network
+// Package listing lists chains and rules of nftables, whoever made them. The library takes
+// a listing for whole that a change has interrupted. It wants to know all of a rule, and
+// fails for the whole chain on one expression that it reads wrongly, as it reads "ct
+// original" (google/nftables#317, in no release yet); others it leaves out, so that a rule
+// seems to be about more packets than it is. The functions here are of the network
 // namespace of the calling thread, and may be called concurrently.
 package listing
 
@@ -35,47 +36,108 @@ func Rules(chain *nft.Chain) ([]*nft.Rule, error) {
 }
 
 func list(chain *nft.Chain) (found []*nft.Rule, err error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, err
+	fill := func(attributes *netlink.AttributeEncoder) {
+		attributes.String(unix.NFTA_RULE_TABLE, chain.Table.Name)
+		attributes.String(unix.NFTA_RULE_CHAIN, chain.Name)
 	}
-	defer conn.Close()
-	attributes := netlink.NewAttributeEncoder()
-	attributes.String(unix.NFTA_RULE_TABLE, chain.Table.Name)
-	attributes.String(unix.NFTA_RULE_CHAIN, chain.Name)
-	which, err := attributes.Encode()
-	if err != nil {
-		return nil, err
-	}
-	family := byte(chain.Table.Family)
-	answers, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
-		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, which...), // struct nfgenmsg
+	err = dump(unix.NFT_MSG_GETRULE, chain.Table.Family, fill, func(attributes *netlink.AttributeDecoder) {
+		rule := &nft.Rule{Table: chain.Table, Chain: chain}
+		readRule(rule, attributes)
+		found = append(found, rule)
+	})
+	return found, err
+}
+
+// Chains lists all chains of a family, of what is told here: names, and of base chains
+// where they are.
+func Chains(family nft.TableFamily) ([]*nft.Chain, error) {
+	found, err := whole.List(func() (found []*nft.Chain, err error) {
+		err = dump(unix.NFT_MSG_GETCHAIN, family, nil, func(attributes *netlink.AttributeDecoder) {
+			chain := &nft.Chain{Table: &nft.Table{Family: family}}
+			readChain(chain, attributes)
+			found = append(found, chain)
+		})
+		return found, err
 	})
 	if err != nil {
-		return nil, err
-	}
-	for _, answer := range answers {
-		if answer.Header.Flags&netlink.DumpInterrupted != 0 {
-			return nil, rtnl.ErrDumpInterrupted
-		}
-		rule := &nft.Rule{Table: chain.Table, Chain: chain}
-		if err := read(rule, family, answer.Data); err != nil {
-			return nil, err
-		}
-		found = append(found, rule)
+		return nil, fmt.Errorf("list chains: %w", err)
 	}
 	return found, nil
 }
 
-// read reads a message of NFT_MSG_NEWRULE.
-func read(rule *nft.Rule, family byte, message []byte) error {
-	const header = 4 // struct nfgenmsg
-	attributes, err := netlink.NewAttributeDecoder(message[min(header, len(message)):])
+// dump has the attributes of each object read that the kernel tells of.
+func dump(kind int, family nft.TableFamily, fill func(*netlink.AttributeEncoder), read func(*netlink.AttributeDecoder)) error {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return err
 	}
-	attributes.ByteOrder = binary.BigEndian
+	defer conn.Close()
+	which := netlink.NewAttributeEncoder()
+	if fill != nil {
+		fill(which)
+	}
+	encoded, err := which.Encode()
+	if err != nil {
+		return err
+	}
+	answers, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, encoded...), // struct nfgenmsg
+	})
+	if err != nil {
+		return err
+	}
+	for _, answer := range answers {
+		if answer.Header.Flags&netlink.DumpInterrupted != 0 {
+			return rtnl.ErrDumpInterrupted
+		}
+		const header = 4 // struct nfgenmsg
+		attributes, err := netlink.NewAttributeDecoder(answer.Data[min(header, len(answer.Data)):])
+		if err != nil {
+			return err
+		}
+		attributes.ByteOrder = binary.BigEndian
+		read(attributes)
+		if err := attributes.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readChain reads a message of NFT_MSG_NEWCHAIN.
+func readChain(chain *nft.Chain, attributes *netlink.AttributeDecoder) {
+	for attributes.Next() {
+		switch attributes.Type() {
+		case unix.NFTA_CHAIN_TABLE:
+			chain.Table.Name = attributes.String()
+		case unix.NFTA_CHAIN_NAME:
+			chain.Name = attributes.String()
+		case unix.NFTA_CHAIN_TYPE:
+			chain.Type = nft.ChainType(attributes.String())
+		case unix.NFTA_CHAIN_POLICY:
+			policy := nft.ChainPolicy(attributes.Uint32())
+			chain.Policy = &policy
+		case unix.NFTA_CHAIN_HOOK:
+			attributes.Nested(func(hook *netlink.AttributeDecoder) error {
+				hook.ByteOrder = binary.BigEndian
+				for hook.Next() {
+					switch hook.Type() {
+					case unix.NFTA_HOOK_HOOKNUM:
+						chain.Hooknum = nft.ChainHookRef(nft.ChainHook(hook.Uint32()))
+					case unix.NFTA_HOOK_PRIORITY:
+						chain.Priority = nft.ChainPriorityRef(nft.ChainPriority(hook.Uint32()))
+					}
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// readRule reads a message of NFT_MSG_NEWRULE.
+func readRule(rule *nft.Rule, attributes *netlink.AttributeDecoder) {
+	family := byte(rule.Table.Family)
 	for attributes.Next() {
 		switch attributes.Type() {
 		case unix.NFTA_RULE_HANDLE:
@@ -94,7 +156,6 @@ func read(rule *nft.Rule, family byte, message []byte) error {
 			})
 		}
 	}
-	return attributes.Err()
 }
 
 func readExpression(family byte, attributes *netlink.AttributeDecoder) expr.Any {

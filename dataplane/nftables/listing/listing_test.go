@@ -1,7 +1,9 @@
 package listing
 
 import (
+	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 
 	nft "github.com/google/nftables"
@@ -11,6 +13,44 @@ import (
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
 )
+
+// TestChains: of base chains it is told where they are, and what becomes of the rest.
+func TestChains(t *testing.T) {
+	netnstest.Enter(t)
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
+	}
+	const table = `table ip mine {
+	chain base { type filter hook forward priority -5; policy drop; }
+	chain other { }
+	}
+	table inet mine { chain nat { type nat hook prerouting priority 7; }
+	}`
+	if out, err := exec.Command("nft", table).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for family, want := range map[nft.TableFamily][]string{
+		nft.TableFamilyIPv4: {"mine base filter 2 -5 0", "mine other"}, nft.TableFamilyINet: {"mine nat nat 0 7 1"}, nft.TableFamilyIPv6: nil,
+	} {
+		chains, err := Chains(family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, chain := range chains {
+			text := chain.Table.Name + " " + chain.Name
+			if chain.Hooknum != nil {
+				text += fmt.Sprint(" ", chain.Type, " ", *chain.Hooknum, " ", *chain.Priority, " ", *chain.Policy)
+			}
+			if got = append(got, text); chain.Table.Family != family {
+				t.Errorf("%s is of family %d", text, chain.Table.Family)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of family %d: %q, want %q", family, got, want)
+		}
+	}
+}
 
 // TestRules: all rules of a chain are there, and of each all that it says, or at least
 // that it says something.
