@@ -98,9 +98,12 @@ func fill(s *apiserver.Server, nodes int) error {
 	return err
 }
 
-// complete waits until so many watches are open, and stay so for a moment.
+// complete waits until so many watches are open, and stay so for a moment. How long it
+// waits grows with their number: each agent that starts reads as many nodes as there are
+// agents.
 func complete(ctx context.Context, s *apiserver.Server, watches int) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	limit := max(3*time.Minute, time.Duration(watches)*20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	since := time.Time{}
 	for {
@@ -114,7 +117,7 @@ func complete(ctx context.Context, s *apiserver.Server, watches int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d watches of %d are there after three minutes", s.Watches.Load(), watches)
+			return fmt.Errorf("%d watches of %d are there after %s", s.Watches.Load(), watches, limit)
 		case <-time.After(50 * time.Millisecond): // so that it costs nothing
 		}
 	}
