@@ -170,8 +170,19 @@ type service struct {
 type view struct {
 	pods     []pod
 	services []service                     // of the soak's namespace
+	named    map[netip.Addr]bool           // as serving, by an EndpointSlice of the soak's namespace
 	problems map[string][]v1alpha1.Problem // by the node that tells them; "" for those of the Network
 	nodes    []string                      // that have a NodeNetwork
+}
+
+// slice is what a soak looks at of an EndpointSlice.
+type slice struct {
+	Endpoints []struct {
+		Addresses  []netip.Addr `json:"addresses"`
+		Conditions struct {
+			Serving bool `json:"serving"`
+		} `json:"conditions"`
+	} `json:"endpoints"`
 }
 
 type list[T any] struct {
@@ -182,6 +193,7 @@ type list[T any] struct {
 func (c *cluster) look(ctx context.Context) (*view, error) {
 	var pods list[pod]
 	var found list[service]
+	var endpoints list[slice]
 	var nodes v1alpha1.NodeNetworkList
 	var network v1alpha1.Network
 	for _, question := range []struct {
@@ -190,6 +202,7 @@ func (c *cluster) look(ctx context.Context) (*view, error) {
 	}{
 		{"/api/v1/pods", &pods},
 		{"/api/v1/namespaces/" + namespace + "/services", &found},
+		{"/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices", &endpoints},
 		{"/apis/fairlead.io/v1alpha1/nodenetworks", &nodes},
 		{"/apis/fairlead.io/v1alpha1/networks/default", &network},
 	} {
@@ -197,7 +210,17 @@ func (c *cluster) look(ctx context.Context) (*view, error) {
 			return nil, err
 		}
 	}
-	v := &view{pods: pods.Items, services: found.Items, problems: map[string][]v1alpha1.Problem{"": network.Status.Problems}}
+	v := &view{
+		pods: pods.Items, services: found.Items, named: map[netip.Addr]bool{},
+		problems: map[string][]v1alpha1.Problem{"": network.Status.Problems},
+	}
+	for _, s := range endpoints.Items {
+		for _, e := range s.Endpoints {
+			for _, addr := range e.Addresses {
+				v.named[addr] = v.named[addr] || e.Conditions.Serving
+			}
+		}
+	}
 	for _, node := range nodes.Items {
 		v.nodes = append(v.nodes, node.Name)
 		v.problems[node.Name] = node.Status.Problems

@@ -197,7 +197,7 @@ func TestDuplicates(t *testing.T) {
 }
 
 func TestStale(t *testing.T) {
-	v := &view{pods: make([]pod, 2)}
+	v := &view{pods: make([]pod, 2), named: map[netip.Addr]bool{netip.MustParseAddr("10.244.0.8"): true}}
 	addr := func(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
 	set := func(p *pod, text string) {
 		p.Status.PodIPs = append(p.Status.PodIPs, struct {
@@ -211,6 +211,7 @@ func TestStale(t *testing.T) {
 		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.5:8081")},
 		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.6:8081")},
 		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.7:8081")},
+		{client: addr("10.244.0.2:999"), service: addr("10.96.0.1:80"), endpoint: addr("10.244.0.8:8081")},
 		{client: addr("10.244.0.2:999"), service: addr("203.0.113.10:53"), endpoint: addr("203.0.113.11:53")},
 	}
 	var text []string

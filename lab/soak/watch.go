@@ -233,7 +233,10 @@ func (k *kernelView) compare(node string, v *view) (found []complaint) {
 // podRange holds the addresses of pods of a lab.
 var podRange = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")}
 
-// stale are flows over UDP to pods that are gone.
+// stale are flows over UDP to pods that are gone, and of which no Service has an endpoint
+// any more. The EndpointSlices of a pod may outlive it: the controller that writes them
+// waits for longer and longer when it has met an API server that was just started
+// ("EndpointSlice informer cache is out of date"), and until then nobody may know better.
 func stale(node string, flows []flow, v *view) (found []complaint) {
 	living := map[netip.Addr]bool{}
 	for i := range v.pods {
@@ -244,8 +247,8 @@ func stale(node string, flows []flow, v *view) (found []complaint) {
 	for _, f := range flows {
 		addr := f.endpoint.Addr()
 		// Answers to pods that are masqueraded end at the node.
-		if !living[addr] && slices.ContainsFunc(podRange, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			found = append(found, complaint{"stale " + node + f.String(), node + ": UDP " + f.String() + ", which no pod has", staleMost, agents | api, []string{node}})
+		if !living[addr] && !v.named[addr] && slices.ContainsFunc(podRange, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			found = append(found, complaint{"stale " + node + f.String(), node + ": UDP " + f.String() + ", which neither a pod nor a Service has", staleMost, agents | api, []string{node}})
 		}
 	}
 	return found
