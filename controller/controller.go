@@ -148,10 +148,15 @@ func (a *aggregator) tell(ctx context.Context, seen view) {
 			confirm[i]()
 			continue
 		}
+		users := event.Kind != "Network" && event.Kind != "Node"
+		if users && kube.IsNotFound(err) {
+			confirm[i]() // nobody asks for it
+			continue
+		}
 		a.state.events.WithLabelValues(failed).Inc()
-		if kube.IsOfObject(err) && event.Namespace != "" {
-			// Its namespace is gone, ends or takes no more. Tried again and again, twenty
-			// of such would be all that is ever tried.
+		if users && kube.IsOfObject(err) {
+			// Its namespace ends or takes no more. Tried again and again, twenty of such
+			// would be all that is ever tried.
 			a.log.Warn("an Event was not written, and is given up", "error", err)
 			confirm[i]()
 			continue
@@ -166,13 +171,6 @@ func (a *aggregator) tell(ctx context.Context, seen view) {
 func (a *aggregator) write(ctx context.Context, event kube.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTime)
 	defer cancel()
-	if event.Kind == "Network" {
-		uid, err := a.client.NetworkUID(ctx, event.Name)
-		if err != nil {
-			return err
-		}
-		event.UID = uid
-	}
 	return a.client.WriteEvent(ctx, event)
 }
 

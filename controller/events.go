@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,14 +31,20 @@ type matter struct{ kind, namespace, name, field, reason string }
 type herald struct {
 	since map[matter]time.Time  // from when on it has been so
 	told  map[matter]kube.Event // of what there was an Event
+	over  map[matter]time.Time  // when there was one that it is over, for as long as it is remembered
 }
+
+// eventTime is how long an API server has Events, by default (--event-ttl): what comes
+// back until then is otherwise taken for what it has.
+const eventTime = time.Hour
 
 // due returns the Events to write. What is not written is not lost if it is not
 // confirmed: it is due the next time.
 func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func()) {
 	if h.since == nil {
-		h.since, h.told = map[matter]time.Time{}, map[matter]kube.Event{}
+		h.since, h.told, h.over = map[matter]time.Time{}, map[matter]kube.Event{}, map[matter]time.Time{}
 	}
+	maps.DeleteFunc(h.over, func(_ matter, at time.Time) bool { return now.Sub(at) > eventTime })
 	concerns := eventsOf(v)
 	for m := range h.since {
 		if _, still := concerns[m]; !still {
@@ -51,6 +58,9 @@ func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func
 			h.since[m] = now
 		}
 		if _, told := h.told[m]; !told && now.Sub(since) >= settleTime {
+			if _, again := h.over[m]; again && event.Again == "" {
+				event.Again = since.UTC().Format(time.RFC3339)
+			}
 			events = append(events, event)
 			confirm = append(confirm, func() { h.told[m] = event })
 		}
@@ -65,7 +75,10 @@ func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func
 			continue
 		}
 		events = append(events, resolved(m, event, now))
-		confirm = append(confirm, func() { delete(h.told, m) })
+		confirm = append(confirm, func() {
+			delete(h.told, m)
+			h.over[m] = now
+		})
 	}
 	return events, confirm
 }
@@ -97,23 +110,20 @@ func eventsOf(v view) map[matter]kube.Event {
 	// same is for what goes on, whatever its reason is from look to look.
 	add := func(on string, problem model.Problem, again, same string) {
 		event := kube.Event{Problem: problem, Again: again}
-		switch problem.Kind {
-		case "Node":
+		if problem.Kind == "Node" {
 			if node, ok := v.snapshot.Nodes.Get(problem.Name); ok {
 				event.UID = node.UID
 			}
-		case "Network":
-			event.APIVersion = v1alpha1.GroupVersion().String() // its UID is read when it is needed
-		case "Pod": // kubectl describe finds it by its name
-		default: // no object of the API server's: the node that has it is concerned
+		} else if !kube.Referable(problem.Kind) { // such as a link: the node that has it is concerned
 			node, ok := v.snapshot.Nodes.Get(on)
 			if !ok {
 				return
 			}
 			event.Message = problem.Object() + ": " + problem.Message
+			event.Field = problem.Object() + " " + problem.Field
 			event.Kind, event.Namespace, event.Name, event.UID = "Node", "", on, node.UID
 		}
-		m := matter{event.Kind, event.Namespace, event.Name, problem.Field, cmp.Or(same, problem.Reason)}
+		m := matter{event.Kind, event.Namespace, event.Name, event.Field, cmp.Or(same, problem.Reason)}
 		// Of what several nodes say in other words, one Event, and always the same.
 		if other, ok := all[m]; !ok || event.Problem.Compare(other.Problem) < 0 {
 			all[m] = event

@@ -53,8 +53,8 @@ func TestEvents(t *testing.T) {
 	well.reports = v.reports.With("n1", report(metav1.ConditionTrue, now.Add(time.Hour))).With("n2", report(metav1.ConditionTrue, now.Add(time.Hour)))
 	expect(t, "it may pass by itself", look(&h, v, time.Second))
 	want := []string{
-		"Warning Node/n1 Down: Link/eth0: it is down",
 		"Warning Node/n1 Reason: the network of this node is not ready: said so",
+		"Warning Node/n1 Down: Link/eth0: it is down",
 		"Warning Network/default NodesNotReady: 1 of 3 nodes are not ready: n1",
 		"Warning Network/default Invalid: too large",
 	}
@@ -69,8 +69,8 @@ func TestEvents(t *testing.T) {
 	v.reports = v.reports.With("n1", other)
 	expect(t, "another reason", look(&h, v, 2*time.Minute))
 	expect(t, "all is well again", look(&h, well, 3*time.Minute),
-		"Normal Node/n1 DownResolved: no more: Link/eth0: it is down",
 		"Normal Node/n1 NetworkReady: the network of this node is ready again",
+		"Normal Node/n1 DownResolved: no more: Link/eth0: it is down",
 		"Normal Network/default AllNodesReady: the network is ready on all nodes again",
 		"Normal Network/default InvalidResolved: no more: too large")
 	expect(t, "it was said", look(&h, well, 4*time.Minute))
@@ -94,6 +94,57 @@ func TestEvents(t *testing.T) {
 	without(&v, "n1", "fairlead.io/agent", "none")
 	expect(t, "it is to have no agent", look(&left, v, time.Minute),
 		"Normal Network/default AllNodesReady: the network is ready on all nodes again")
+}
+
+// TestEventsOfObjects: what is wrong with an object is told of that object, once,
+// however many nodes say so; and of each object. Of what is none, each node tells.
+func TestEventsOfObjects(t *testing.T) {
+	var h herald
+	taken := func(name string) v1alpha1.Problem {
+		return v1alpha1.Problem{Kind: "Service", Namespace: "shop", Name: name, Reason: "AddressTaken", Message: "it is taken"}
+	}
+	link := func(name string) v1alpha1.Problem {
+		return v1alpha1.Problem{Kind: "Link", Name: name, Reason: "Down", Message: "it is down"}
+	}
+	v, well := cluster(2), cluster(2)
+	for _, name := range []string{"n0", "n1"} {
+		v.reports = v.reports.With(name, report(metav1.ConditionTrue, now.Add(time.Hour), taken("a"), taken("b"), link("eth0"), link("eth1")))
+		well.reports = well.reports.With(name, report(metav1.ConditionTrue, now.Add(time.Hour), taken("b")))
+	}
+	look(&h, v, 0)
+	expect(t, "all that is wrong", look(&h, v, settleTime),
+		"Warning Node/n0 Down: Link/eth0: it is down", "Warning Node/n0 Down: Link/eth1: it is down",
+		"Warning Node/n1 Down: Link/eth0: it is down", "Warning Node/n1 Down: Link/eth1: it is down",
+		"Warning Service/shop/a AddressTaken: it is taken", "Warning Service/shop/b AddressTaken: it is taken")
+	got := look(&h, well, time.Minute)
+	expect(t, "one Service is well, and the links", got[4:], "Normal Service/shop/a AddressTakenResolved: no more: it is taken")
+}
+
+// TestEventsOfWhatComesBack: of it the API server may still have the Event, so that it
+// would take another one like it for the same.
+func TestEventsOfWhatComesBack(t *testing.T) {
+	var h herald
+	v, well := cluster(1), cluster(1)
+	v.reports = v.reports.With("n0", report(metav1.ConditionTrue, now.Add(2*time.Hour), v1alpha1.Problem{Kind: "Service", Namespace: "shop", Name: "a", Reason: "AddressTaken", Message: "x"}))
+	well.reports = well.reports.With("n0", report(metav1.ConditionTrue, now.Add(2*time.Hour)))
+	onset := func(at time.Duration) kube.Event {
+		h.due(v, now.Add(at))
+		events, confirm := h.due(v, now.Add(at+settleTime))
+		if len(events) != 1 {
+			t.Fatalf("%d Events", len(events))
+		}
+		confirm[0]()
+		_, confirm = h.due(well, now.Add(at+time.Minute))
+		confirm[0]()
+		return events[0]
+	}
+	first, second := onset(0), onset(10*time.Minute)
+	if first.Again != "" || second.Again == "" {
+		t.Errorf("the first time it is told from others by %q, the second by %q", first.Again, second.Again)
+	}
+	if h.due(well, now.Add(3*time.Hour)); len(h.over) > 0 {
+		t.Errorf("after hours it remembers %v", h.over)
+	}
 }
 
 // TestEventsOfOneMatter: what many nodes say of one field is one Event, in words

@@ -19,7 +19,8 @@ import (
 )
 
 // refusing is an API server that takes Events, but not of namespaces that it has an
-// answer for. It counts what it was asked by namespace.
+// answer for. It counts by namespace what it was to take. There are all objects, but for
+// those of namespaces that are gone.
 type refusing struct {
 	answers map[string]metav1.Status
 	asked   map[string]int
@@ -28,8 +29,12 @@ type refusing struct {
 func (r *refusing) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	parts := strings.Split(request.URL.Path, "/") // /api/v1/namespaces/NAMESPACE/events
 	namespace := parts[4]
-	r.asked[namespace]++
 	answer, refused := r.answers[namespace]
+	if request.Method == http.MethodGet && answer.Reason != metav1.StatusReasonNotFound {
+		fmt.Fprint(w, `{"metadata": {"uid": "u"}}`)
+		return
+	}
+	r.asked[namespace]++
 	if !refused {
 		answer = metav1.Status{Status: metav1.StatusSuccess, Code: http.StatusCreated}
 	}
@@ -55,8 +60,8 @@ func (r *refusing) client(t *testing.T) *kube.Client {
 	return client
 }
 
-// TestEventsThatAreRefused: an Event that is refused because of its namespace is
-// given up, and one of the cluster is tried again; either way the others are
+// TestEventsThatAreRefused: an Event that is refused because of its namespace, or of
+// whose object there is nothing any more, is given up, and one of the cluster is tried again; either way the others are
 // written. When the API server takes nothing, it is asked once.
 func TestEventsThatAreRefused(t *testing.T) {
 	failure := func(code int, reason metav1.StatusReason, message string) metav1.Status {

@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -13,21 +14,70 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fairlead-net/fairlead/api/v1alpha1"
 	"github.com/fairlead-net/fairlead/model"
 )
 
 // Event is a problem of which kubectl describe should tell, and kubectl events.
 type Event struct {
 	model.Problem
-	UID        string // of the object
+	UID        string // of the object; may be empty if its kind is Referable
 	APIVersion string // of the object; v1 if empty
 	Normal     bool   // it tells of something good, and is no warning
 	Again      string // tells it from one of before that is otherwise the same; may be empty
 }
 
-// WriteEvent makes an Event, which is a warning unless it is normal. One like it that the API server still
-// has, an hour by default, is enough.
+// references are the kinds whose UIDs are read when an Event needs them. kubectl
+// describe finds the Events of an object by its UID alone.
+var references = map[string]struct{ apiVersion, resource string }{
+	"ClusterNetworkPolicy": {"policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies"},
+	"EndpointSlice":        {"discovery.k8s.io/v1", "endpointslices"},
+	"Network":              {v1alpha1.GroupVersion().String(), "networks"},
+	"NetworkPolicy":        {"networking.k8s.io/v1", "networkpolicies"},
+	"Pod":                  {"v1", "pods"},
+	"Service":              {"v1", "services"},
+}
+
+// Referable tells whether there are objects of a kind that an Event can be about, given
+// by their names.
+func Referable(kind string) bool {
+	_, ok := references[kind]
+	return ok
+}
+
+// refer fills in which object an Event is about.
+func (c *Client) refer(ctx context.Context, e *Event) error {
+	reference, ok := references[e.Kind]
+	if !ok || e.UID != "" {
+		return nil
+	}
+	path := []string{"/apis", reference.apiVersion}
+	if !strings.Contains(reference.apiVersion, "/") {
+		path[0] = "/api"
+	}
+	if e.Namespace != "" {
+		path = append(path, "namespaces", e.Namespace)
+	}
+	text, err := c.core.RESTClient().Get().AbsPath(append(path, reference.resource, e.Name)...).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json").Do(ctx).Raw()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", e.Object(), err)
+	}
+	object := metav1.PartialObjectMetadata{}
+	if err := json.Unmarshal(text, &object); err != nil {
+		return fmt.Errorf("reading %s: %w", e.Object(), err)
+	}
+	e.APIVersion, e.UID = reference.apiVersion, string(object.UID)
+	return nil
+}
+
+// WriteEvent makes an Event, which is a warning unless it is normal. One like it that the
+// API server still has, an hour by default, is enough. Its error may be, by IsNotFound,
+// that the object is gone.
 func (c *Client) WriteEvent(ctx context.Context, e Event) error {
+	if err := c.refer(ctx, &e); err != nil {
+		return err
+	}
 	namespace := e.Namespace
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/fairlead-net/fairlead/api/v1alpha1"
 )
 
 // Leader is what the lease of the leading controller says.
@@ -51,15 +49,6 @@ func (c *Client) anyLeader(ctx context.Context) *Leader {
 		return nil
 	}
 	return leader
-}
-
-// NetworkUID returns the UID of a Network.
-func (c *Client) NetworkUID(ctx context.Context, name string) (string, error) {
-	network := &v1alpha1.Network{}
-	if err := c.fairlead.Get().Resource("networks").Name(name).Do(ctx).Into(network); err != nil {
-		return "", fmt.Errorf("reading Network %s: %w", name, err)
-	}
-	return string(network.UID), nil
 }
 
 // NodeNames are the names of all nodes, sorted.

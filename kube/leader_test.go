@@ -43,6 +43,7 @@ func TestOverviewLeader(t *testing.T) {
 func TestWriteEventAgain(t *testing.T) {
 	api := newStub(t)
 	client := api.client(Options{})
+	api.put(networksPath, `{"metadata": {"name": "default", "uid": "u"}}`)
 	event := Event{
 		Problem:    model.Problem{Kind: "Network", Name: "default", Field: "spec.mtu", Reason: "MTUTooLargeResolved", Message: "no more"},
 		APIVersion: "fairlead.io/v1alpha1", Normal: true, Again: "2026-01-02T03:04:05Z",
@@ -61,7 +62,7 @@ func TestWriteEventAgain(t *testing.T) {
 		t.Fatalf("there are %v", written)
 	}
 	for _, object := range written {
-		for _, want := range []string{"type:Normal", "apiVersion:fairlead.io/v1alpha1", "kind:Network"} {
+		for _, want := range []string{"type:Normal", "uid:u", "apiVersion:fairlead.io/v1alpha1", "kind:Network"} {
 			if text := fmt.Sprint(object); !strings.Contains(text, want) {
 				t.Errorf("%s is not in %s", want, text)
 			}
