@@ -24,6 +24,13 @@ func newInstall(dir string) (*install, *notices) {
 	}, notices
 }
 
+// listenOn makes what an agent has at the path of its socket before pods can be connected.
+func listenOn(t *testing.T, socket string) {
+	t.Helper()
+	must(t, os.WriteFile(socket, nil, 0o600))
+	must(t, os.Mkdir(cni.SpoolDir(socket), 0o700))
+}
+
 // An agent that cannot put its plugin in place, on a full disk perhaps, goes on
 // with the one that is there and says so; without any, no pod is connected. It
 // tries again.
@@ -34,6 +41,7 @@ func TestPluginThatCannotBeInstalled(t *testing.T) {
 		for _, made := range []string{i.binDir, i.conDir} {
 			must(t, os.Mkdir(made, 0o755))
 		}
+		listenOn(t, i.socket)
 		if there {
 			must(t, os.WriteFile(i.target(), []byte("old"), 0o755))
 		}
@@ -82,9 +90,10 @@ func TestDeletedMount(t *testing.T) {
 
 // An agent whose directory is removed from the node ends and says so: in what it has
 // of it, as its container has of a mount, nothing can be made again. Only a process
-// that begins sees the directory that is there now.
+// that begins sees the directory that is there now. The same if its socket is removed,
+// or the directory beside it in which requests wait.
 func TestDirectoryIsRemoved(t *testing.T) {
-	for _, removed := range []string{"conf", "bin", "run"} {
+	for _, removed := range []string{"conf", "bin", "run", "run/" + socketName, "run/del"} {
 		t.Run(removed, func(t *testing.T) {
 			dir := t.TempDir()
 			i, _ := newInstall(dir)
@@ -98,13 +107,18 @@ func TestDirectoryIsRemoved(t *testing.T) {
 				mounted[name] = fmt.Sprintf("/proc/self/fd/%d", held.Fd())
 			}
 			i.conDir, i.binDir, i.socket = mounted["conf"], mounted["bin"], filepath.Join(mounted["run"], socketName)
+			listenOn(t, i.socket)
 			ended := make(chan error, 1)
 			go func() { ended <- i.Run(t.Context()) }()
 			eventually(t, "pods to be connected", func() bool { _, err := os.Stat(cni.ReadyFile(i.socket)); return err == nil })
 
 			path := filepath.Join(dir, removed)
 			eventually(t, path+" to be removed", func() bool { return os.RemoveAll(path) == nil })
-			must(t, os.Mkdir(path, 0o755))
+			if named, file, inside := strings.Cut(removed, "/"); inside {
+				mounted[removed] = filepath.Join(mounted[named], file)
+			} else {
+				must(t, os.Mkdir(path, 0o755))
+			}
 			snapshot, _ := i.feed.Latest()
 			network := *snapshot.Network
 			i.feed.Edit(func(s *model.Snapshot) { s.Network = &network }) // so that it looks

@@ -91,7 +91,7 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 		if _, missing := os.Stat(i.target()); missing != nil {
 			err = errors.Join(undelivered, err)
 		}
-		if err == nil && !ready {
+		if _, missing := os.Stat(cni.ReadyFile(i.socket)); err == nil && missing != nil {
 			err = os.WriteFile(cni.ReadyFile(i.socket), nil, 0o644)
 		}
 		if err == nil && !ready {
@@ -116,15 +116,21 @@ func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {
 }
 
 // standing is an error if a directory was removed from the node while the agent
-// runs. Its container keeps what was mounted there, in which nothing can be made
-// any more (ENOENT), whatever others make at the path on the node. A container that
-// is started again has what is there then: runtimes make a source of a mount that is
-// missing, and so does prepare where there is no container.
+// runs, or the socket on which it hears of pods. Its container keeps what was mounted
+// there, in which nothing can be made any more (ENOENT), whatever others make at the
+// path on the node. A container that is started again has what is there then: runtimes
+// make a source of a mount that is missing, and so does prepare where there is no
+// container. A socket without a name is asked nothing, and a new one is made then.
 func (i *install) standing() error {
 	for _, dir := range []string{i.conDir, i.binDir, filepath.Dir(i.socket)} {
 		var stat unix.Stat_t
 		if err := unix.Stat(dir, &stat); errors.Is(err, fs.ErrNotExist) || err == nil && stat.Nlink == 0 || mountIsDeleted(dir) {
 			return fmt.Errorf("%s was removed from the node, so that no pods can be connected: the agent ends, and has the directory that is there when it is started again", dir)
+		}
+	}
+	for _, path := range []string{i.socket, cni.SpoolDir(i.socket)} {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s was removed from the node, so that no pods can be connected: the agent ends, and makes it anew when it is started again", path)
 		}
 	}
 	return nil
