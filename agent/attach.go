@@ -365,15 +365,27 @@ type locks struct {
 // lock waits for its turn and returns what ends it.
 func (l *locks) lock(key model.AttachmentKey) (unlock func()) {
 	for {
-		l.mu.Lock()
-		held, ok := l.held[key]
-		if !ok {
-			break
+		unlock, held := l.take(key)
+		if unlock != nil {
+			return unlock
 		}
-		l.mu.Unlock()
 		<-held
 	}
+}
+
+// try returns what ends the turn that begins now, nil if it is another's.
+func (l *locks) try(key model.AttachmentKey) (unlock func()) {
+	unlock, _ = l.take(key)
+	return unlock
+}
+
+// take returns what ends the turn, or what is closed when that of another has ended.
+func (l *locks) take(key model.AttachmentKey) (unlock func(), held <-chan struct{}) {
+	l.mu.Lock()
 	defer l.mu.Unlock()
+	if held, ok := l.held[key]; ok {
+		return nil, held
+	}
 	if l.held == nil {
 		l.held = map[model.AttachmentKey]chan struct{}{}
 	}
@@ -384,5 +396,5 @@ func (l *locks) lock(key model.AttachmentKey) (unlock func()) {
 		defer l.mu.Unlock()
 		delete(l.held, key)
 		close(mine)
-	}
+	}, nil
 }

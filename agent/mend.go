@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"time"
 
@@ -25,6 +26,7 @@ type mender struct {
 
 	indexes map[int]string      // of pods' links
 	due     map[string]struct{} // links that may have been changed
+	left    map[string]struct{} // the same, of which that could not be told, or mended
 }
 
 // Run mends until the context ends. When notifications were lost, it looks at
@@ -93,6 +95,40 @@ func subscribePods(done chan struct{}) (*podEvents, error) {
 // again, rather than ever more slowly.
 const calmPods = 10 * time.Second
 
+// pace is when links are looked at. The channels are nil if no time is set.
+type pace struct {
+	slower, again backoff
+	mended        time.Time // the last time
+	due, left     <-chan time.Time
+}
+
+// set sets times for those that are due, if there are any, and for those that were left.
+func (p *pace) set(due, left int) {
+	if due > 0 && p.due == nil {
+		wait := gatherTime
+		if time.Since(p.mended) < calmPods {
+			wait = p.slower.next()
+		} else {
+			p.slower.reset()
+		}
+		p.due = time.After(wait)
+	}
+	if left > 0 && p.left == nil {
+		p.left = time.After(p.again.next())
+	}
+}
+
+// looked notes that those that were due have been looked at.
+func (p *pace) looked(mended bool, left int) {
+	p.due = nil
+	if mended {
+		p.mended = time.Now()
+	}
+	if left == 0 {
+		p.again.reset()
+	}
+}
+
 func (m *mender) follow(ctx context.Context) error {
 	done := make(chan struct{})
 	defer close(done)
@@ -103,19 +139,12 @@ func (m *mender) follow(ctx context.Context) error {
 	if err := m.all(); err != nil {
 		return err
 	}
-	slower := backoff{first: 50 * time.Millisecond, most: 500 * time.Millisecond}
-	var mended time.Time
-	var timer <-chan time.Time
+	next := pace{
+		slower: backoff{first: 50 * time.Millisecond, most: 500 * time.Millisecond},
+		again:  backoff{first: 100 * time.Millisecond, most: 10 * time.Second},
+	}
 	for {
-		if len(m.due) > 0 && timer == nil {
-			wait := gatherTime
-			if time.Since(mended) < calmPods {
-				wait = slower.next()
-			} else {
-				slower.reset()
-			}
-			timer = time.After(wait)
-		}
+		next.set(len(m.due), len(m.left))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -140,11 +169,13 @@ func (m *mender) follow(ctx context.Context) error {
 			if change.Type == unix.RTM_DELNEIGH || change.State&netlink.NUD_PERMANENT == 0 {
 				m.suspect(change.LinkIndex)
 			}
-		case <-timer:
-			timer = nil
-			if m.mendDue(ctx) {
-				mended = time.Now()
-			}
+		case <-next.due:
+			mended := m.mendDue(ctx)
+			next.looked(mended, len(m.left))
+		case <-next.left:
+			next.left = nil
+			maps.Copy(m.due, m.left)
+			clear(m.left)
 		}
 	}
 }
@@ -155,7 +186,7 @@ func (m *mender) all() error {
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
-	m.indexes, m.due = map[int]string{}, map[string]struct{}{}
+	m.indexes, m.due, m.left = map[int]string{}, map[string]struct{}{}, map[string]struct{}{}
 	for _, link := range links {
 		if attrs := link.Attrs(); isPodDevice(attrs.Name) {
 			m.indexes[attrs.Index] = attrs.Name
@@ -212,7 +243,8 @@ func (m *mender) find(device string) (*model.Attachment, bool) {
 	return nil, false
 }
 
-// mendDue looks at the suspects and tells whether it has mended one.
+// mendDue looks at the suspects and tells whether it has mended one. Those that are being
+// attached or detached, or that could not be mended, are left.
 func (m *mender) mendDue(ctx context.Context) (mended bool) {
 	for device := range m.due {
 		delete(m.due, device)
@@ -220,8 +252,15 @@ func (m *mender) mendDue(ctx context.Context) (mended bool) {
 		if !ok || ctx.Err() != nil {
 			continue
 		}
+		unlock := m.attacher.busy.try(attachment.AttachmentKey)
+		if unlock == nil {
+			m.left[device] = struct{}{}
+			continue
+		}
 		different, err := m.mend(attachment)
+		unlock()
 		if err != nil {
+			m.left[device] = struct{}{}
 			m.log.Warn("the link of a pod was changed by somebody and could not be mended", "device", device, "pod", attachment.Pod, "error", err)
 			continue
 		}
@@ -233,9 +272,9 @@ func (m *mender) mendDue(ctx context.Context) (mended bool) {
 	return mended
 }
 
-// mend returns in what the link was different; nil if in nothing.
+// mend returns in what the link was different; nil if in nothing. Nobody else may be busy
+// with the attachment.
 func (m *mender) mend(attachment *model.Attachment) (different, err error) {
-	defer m.attacher.busy.lock(attachment.AttachmentKey)()
 	snapshot, _ := m.feed.Latest()
 	if current, _ := snapshot.Attachments.Get(attachment.AttachmentKey); current != attachment {
 		return nil, nil // it went, or was made anew, meanwhile

@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead-net/fairlead/model"
 )
 
 func run(t testing.TB, command string) string {
@@ -73,5 +78,48 @@ func TestPodLinkIsMended(t *testing.T) {
 		if !strings.Contains(tampering, "alias") {
 			time.Sleep(100 * time.Millisecond)
 		}
+	}
+}
+
+// A pod's link that could not be mended, or of which somebody is making something, is
+// looked at again, and others do not wait for it.
+func TestLinkThatIsNotMendedIsLeft(t *testing.T) {
+	feed := &model.Feed{}
+	device := deviceName(keyOf("pod"))
+	feed.Edit(func(s *model.Snapshot) {
+		s.Attachments = s.Attachments.With(keyOf("pod"), &model.Attachment{AttachmentKey: keyOf("pod"), Device: device})
+	})
+	m := &mender{feed: feed, attacher: &attacher{}, log: slog.New(slog.DiscardHandler), left: map[string]struct{}{}}
+	look := func() bool {
+		m.due = map[string]struct{}{device: {}}
+		clear(m.left)
+		m.mendDue(t.Context())
+		_, left := m.left[device]
+		return left
+	}
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}))
+	out := look()
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if !out {
+		t.Error("without a file descriptor: forgotten")
+	}
+	unlock := m.attacher.busy.lock(keyOf("pod"))
+	looked := make(chan bool)
+	go func() { looked <- look() }()
+	select {
+	case left := <-looked:
+		if !left {
+			t.Error("while the pod is attached: forgotten")
+		}
+		unlock()
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for who attaches the pod")
+		unlock()
+		<-looked
+	}
+	if look() {
+		t.Error("it is left although there is no such link")
 	}
 }
