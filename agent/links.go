@@ -107,7 +107,9 @@ func (l *links) follow(ctx context.Context) error {
 			if !ok {
 				return errors.New("the socket was closed")
 			}
-			l.link(change)
+			if err := l.link(change); err != nil {
+				return err
+			}
 		case change, ok := <-addresses:
 			if !ok {
 				return errors.New("the socket was closed")
@@ -168,11 +170,11 @@ func (l *links) list() error {
 	return nil
 }
 
-func (l *links) link(change netlink.LinkUpdate) {
+func (l *links) link(change netlink.LinkUpdate) error {
 	// A bridge speaks of its ports in the same words: when one leaves it, of
 	// RTM_DELLINK.
 	if change.Family == unix.AF_BRIDGE {
-		return
+		return nil
 	}
 	attrs := change.Attrs()
 	if change.Header.Type == unix.RTM_NEWLINK {
@@ -180,10 +182,13 @@ func (l *links) link(change netlink.LinkUpdate) {
 	} else {
 		delete(l.interfaces, attrs.Index)
 		if isPodDevice(attrs.Name) {
-			l.lost(attrs.Name)
+			if err := l.lost(attrs.Name); err != nil {
+				return err
+			}
 		}
 	}
 	l.show(attrs.Index, change.Change&unix.IFF_UP != 0)
+	return nil
 }
 
 func (l *links) set(link netlink.Link) {
@@ -202,18 +207,23 @@ func (l *links) iface(index int) *iface {
 }
 
 // lost takes a pod whose interface went out of the feed: no route to it can be
-// made.
-func (l *links) lost(device string) {
+// made. An error means that this could not be told.
+func (l *links) lost(device string) error {
 	before, _ := l.feed.Latest()
 	for _, attachment := range before.Attachments.All() {
 		if attachment.Device != device {
 			continue
 		}
 		// The name may be that of a new interface by now.
-		if _, err := netlink.LinkByName(device); errors.As(err, new(netlink.LinkNotFoundError)) {
+		_, err := netlink.LinkByName(device)
+		switch {
+		case errors.As(err, new(netlink.LinkNotFoundError)):
 			l.drop(attachment)
+		case err != nil:
+			return fmt.Errorf("look up %s: %w", device, err)
 		}
 	}
+	return nil
 }
 
 // drop leaves alone one that was connected anew meanwhile. The attacher frees its

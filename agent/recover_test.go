@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -150,4 +151,28 @@ func TestPodLinkVanishes(t *testing.T) {
 		}
 		return last.MTU == 1300
 	})
+}
+
+// Addresses of a pod whose link went when nobody could look, and of which no DEL comes,
+// are freed; not those of one that is connected, or being connected.
+func TestRestIsSwept(t *testing.T) {
+	needNode(t)
+	feed, dir := &model.Feed{}, t.TempDir()
+	a := newAttacher(&Config{Node: testNode, RunDir: dir, StateDir: dir, Log: slog.New(slog.DiscardHandler)}, feed, nil, nil, &notices{})
+	ranges := []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}
+	for _, name := range []string{"gone", "connected", "coming"} {
+		held, err := a.allocate(wanted{AttachmentKey: keyOf(name)}, ranges)
+		must(t, err)
+		if name == "connected" {
+			feed.Edit(func(s *model.Snapshot) { s.Attachments = s.Attachments.With(held.AttachmentKey, held) })
+		}
+	}
+	unlock := a.busy.lock(keyOf("coming"))
+	a.sweepRest()
+	unlock()
+	for name, want := range map[string]bool{"gone": false, "connected": true, "coming": true} {
+		if held := a.addresses.Held(keyOf(name)) != nil; held != want {
+			t.Errorf("the pod that is %s has its address: %t", name, held)
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/fairlead-net/fairlead/ipam"
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
@@ -55,6 +57,7 @@ func (a *attacher) Run(ctx context.Context) error {
 			case <-a.wake:
 			case <-recheck.C: // also of DELs that it was not told of
 				working.Go(a.carryOutAll)
+				working.Go(a.sweepRest)
 			}
 			if full := a.tend(); full != nil && time.Since(warned) > warnTime {
 				warned = time.Now()
@@ -83,6 +86,35 @@ func (a *attacher) carryOutAll() {
 // a DEL that never comes leaks nothing.
 func (a *attacher) sweep(key model.AttachmentKey) {
 	defer a.busy.lock(key)()
+	a.disconnectGone(key)
+}
+
+// sweepRest frees the addresses of pods that went before anybody looked, or that could
+// not be disconnected then.
+func (a *attacher) sweepRest() {
+	snapshot, _ := a.feed.Latest()
+	var rest []model.AttachmentKey
+	a.mu.Lock()
+	for held := range a.addresses.All() {
+		if _, connected := snapshot.Attachments.Get(held.AttachmentKey); !connected {
+			rest = append(rest, held.AttachmentKey)
+		}
+	}
+	a.mu.Unlock()
+	for _, key := range rest {
+		unlock := a.busy.try(key)
+		if unlock == nil {
+			continue // it is being connected
+		}
+		if _, err := netlink.LinkByName(deviceName(key)); errors.As(err, new(netlink.LinkNotFoundError)) {
+			a.disconnectGone(key)
+		}
+		unlock()
+	}
+}
+
+// disconnectGone is for who has the attachment's turn.
+func (a *attacher) disconnectGone(key model.AttachmentKey) {
 	a.mu.Lock()
 	held := a.addresses.Held(key)
 	a.mu.Unlock()

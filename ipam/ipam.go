@@ -81,7 +81,7 @@ func (a *Allocator) Allocate(owner model.Attachment, now time.Time) (*model.Atta
 			return nil, err
 		}
 		for _, p := range from {
-			owner.Addresses = append(owner.Addresses, p.take())
+			owner.Addresses = append(owner.Addresses, p.take(now))
 		}
 	}
 	record := Record{Attachment: owner, At: now}

@@ -63,6 +63,36 @@ func TestFirstAddresses(t *testing.T) {
 	}
 }
 
+// TestEndlessRange: what is remembered of freed addresses is no more than an hour's,
+// although an IPv6 range always has others; and no address comes back within it.
+func TestEndlessRange(t *testing.T) {
+	var a Allocator
+	a.SetRanges(prefixes("fd00::/64"))
+	freed := map[netip.Addr]time.Time{}
+	again := 0
+	for second := range 30_000 {
+		now := start.Add(time.Duration(second) * time.Second)
+		addrs, err := take(&a, second, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, was := freed[addrs[0]]; was {
+			again++
+			if now.Sub(at) < Remembered {
+				t.Fatalf("%s comes back after %s", addrs[0], now.Sub(at))
+			}
+		}
+		a.Release(owner(second), now)
+		freed[addrs[0]] = now
+		if resting := len(a.pools[0].freed); resting > many+1 {
+			t.Fatalf("after %d pods %d addresses are remembered", second+1, resting)
+		}
+	}
+	if again == 0 {
+		t.Error("no address was handed out twice")
+	}
+}
+
 func TestExhaustedSaysWhatAndUntilWhen(t *testing.T) {
 	var a Allocator
 	a.SetRanges(prefixes("10.0.0.0/29"))

@@ -11,7 +11,8 @@ import (
 // pool is one range. Its addresses are first handed out in order, each once;
 // then those that were freed, the longest ago first. So a freed address rests
 // for as long as the range allows, a taken one costs nothing to skip, and an
-// IPv6 range costs no more memory than what is used of it.
+// IPv6 range costs no more memory than what is used of it, and what was freed in
+// an hour.
 type pool struct {
 	prefix netip.Prefix
 	kept   netip.Addr              // that no pod gets; invalid: none
@@ -32,8 +33,21 @@ func newPool(prefix netip.Prefix) *pool {
 	return &pool{prefix: prefix, next: prefix.Addr().Next()}
 }
 
+// many is how many freed addresses are kept at least, as long as there are others that
+// were never used: those of a /20 of IPv4.
+const many = 1 << 12
+
+// plenty tells whether freed addresses are handed out again although there are others.
+// Of a range that never ends they would become ever more.
+func (p *pool) plenty(now time.Time) bool {
+	return len(p.freed) > many && !now.Before(p.freed[0].at.Add(Remembered))
+}
+
 // ready tells whether take has an address to return.
 func (p *pool) ready(holders map[netip.Addr]model.AttachmentKey, now time.Time) bool {
+	if p.plenty(now) {
+		return true
+	}
 	for p.inside(p.next) {
 		_, taken := holders[p.next]
 		_, resting := p.early[p.next]
@@ -58,15 +72,16 @@ func (p *pool) inside(addr netip.Addr) bool {
 	return addr.Is6() || p.prefix.Contains(addr.Next())
 }
 
-// take returns the address that ready has found.
-func (p *pool) take() netip.Addr {
-	if p.usable(p.next) {
+// take returns the address that ready has found at that time.
+func (p *pool) take(now time.Time) netip.Addr {
+	if p.usable(p.next) && !p.plenty(now) {
 		addr := p.next
 		p.next = addr.Next()
 		return addr
 	}
 	addr := p.freed[0].addr
 	p.freed = p.freed[1:]
+	delete(p.early, addr)
 	return addr
 }
 
