@@ -17,6 +17,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -54,6 +55,7 @@ type Plane struct {
 	debris    []rtnl.Route                      // of Protocol, but not as this version writes them
 
 	// Of Run.
+	looked   time.Time                    // at the sysctls
 	names    map[int]string               // of all network interfaces, by index
 	udps     model.Map[string, route.UDP] // made by servers/udptunnel; their loss is noticed here
 	suspects map[suspect]func() bool      // what others seem to have changed; true: it differs still
@@ -92,7 +94,8 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 	}
 	batch := &batch{Plane: p, ctx: ctx, node: node.Name, indexes: map[string]int{}}
 	err := batch.run()
-	p.known = err == nil
+	// When IPv6 is switched off, the kernel does not tell of that, nor of all that goes.
+	p.known = err == nil && !slices.ContainsFunc(batch.problems, func(problem model.Problem) bool { return problem.Reason == ipv6Disabled })
 	slices.SortFunc(batch.problems, model.Problem.Compare)
 	return batch.problems, err
 }

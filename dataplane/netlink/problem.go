@@ -67,7 +67,7 @@ func diagnose(errno syscall.Errno, named, asked string) (reason, remedy string) 
 	case unix.EACCES:
 		// Of an address or a route, it means just this (addrconf.c, ip6_route_info_create).
 		if ofIPv6(named) && !strings.HasPrefix(named, "sysctl ") {
-			return "IPv6Disabled", "enable IPv6 on the network interface: sysctl net.ipv6.conf.DEVICE.disable_ipv6=0"
+			return ipv6Disabled, "enable IPv6 on the network interface: sysctl net.ipv6.conf.DEVICE.disable_ipv6=0"
 		}
 		return "PermissionDenied", privileged
 	case unix.EPERM, unix.EROFS:
@@ -77,6 +77,8 @@ func diagnose(errno syscall.Errno, named, asked string) (reason, remedy string) 
 	}
 	return "KernelRefused", "report it with the output of fairlead status"
 }
+
+const ipv6Disabled = "IPv6Disabled"
 
 const privileged = "run the agent privileged, with CAP_NET_ADMIN and a writable /proc/sys"
 

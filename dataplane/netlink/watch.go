@@ -54,34 +54,61 @@ func (p *Plane) Run(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("watch routing: %w", err)
 		default:
-			p.follow(conn, buffer, n)
+			p.follow(conn, buffer, n, mostAtOnce)
 		}
 	}
 }
 
-// lookInterval is between two looks at what the kernel does not tell of: programs that
-// are taken from the chain tcx.
-const lookInterval = 500 * time.Millisecond
+// The kernel does not tell of programs that are taken from the chain tcx, nor of most
+// sysctls: these are between two looks at them.
+const (
+	lookInterval   = 500 * time.Millisecond
+	sysctlInterval = 10 * time.Second
+)
 
-// nextLook is when to look at it; zero: there is nothing of the kind.
+// nextLook is when to look at what the kernel does not tell of.
 func (p *Plane) nextLook() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.ipips.Wanted(route.IPIPDevice); !ok {
-		return time.Time{}
+	next := p.looked.Add(sysctlInterval)
+	if _, ok := p.ipips.Wanted(route.IPIPDevice); ok {
+		next = earlier(next, time.Now().Add(lookInterval))
 	}
-	return time.Now().Add(lookInterval)
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func (p *Plane) look() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
+	sysctls := now.Sub(p.looked) >= sysctlInterval
+	if sysctls {
+		p.looked = now
+	}
 	if !p.known {
 		return
 	}
-	if p.settleIPIP(); !p.known {
+	if p.settleIPIP(); !p.known || sysctls && p.lookAtSysctls() {
 		p.disturb()
 	}
+}
+
+// lookAtSysctls tells whether one is not as it should be.
+func (p *Plane) lookAtSysctls() (different bool) {
+	for key, believed := range p.sysctls.All() {
+		if seen, err := readSysctl(key); err == nil && seen != believed {
+			p.sysctls.Did(key, seen)
+			different = different || p.sysctls.Differs(key)
+		}
+	}
+	return different
 }
 
 // groups are the notifications that are followed.
@@ -142,14 +169,19 @@ func (p *Plane) disturb() {
 // mostAtOnce is how many notifications Apply waits for, at most.
 const mostAtOnce = 10000
 
-// follow takes in a first notification and all that wait behind it. Apply does
+// follow takes in a first notification and those that wait behind it, so many at most. Apply does
 // not run meanwhile: whatever it has done was notified of when it returned, so
 // that its own deeds have their last word before anything is called different.
-func (p *Plane) follow(conn syscall.RawConn, buffer []byte, n int) {
+func (p *Plane) follow(conn syscall.RawConn, buffer []byte, n, most int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var err error
-	for range mostAtOnce {
+	for i := range most {
+		if i > 0 {
+			if n, err = receive(conn, buffer, false); err != nil {
+				break
+			}
+		}
 		messages, parsed := syscall.ParseNetlinkMessage(buffer[:n])
 		if parsed != nil {
 			err = unix.ENOBUFS
@@ -159,9 +191,6 @@ func (p *Plane) follow(conn syscall.RawConn, buffer []byte, n int) {
 			if p.known { // else all is read back anyway
 				p.see(message)
 			}
-		}
-		if n, err = receive(conn, buffer, false); err != nil {
-			break
 		}
 	}
 	if errors.Is(err, unix.ENOBUFS) {
