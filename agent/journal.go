@@ -57,6 +57,17 @@ func (j *journal) Append(r ipam.Record) {
 	j.rewrite() // which has this record, too
 }
 
+// removed tells whether the file is not that at its path any more: what is appended is
+// lost then.
+func (j *journal) removed() bool {
+	if j.file == nil {
+		return false
+	}
+	has, err := j.file.Stat()
+	there, missing := os.Stat(j.path)
+	return err == nil && (errors.Is(missing, os.ErrNotExist) || missing == nil && !os.SameFile(has, there))
+}
+
 // rewrite replaces the journal by the fewest records, as it does after a failure
 // as well: what was written then may be cut off.
 func (j *journal) rewrite() {

@@ -106,12 +106,34 @@ func TestLostJournal(t *testing.T) {
 			} else if strings.Contains(all, "would be forgotten") != (name == "a directory") {
 				t.Error(all)
 			}
+			a.stop()
+			cluster = newCluster("10.244.1.0/24")
+			a = start(t, cluster, run)
+			eventually(t, lost+" after another start", func() bool { return strings.Contains(strings.Join(cluster.problems(), "\n"), lost) })
 			a.del(t, "ported")
 			eventually(t, "the problem to go with its pod", func() bool {
 				return !strings.Contains(strings.Join(cluster.problems(), "\n"), lost)
 			})
 		})
 	}
+}
+
+// A journal that somebody removes while the agent runs is there again, with all that it had.
+func TestRemovedJournal(t *testing.T) {
+	needNode(t)
+	run := t.TempDir()
+	a := start(t, newCluster("10.244.1.0/24"), run)
+	ported := request("ADD", "ported")
+	ported.Config = []byte(`{"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 8080}]}}`)
+	if reply := a.ask(t, ported, newPod(t, "ported").netns); reply.Error != nil {
+		t.Fatal(reply.Error)
+	}
+	path := filepath.Join(a.config.StateDir, "addresses.journal")
+	must(t, os.Remove(path))
+	eventually(t, "the journal", func() bool {
+		records, damaged, err := readJournal(path)
+		return err == nil && len(damaged) == 0 && len(records) == 1 && len(records[0].Attachment.HostPorts) == 1
+	})
 }
 
 // What the kernel and the journal know together: host ports, the pod's name, and

@@ -154,9 +154,12 @@ func (a *attacher) adopt(r remain, now time.Time) error {
 		if err := a.addresses.Adopt(attachment, now); err != nil {
 			return err
 		}
-		if r.ports {
-			a.portless = append(a.portless, attachment)
-		}
+	}
+	if r.ports && len(attachment.HostPorts) == 0 {
+		without := *attachment
+		without.PortsLost = true // so that the link goes on telling
+		attachment = &without
+		a.portless = append(a.portless, attachment)
 	}
 	if !r.grouped {
 		if err := netlink.LinkSetGroup(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: r.Device}}, model.PodGroup); err != nil {

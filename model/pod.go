@@ -46,6 +46,7 @@ type Attachment struct {
 	MAC       MAC    // of the pod's side
 	Addresses []netip.Addr
 	HostPorts []HostPort
+	PortsLost bool // it has host ports, and which is not known any more
 }
 
 // HostPort is a port of the node that leads to one of a pod (hostPort of a
