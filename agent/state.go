@@ -105,11 +105,9 @@ func (s *state) read(emit metric.Emit) error {
 }
 
 // problems are those that the status has.
-func (s *state) problems() (all []model.Problem) {
+func (s *state) problems() []model.Problem {
 	result, _ := s.loop.outcome.get()
-	all = append(all, result.problems()...)
-	all = append(all, s.source.Problems()...)
-	return append(all, s.notices.Problems()...)
+	return allProblems(result, s.source, s.notices)
 }
 
 // waysOf counts the other nodes by the way to them.

@@ -84,7 +84,7 @@ func (s *status) wait(ctx context.Context, then kube.NodeStatus) bool {
 }
 
 func urgent(then, now kube.NodeStatus) bool {
-	return then.Ready != now.Ready || then.Message != now.Message ||
+	return then.UID != now.UID || then.Ready != now.Ready || then.Message != now.Message ||
 		then.Uplink != now.Uplink || then.MTU != now.MTU || !slices.Equal(then.Problems, now.Problems)
 }
 
@@ -120,13 +120,22 @@ func (s *status) now() kube.NodeStatus {
 func (s *status) pressing(snapshot *model.Snapshot, result outcome) kube.NodeStatus {
 	status := kube.NodeStatus{
 		Node: s.node, Version: s.version,
-		Problems: slices.Concat(result.problems(), s.source.Problems(), s.notices.Problems()),
+		Problems: allProblems(result, s.source, s.notices),
+	}
+	if node, ok := snapshot.Nodes.Get(s.node); ok {
+		status.UID = node.UID
 	}
 	status.Ready, status.Reason, status.Message = verdict(s.checks, result, s.notices)
 	if link := uplink(snapshot, s.node); link != nil {
 		status.Uplink, status.MTU = link.Name, link.MTU
 	}
 	return status
+}
+
+// allProblems are those of a node: first its own, and of what the plan and the API server's
+// objects have a few of each reason, lest objects of users keep others from being told.
+func allProblems(result outcome, source Source, notices *notices) []model.Problem {
+	return slices.Concat(notices.Problems(), condense(result.problems()), condense(source.Problems()))
 }
 
 // AsPlanned is said of a node of which there is nothing else to say.

@@ -86,3 +86,25 @@ func TestStatusTurns(t *testing.T) {
 		})
 	}
 }
+
+// wrong is a source with the problems of many objects.
+type wrong struct {
+	quiet
+	problems []model.Problem
+}
+
+func (w wrong) Problems() []model.Problem { return w.problems }
+
+// TestOwnProblemsAreTold: however many objects of users are wrong, what is wrong with the
+// node itself is in its status, which has room for a hundred problems.
+func TestOwnProblemsAreTold(t *testing.T) {
+	source, own := wrong{}, &notices{}
+	for i := range 500 {
+		source.problems = append(source.problems, model.Problem{Kind: "Service", Namespace: "shop", Name: fmt.Sprint(i), Reason: "Invalid"})
+	}
+	own.set("addresses", model.Problem{Kind: "Node", Name: "a", Reason: "NoAddressLeft"})
+	all := allProblems(outcome{shown: []model.Problem{{Kind: "Node", Name: "a", Reason: "DeviceDown"}}}, source, own)
+	if len(all) != 12 || all[0].Reason != "NoAddressLeft" || all[1].Reason != "DeviceDown" || all[2].Message != " (and 490 more)" {
+		t.Errorf("%d problems: %v", len(all), all)
+	}
+}

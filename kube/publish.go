@@ -31,6 +31,7 @@ const maxProblems = 100
 // NodeStatus is what an agent says of its node.
 type NodeStatus struct {
 	Node              string // name of the Node object
+	UID               string // of the Node object; empty if that is not known
 	Version           string // of the agent
 	Ready             bool
 	Reason, Message   string // of the condition Ready; Reason is one CamelCase word
@@ -81,7 +82,7 @@ func (c *Client) publish(ctx context.Context, status NodeStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	p := &c.publisher
-	if p.last == nil || p.last.Name != status.Node {
+	if p.last == nil || p.last.Name != status.Node || !status.owns(p.last) {
 		found, err := c.nodeNetwork(ctx, status.Node)
 		if err != nil {
 			return err
@@ -104,9 +105,17 @@ func (c *Client) publish(ctx context.Context, status NodeStatus) error {
 		}
 		return err
 	}
-	p.last = written
+	if p.last = written; !status.owns(written) {
+		p.last = nil // it goes with the Node of before, and has to be made anew then
+	}
 	p.next = now.Add(time.Duration(float64(HeartbeatInterval) * (0.8 + 0.4*rand.Float64())))
 	return nil
+}
+
+// owns tells whether an object lives as long as the Node, as far as is known: it does not
+// if that was replaced by another of its name.
+func (s *NodeStatus) owns(made *v1alpha1.NodeNetwork) bool {
+	return s.UID == "" || len(made.OwnerReferences) == 0 || string(made.OwnerReferences[0].UID) == s.UID
 }
 
 // requestTimeout is for a few small requests in a row.

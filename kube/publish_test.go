@@ -100,6 +100,33 @@ func TestPublishNodeAfterItsNodeWasReplaced(t *testing.T) {
 	}
 }
 
+// The same, when nothing of the status changes: what was written went with the Node of before.
+func TestPublishNodeOfReplacedNode(t *testing.T) {
+	s := newStub(t)
+	node := func(uid string) { s.put(nodesPath, `{"metadata": {"name": "a", "uid": "`+uid+`"}}`) }
+	client := s.client(Options{})
+	publish := func(uid string) {
+		t.Helper()
+		if err := client.PublishNode(t.Context(), NodeStatus{Node: "a", UID: uid, Ready: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node("first")
+	publish("first")
+	node("second")
+	publish("second") // it is there still
+	s.remove(nodeNetworksPath + "/a")
+	publish("second")
+	if owners := s.nodeNetwork("a").OwnerReferences; len(owners) != 1 || owners[0].UID != "second" {
+		t.Errorf("its owners are %v", owners)
+	}
+	requests := len(s.requests)
+	publish("second")
+	if len(s.requests) != requests {
+		t.Errorf("the same status cost requests: %v", s.requests[requests:])
+	}
+}
+
 func TestPublishNodeGivesUp(t *testing.T) {
 	s := newStub(t)
 	client := s.client(Options{})

@@ -30,6 +30,7 @@ type reflection[K, V comparable] struct {
 	store     *store[K, V]
 	into      cache.ReflectorStore // in the place of store, which then has the rest; may be nil
 	turns     *turns               // nil: nobody else watches it
+	absent    absence              // of the resource, if missing is set
 }
 
 // watch returns a function that watches until its context ends.
@@ -46,6 +47,9 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 			if r.list != nil {
 				ask = r.listSparsely
 			}
+			if err := r.absent.wait(ctx); err != nil {
+				return nil, err
+			}
 			err = r.turns.ask(ctx, true, func() (err error) {
 				list, err = ask(ctx, options)
 				r.observe(ctx, err)
@@ -54,6 +58,9 @@ func watch[K, V comparable](r *reflection[K, V]) func(context.Context) {
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (events apiwatch.Interface, err error) {
+			if err := r.absent.wait(ctx); err != nil {
+				return nil, err
+			}
 			again := options.SendInitialEvents != nil && *options.SendInitialEvents
 			err = r.turns.ask(ctx, again, func() error {
 				return r.turns.open(ctx, func() (err error) {
@@ -96,7 +103,8 @@ func (r *reflection[K, V]) observe(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if r.missing != nil && IsNotFound(err) {
+	missing := r.missing != nil && IsNotFound(err)
+	if r.absent.noted(missing); missing {
 		r.missing()
 		err = nil
 	}

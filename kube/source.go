@@ -192,7 +192,7 @@ func (s *Source) slices(feed *model.Feed, known func()) func(context.Context) {
 func (s *Source) serviceCIDRs(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[string, *model.ServiceCIDR]{
 		client: s.client.networking.RESTClient(), resource: "servicecidrs", object: &networkingv1.ServiceCIDR{},
-		missing: known,
+		missing: known, absent: absence{patient: true},
 		store: &store[string, *model.ServiceCIDR]{
 			convert: convertFrom(convertServiceCIDR),
 			key:     func(cidr *model.ServiceCIDR) string { return cidr.Name },
