@@ -5,10 +5,14 @@ package model
 // receive; then they are sent through; then those of before go.
 
 // Follow makes the configuration that of the cluster. What tunnels it changes
-// are Coming, and in use after Arrive.
+// are Coming, and in use after Arrive. Other nodes may use by now what was to come
+// here and does not any more: it is received for a while.
 func (s *Snapshot) Follow(network *Network) {
 	if s.Network == nil && s.Former != nil && !s.Former.changesTunnels(&network.Routing) {
 		s.Former = nil // of an earlier process, and the same
+	}
+	if s.Coming != nil && *s.Coming != network.Routing {
+		s.Former = s.Coming
 	}
 	if s.Network == nil || !s.Network.changesTunnels(&network.Routing) {
 		s.Network, s.Coming = network, nil

@@ -60,3 +60,33 @@ func TestFollow(t *testing.T) {
 		t.Errorf("nothing was to come, and it is %+v", s.Network)
 	}
 }
+
+// TestFollowWhatOthersUse: a change that is taken back, or replaced, before it is in use
+// here may be in use elsewhere, where it was heard of a moment before.
+func TestFollowWhatOthersUse(t *testing.T) {
+	network := func(backend Backend) *Network {
+		n := DefaultNetwork()
+		n.Backend = backend
+		return n
+	}
+	for _, last := range []Backend{BackendVXLAN, BackendIPIP} {
+		early, late := &Snapshot{}, &Snapshot{}
+		for _, s := range []*Snapshot{early, late} {
+			s.Follow(network(BackendVXLAN))
+			s.Follow(network(BackendUDP))
+			s.Follow(network(BackendUDP)) // which changes nothing
+			if s.Former != nil {
+				t.Fatalf("former is %+v", s.Former)
+			}
+		}
+		early.Arrive()
+		early.Follow(network(last))
+		late.Follow(network(last))
+		receives := func(s *Snapshot, backend Backend) bool {
+			return s.Network.Backend == backend || s.Former != nil && s.Former.Backend == backend || s.Coming != nil && s.Coming.Backend == backend
+		}
+		if !receives(late, early.Network.Backend) || !receives(early, late.Network.Backend) {
+			t.Errorf("to %s: one node uses %s and the other %s: %+v, %+v", last, early.Network.Backend, late.Network.Backend, early, late)
+		}
+	}
+}
