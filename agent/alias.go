@@ -35,7 +35,7 @@ func alias(a *model.Attachment) string {
 	}
 	text := strings.Join([]string{aliasWord, a.ContainerID, a.Interface, strings.Join(addrs, ",")}, " ")
 	ports := ""
-	if len(a.HostPorts) > 0 {
+	if len(a.HostPorts) > 0 || a.PortsLost {
 		ports = " " + portsWord
 	}
 	if named := text + " " + a.Pod.String() + ports; a.Pod != (model.PodKey{}) && len(named) <= maxAlias {

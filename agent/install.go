@@ -67,7 +67,7 @@ func (i *install) Run(ctx context.Context) error {
 	}
 	i.written, _ = os.ReadFile(i.copy)
 	i.binaries.dir = i.binDir
-	return watch(edits, []string{i.conDir, i.binDir}, func(edited <-chan struct{}) error { return i.keep(ctx, edited) })
+	return watch(edits, []string{i.conDir, i.binDir, filepath.Dir(i.socket)}, func(edited <-chan struct{}) error { return i.keep(ctx, edited) })
 }
 
 func (i *install) keep(ctx context.Context, edited <-chan struct{}) error {

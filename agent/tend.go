@@ -133,7 +133,7 @@ func (a *attacher) disconnectGone(key model.AttachmentKey) {
 func (a *attacher) tend() *kube.Event {
 	a.mu.Lock()
 	now := time.Now()
-	if a.unwritten != nil {
+	if a.unwritten != nil || a.journal.removed() {
 		a.journal.rewrite()
 	}
 	if a.full != nil {

@@ -38,9 +38,9 @@ func TestTransition(t *testing.T) {
 		follow(model.BackendIPIP)
 		sleep(comingTime - time.Second)
 		expect(model.BackendVXLAN, false, true)
-		follow(model.BackendUDP) // another one: its time begins now
+		follow(model.BackendUDP) // another one: its time begins now, and others may use the one before
 		sleep(comingTime - time.Second)
-		expect(model.BackendVXLAN, false, true)
+		expect(model.BackendVXLAN, true, true)
 		sleep(2 * time.Second)
 		expect(model.BackendUDP, true, false)
 		sleep(formerTime - 2*time.Second)
