@@ -127,8 +127,7 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	}
 	agents, err := client.Agents(ctx)
 	if kube.IsNotFound(err) {
-		say("There is no DaemonSet of the agents, so no node is touched; on a node, run: fairlead uninstall --node")
-		return errors.Join(o.uninstallDNS(ctx, client, say), client.DeleteManifest(ctx, deploy.Manifest, nil, say))
+		return o.uninstallRest(ctx, client, say)
 	}
 	if err != nil {
 		return err
@@ -149,14 +148,14 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	done := uninstallNodes(overview.Nodes, say, func(node string) (kube.NodeRun, error) {
+	done := uninstallNodes(ctx, overview.Nodes, say, func(node string) (kube.NodeRun, error) {
 		args := []string{"uninstall", "--node"}
 		if o.cutOff {
 			args = append(args, "--cut-off")
 		}
 		return client.RunOnNode(ctx, agents, node, "uninstall", args...)
 	})
-	if done.left || len(done.failed) > 0 {
+	if done.again() {
 		if hasDNS {
 			say("left the DNS servers meanwhile: they answer what they knew when the agents ended")
 		}
@@ -166,7 +165,44 @@ func (o *uninstallOptions) uninstallCluster(ctx context.Context, out io.Writer) 
 	if err := done.verdict(say); err != nil {
 		return err
 	}
+	// The DaemonSet last: without it, what agents have reported stands for nodes that are
+	// still to be done, should this be stopped in the middle.
+	if err := client.DeleteManifest(ctx, deploy.Manifest, func(kind, _ string) bool { return kind == "DaemonSet" }, say); err != nil {
+		return err
+	}
 	return errors.Join(client.DeleteManifest(ctx, deploy.Manifest, nil, say), client.Unlock(ctx, kube.SystemNamespace, kube.LeaderLease))
+}
+
+// uninstallRest takes away what is left when the DaemonSet of the agents is gone: no node
+// can be visited, since nothing else says with which image.
+func (o *uninstallOptions) uninstallRest(ctx context.Context, client *kube.Client, say func(string)) error {
+	overview, err := client.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	if err := unvisited(overview.Nodes); err != nil {
+		return err
+	}
+	say("There is no DaemonSet of the agents, so no node is touched; on a node, run: fairlead uninstall --node")
+	return errors.Join(o.uninstallDNS(ctx, client, say), client.DeleteManifest(ctx, deploy.Manifest, nil, say))
+}
+
+// unvisited is an error if agents have reported from nodes: the reports go with the last
+// of Fairlead's objects, when all nodes are done, and the nodes would be forgotten.
+func unvisited(nodes []kube.NodeOverview) error {
+	var names []string
+	for _, node := range nodes {
+		if node.Report != nil {
+			names = append(names, node.Node.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &undone{
+		fmt.Errorf("there is no DaemonSet of the agents, so no node can be visited, and these have what an agent has put there: %s", strings.Join(names, " ")),
+		"apply the manifest that Fairlead was installed by, and run it again. Or on each of these nodes: fairlead uninstall --node; after all of them: kubectl delete nodenetworks.fairlead.io --all, and run it again",
+	}
 }
 
 // uninstallDNS ends the DNS servers, and tells who answers now. The Service stays: it
@@ -228,31 +264,47 @@ const nodesAtOnce = 20
 
 // nodesDone is what became of the nodes.
 type nodesDone struct {
-	left   bool     // some have pods that run
-	silent []string // could not be asked
-	failed []error
+	left       bool     // some have pods that run
+	silent     []string // could not be asked
+	unreported []string // no agent has reported from them: none has run there, or their Node objects are new
+	late       []string // were not begun in time
+	stopped    []error  // were begun, and not done in time
+	failed     []error
 }
 
-// uninstallNodes runs what uninstalls a node on all that have, or had, an agent.
-func uninstallNodes(nodes []kube.NodeOverview, say func(string), run func(node string) (kube.NodeRun, error)) *nodesDone {
+// uninstallNodes runs what uninstalls a node on all that have, or had, an agent. When
+// the context ends, no further node is begun.
+func uninstallNodes(ctx context.Context, nodes []kube.NodeOverview, say func(string), run func(node string) (kube.NodeRun, error)) *nodesDone {
 	done := &nodesDone{}
 	var group errgroup.Group
 	group.SetLimit(nodesAtOnce)
 	var mu sync.Mutex // guards done, and what is said
 	visit := func(node string) func() error {
 		return func() error {
+			if ctx.Err() != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				done.late = append(done.late, node)
+				return nil
+			}
 			ran, err := run(node)
 			mu.Lock()
 			defer mu.Unlock()
+			if err != nil && ctx.Err() != nil {
+				done.stopped = append(done.stopped, err)
+				return nil
+			}
 			done.note(node, ran, err, say)
 			return nil
 		}
 	}
-	var silent []string
+	var silent, unreported []string
 	for _, ready := range []bool{true, false} { // those last: they may keep a place until the time is over
 		for _, node := range nodes {
 			switch {
-			case node.Ready != ready || node.Report == nil: // it never had an agent
+			case node.Ready != ready || node.Report == nil && agentlessNode(node.Node) != nil:
+			case node.Report == nil:
+				unreported = append(unreported, node.Node.Name)
 			case node.Silent:
 				silent = append(silent, node.Node.Name)
 			default:
@@ -261,7 +313,8 @@ func uninstallNodes(nodes []kube.NodeOverview, say func(string), run func(node s
 		}
 	}
 	_ = group.Wait()
-	done.silent = silent
+	done.silent, done.unreported = silent, unreported
+	slices.Sort(done.late)
 	return done
 }
 
@@ -280,15 +333,28 @@ func (d *nodesDone) note(node string, ran kube.NodeRun, err error, say func(stri
 	}
 }
 
+// again tells whether nodes that are there are not done: their pods still need names.
+func (d *nodesDone) again() bool { return d.left || len(d.failed)+len(d.stopped)+len(d.late) > 0 }
+
 // verdict says what keeps the objects of Fairlead, by which the rest is done later.
 func (d *nodesDone) verdict(say func(string)) error {
 	if d.left {
 		say("Fairlead's objects stay until no pods are left: run it again then, or with --cut-off")
 	}
-	failed := d.failed
+	if len(d.unreported) > 0 {
+		say("nothing was done on nodes from which no agent has reported: " + strings.Join(d.unreported, " ") +
+			". If one has run there all the same, as before its Node object was made anew, run there: fairlead uninstall --node")
+	}
+	failed := slices.Concat(d.failed, d.stopped)
 	var next []string
-	if len(failed) > 0 {
-		next = append(next, "mend these nodes, or delete their Node objects, and run it again")
+	if len(d.failed) > 0 {
+		next = append(next, "mend these nodes and run it again; one that will not come back: kubectl delete node NODE")
+	}
+	if len(d.late) > 0 {
+		failed = append(failed, fmt.Errorf("not reached in time: %s", strings.Join(d.late, " ")))
+	}
+	if len(d.stopped)+len(d.late) > 0 {
+		next = append(next, "run it again, with a longer --timeout if that was too short; where a pod does not start, kubectl describe node NODE may say why")
 	}
 	if len(d.silent) > 0 {
 		names := strings.Join(d.silent, " ")
