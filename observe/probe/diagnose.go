@@ -26,6 +26,7 @@ func (j *judge) way(r *Report, to string) {
 			Next: "see whether it reaches the API server: fairlead status"})
 		return
 	}
+	sent := false
 	for _, family := range model.Families {
 		a := &answers{from: r.Node, to: to, family: family.String(), way: r.Ways[to], results: map[Path]map[Kind]Result{}}
 		for _, result := range r.Results {
@@ -37,13 +38,21 @@ func (j *judge) way(r *Report, to string) {
 			}
 			a.results[result.Path][result.Kind] = result
 		}
-		switch {
-		case len(a.results) == 0:
-		case r.Node == to:
+		if len(a.results) == 0 {
+			continue
+		}
+		sent = true
+		if r.Node == to {
 			j.own(a)
-		default:
+		} else {
 			j.pair(a)
 		}
+	}
+	if !sent && r.Node != to { // of a node itself, it is told that it has no endpoint
+		j.find(Finding{State: Failed, Ways: []Route{{r.Node, to}},
+			What: "nothing was sent from one node to the other",
+			Why:  "the two have no address of the same family, as far as the sender knows",
+			Next: "see what they have, and give both an InternalIP and a pod range of the same family: fairlead status -o wide"})
 	}
 }
 

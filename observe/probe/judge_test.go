@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -108,6 +109,15 @@ func TestJudge(t *testing.T) {
 				r.lose()
 			}
 		}),
+		"no-family": func() []Asked { // in common, of node2 and node3
+			asked := cluster(nil)
+			for _, a := range asked[1:] {
+				a.Report.Results = slices.DeleteFunc(a.Report.Results, func(r Result) bool {
+					return between("node2", "node3", a.Node, r.Peer)
+				})
+			}
+			return asked
+		}(),
 		"hosts-closed": cluster(func(from string, r *Result) {
 			if r.Path == HostToHost {
 				r.lose()
