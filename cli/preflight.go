@@ -37,6 +37,8 @@ type preflightOutput struct {
 	Level   preflight.Level                `json:"level"`             // the worst
 	Cluster []preflight.Finding            `json:"cluster,omitempty"` //
 	Nodes   map[string][]preflight.Finding `json:"nodes,omitempty"`   // by name; of --node, "this machine"
+	// NotLookedAt are nodes that there was no time for, with what became of that.
+	NotLookedAt map[string]string `json:"notLookedAt,omitempty"`
 }
 
 func preflightCommand() *cobra.Command {
@@ -50,7 +52,8 @@ looks at this machine instead, which should be a node, best as root; with --node
 at the cluster and at all nodes, each from a privileged pod of Fairlead's image.
 
 Nothing is changed. The exit code is 0 if all is well or there are only warnings,
-1 if something fails, 2 if it could not be told.`,
+1 if something fails, 2 if it could not be told, as of nodes that --timeout left no
+time for.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
@@ -97,9 +100,13 @@ func (o *preflightOptions) look(ctx context.Context) (*preflightOutput, error) {
 		}
 		found.Cluster = preflight.Cluster(survey)
 		if o.nodes {
-			if err := o.lookAtNodes(ctx, client, survey, found); err != nil {
+			agents, err := kube.AgentsOf(deploy.Manifest, o.image)
+			if err != nil {
 				return nil, err
 			}
+			lookAtNodes(ctx, survey.Nodes, found, func(node string) ([]preflight.Finding, error) {
+				return lookAtNode(ctx, client, agents, node)
+			})
 		}
 	}
 	all := found.Cluster
@@ -110,33 +117,46 @@ func (o *preflightOptions) look(ctx context.Context) (*preflightOutput, error) {
 	return found, nil
 }
 
-func (o *preflightOptions) lookAtNodes(ctx context.Context, client *kube.Client, survey *kube.Survey, found *preflightOutput) error {
-	agents, err := kube.AgentsOf(deploy.Manifest, o.image)
-	if err != nil {
-		return err
+// lookAtNodes looks at all nodes that are to have an agent, until the context ends. Those
+// that do not answer come last: they may keep a place until then.
+func lookAtNodes(ctx context.Context, nodes []kube.NodeSurvey, found *preflightOutput, look func(node string) ([]preflight.Finding, error)) {
+	found.NotLookedAt = map[string]string{}
+	var mu sync.Mutex // guards found
+	note := func(node string, findings []preflight.Finding, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err != nil && ctx.Err() != nil: // which says nothing of the node
+			found.NotLookedAt[node] = err.Error()
+			return
+		case err != nil:
+			findings = []preflight.Finding{{
+				Check: "reached", Level: preflight.Fail, What: err.Error(), Why: "an agent could not run there either",
+				Next: "see kubectl describe node " + node + "; is the image in a registry that the node reaches (--image)?",
+			}}
+		}
+		found.Nodes[node] = findings
 	}
 	var group errgroup.Group
 	group.SetLimit(nodesAtOnce)
-	var mu sync.Mutex
-	for _, node := range survey.Nodes {
-		if node.NoAgent || node.OS != "" && node.OS != "linux" {
-			continue
-		}
-		group.Go(func() error {
-			findings, err := lookAtNode(ctx, client, agents, node.Node.Name)
-			if err != nil {
-				findings = []preflight.Finding{{
-					Check: "reached", Level: preflight.Fail, What: err.Error(), Why: "an agent could not run there either",
-					Next: "see kubectl describe node " + node.Node.Name + "; is the image in a registry that the node reaches (--image)?",
-				}}
+	for _, silent := range []bool{false, true} {
+		for _, node := range nodes {
+			if node.Silent != silent || node.NoAgent || node.OS != "" && node.OS != "linux" {
+				continue
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			found.Nodes[node.Node.Name] = findings
-			return nil
-		})
+			name := node.Node.Name
+			group.Go(func() error {
+				if ctx.Err() != nil {
+					note(name, nil, errors.New("not begun in time"))
+					return nil
+				}
+				findings, err := look(name)
+				note(name, findings, err)
+				return nil
+			})
+		}
 	}
-	return group.Wait()
+	_ = group.Wait() // which has no error
 }
 
 func lookAtNode(ctx context.Context, client *kube.Client, agents *kube.AgentSet, node string) ([]preflight.Finding, error) {
@@ -162,8 +182,11 @@ func (o *preflightOptions) print(to io.Writer, found *preflightOutput) error {
 	} else if err := printPreflight(to, found); err != nil {
 		return err
 	}
-	if found.Level == preflight.Fail {
+	switch {
+	case found.Level == preflight.Fail:
 		return exitUnhealthy
+	case len(found.NotLookedAt) > 0:
+		return exitUnknown
 	}
 	return nil
 }
@@ -195,8 +218,24 @@ func printPreflight(to io.Writer, found *preflightOutput) error {
 	for _, name := range sortedNames(found.Nodes) {
 		write(name, found.Nodes[name])
 	}
+	if len(found.NotLookedAt) > 0 {
+		text.WriteString(notLookedAt(found, colours))
+	}
 	_, err := io.WriteString(to, text.String())
 	return err
+}
+
+// notLookedAt has the nodes of each reason on a line.
+func notLookedAt(found *preflightOutput, colours palette) string {
+	text := colours.doubt(fmt.Sprintf("%d of %s not looked at", len(found.NotLookedAt), count(len(found.NotLookedAt)+len(found.Nodes), "node"))) + "\n"
+	names := map[string][]string{}
+	for _, name := range sortedNames(found.NotLookedAt) {
+		names[found.NotLookedAt[name]] = append(names[found.NotLookedAt[name]], name)
+	}
+	for _, why := range sortedNames(names) {
+		text += fmt.Sprintf("  %s: %s\n", strings.Join(names[why], " "), why)
+	}
+	return text + "  next: run it again with a longer --timeout; where a pod does not start, see kubectl describe node NODE; is the image in a registry that nodes reach (--image)?\n"
 }
 
 func sortedNames[V any](of map[string]V) []string { return slices.Sorted(maps.Keys(of)) }

@@ -34,6 +34,7 @@ type NodeSurvey struct {
 	Kernel  string // such as 6.1.0-30-amd64
 	Runtime string // such as containerd://2.1.0
 	NoAgent bool   // it has a label by which agents stay away
+	Silent  bool   // its kubelet has said nothing for a while: it is off, or cut off
 }
 
 // Survey asks the API server. It needs no more rights than to list nodes and
@@ -59,6 +60,7 @@ func (c *Client) Survey(ctx context.Context) (*Survey, error) {
 		s.Nodes = append(s.Nodes, NodeSurvey{
 			Node: converted, OS: node.Status.NodeInfo.OperatingSystem, Kernel: node.Status.NodeInfo.KernelVersion,
 			Runtime: node.Status.NodeInfo.ContainerRuntimeVersion, NoAgent: converted.WithoutAgent() != "",
+			Silent: nodeSilent(node),
 		})
 	}
 	sets, err := apps.NewForConfig(c.config)
