@@ -48,7 +48,9 @@ func TestPolicyCommands(t *testing.T) {
 		err := command.Execute()
 		var code exitCode
 		if !errors.As(err, &code) && err != nil {
-			code = exitUsage // as Main does with command lines that are not understood
+			if code = 1; errors.As(err, new(*usageError)) { // as Main does
+				code = exitUsage
+			}
 			out.WriteString(err.Error())
 		}
 		if code != test.code || !strings.Contains(out.String(), test.want) {

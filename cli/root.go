@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,9 @@ func strict(command *cobra.Command) {
 			return refuse(command, unknownCommand(command, given))
 		}
 		command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
+	}
+	command.PreRunE = func(command *cobra.Command, _ []string) error { // cobra asks the same later, past SetFlagErrorFunc
+		return refuse(command, cmp.Or(command.ValidateRequiredFlags(), command.ValidateFlagGroups()))
 	}
 	for _, child := range command.Commands() {
 		strict(child)
