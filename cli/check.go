@@ -36,6 +36,7 @@ const (
 type checkOutput struct {
 	State   probe.State `json:"state"`
 	Error   string      `json:"error,omitempty"` // why nothing could be checked
+	Next    string      `json:"next,omitempty"`  // what to do then
 	Seconds float64     `json:"seconds"`
 	Nodes   int         `json:"nodes"`
 	// Agentless are nodes that are not to have an agent, and so were left out.
@@ -80,7 +81,7 @@ Exit codes: 0 packets get everywhere, 1 some do not, 2 it cannot be told.`, fewN
 			options.kube.UserAgent = "fairlead-check/" + Version
 			result, err := check(command.Context(), &options)
 			if err != nil {
-				result = checkOutput{State: probe.Unknown, Error: err.Error()}
+				result = checkOutput{State: probe.Unknown, Error: err.Error(), Next: nextOf(err, seeCluster)}
 			}
 			result.Seconds = time.Since(began).Seconds()
 			if err := printCheck(command.OutOrStdout(), &options.output, result); err != nil {
@@ -213,11 +214,19 @@ func askAll(ctx context.Context, client *kube.Client, nodes []kube.NodeOverview,
 			}
 			if err != nil {
 				a.Report, a.Error = nil, err.Error()
-				a.Next = "see whether its agent and its kubelet run: kubectl -n kube-system describe pod " + place.Agent
+				if kube.IsForbidden(err) {
+					a.Error, _ = kube.Forbidden(err) // which is the same for all nodes, and so is told once
+				}
+				a.Next = nextOf(err, seeAgent(place.Agent))
 			}
 		})
 	}
 	asking.Wait()
+}
+
+// seeAgent is what to do when the agent in a pod does not answer.
+func seeAgent(pod string) string {
+	return "see whether its agent and its kubelet run: kubectl -n kube-system describe pod " + pod
 }
 
 // reported are the problems that nodes say of themselves: the likeliest causes,

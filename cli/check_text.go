@@ -15,7 +15,7 @@ func printCheck(to io.Writer, output *format, result checkOutput) error {
 	}
 	colours := paletteOf(to)
 	if result.Error != "" {
-		_, err := fmt.Fprintf(to, "%s: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", colours.doubt("unknown"), result.Error)
+		_, err := fmt.Fprintf(to, "%s: %s\n  next: %s\n", colours.doubt("unknown"), result.Error, result.Next)
 		return err
 	}
 	fmt.Fprintln(to, headline(result, colours))
@@ -64,6 +64,9 @@ func headline(result checkOutput, colours palette) string {
 		probe.Unknown: "not all nodes could be checked; what was checked is well",
 		probe.Failed:  fmt.Sprintf("%d of %d ways between nodes and pods are broken", count[probe.Failed], len(result.Pairs)),
 	}[result.State]
+	if result.State == probe.Unknown && len(result.Reports) == 0 {
+		text = "no node could be checked"
+	}
 	state := result.State
 	if state == probe.Warn { // for exit codes and people alike, it works
 		state = probe.OK

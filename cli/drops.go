@@ -146,7 +146,7 @@ func (o *dropsOptions) ask(ctx context.Context, client *kube.Client, places []tr
 			report, err := askDrops(ctx, client, place.Agent)
 			if err != nil {
 				node.Trouble = err.Error()
-				node.Next = "see whether its agent and its kubelet run: kubectl -n kube-system describe pod " + place.Agent
+				node.Next = nextOf(err, seeAgent(place.Agent))
 				return
 			}
 			node.Counts, node.Trouble = &report.Counts, report.Trouble

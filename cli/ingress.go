@@ -175,7 +175,7 @@ func readManifest(file, namespace string, to *model.Snapshot) ([]model.Problem, 
 
 // ingressUntold says why there is no answer.
 func ingressUntold(command *cobra.Command, err error) error {
-	next := "see whether the cluster can be reached: kubectl get ingress -A"
+	next := nextOf(err, "see whether the cluster can be reached: kubectl get ingress -A")
 	if u := (*ingress.Untold)(nil); errors.As(err, &u) {
 		next = u.Next
 	}

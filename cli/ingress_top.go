@@ -231,7 +231,7 @@ func askPassing(ctx context.Context, pod kube.GatewayPod, exec execGateway, path
 	case errors.As(err, &exit):
 		return refuse("use a fairlead of the same version as the gateway: "+see, "%s: %w", pod.Node, err)
 	case err != nil:
-		return refuse("see whether the gateway and its kubelet run: "+see, "%s: the gateway does not answer: %w", pod.Node, err)
+		return refuse(nextOf(err, "see whether the gateway and its kubelet run: "+see), "%s: the gateway does not answer: %w", pod.Node, err)
 	}
 	if err := json.Unmarshal(said, to); err != nil {
 		return refuse("use a fairlead of the same version as the gateway: "+see, "what the gateway on %s says is not understood: %w", pod.Node, err)

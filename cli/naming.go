@@ -121,7 +121,7 @@ func execNaming(ctx context.Context, client *kube.Client, node, agent string, ar
 	case errors.As(err, &exit):
 		return nil, refuse("use a fairlead of the same version as the agent: kubectl -n kube-system describe pod "+agent, "%s: %w", node, err)
 	case err != nil:
-		return nil, refuse("see whether its agent and its kubelet run: kubectl -n kube-system describe pod "+agent, "%s: its agent does not answer: %w", node, err)
+		return nil, refuse(nextOf(err, seeAgent(agent)), "%s: its agent does not answer: %w", node, err)
 	}
 	return said, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
 
+	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/observe/trace"
 )
 
@@ -111,13 +113,26 @@ func progressTo(to io.Writer) io.Writer {
 }
 
 // explain says what failed and what to do next: what a trace.Unasked says of that, or
-// to see to the cluster.
+// to get a right, or to see to the cluster.
 func explain(command *cobra.Command, err error) {
-	next := "see whether the cluster can be reached: kubectl get nodes"
+	next := nextOf(err, seeCluster)
 	if u := (*trace.Unasked)(nil); errors.As(err, &u) {
 		next = u.Next
 	}
 	fmt.Fprintf(command.ErrOrStderr(), "%s: %v\n  next: %s\n", command.CommandPath(), err, next)
+}
+
+// seeCluster is what to do when the cluster does not answer.
+const seeCluster = "see whether the cluster can be reached: kubectl get nodes"
+
+// nextOf is what to do about an error: to get the right that is lacking, or otherwise what
+// is given.
+func nextOf(err error, otherwise string) string {
+	if !kube.IsForbidden(err) {
+		return otherwise
+	}
+	_, right := kube.Forbidden(err)
+	return "have yourself allowed to " + cmp.Or(right, "do this")
 }
 
 func (p palette) good(text string) string  { return p.paint("32", text) } // green

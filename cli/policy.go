@@ -99,7 +99,7 @@ func readSnapshot(file string) (*model.Snapshot, error) {
 
 // untold says why there is no answer.
 func untold(command *cobra.Command, err error) error {
-	next := "see whether the cluster can be reached: kubectl get nodes"
+	next := nextOf(err, seeCluster)
 	if u := (*policy.Untold)(nil); errors.As(err, &u) {
 		next = u.Next
 	}

@@ -37,8 +37,9 @@ type preflightOutput struct {
 	Level   preflight.Level                `json:"level"`             // the worst
 	Cluster []preflight.Finding            `json:"cluster,omitempty"` //
 	Nodes   map[string][]preflight.Finding `json:"nodes,omitempty"`   // by name; of --node, "this machine"
-	// NotLookedAt are nodes that there was no time for, with what became of that.
+	// NotLookedAt are nodes that there was no time for, or no right, with what became of that.
 	NotLookedAt map[string]string `json:"notLookedAt,omitempty"`
+	Next        string            `json:"next,omitempty"` // what to do about them
 }
 
 func preflightCommand() *cobra.Command {
@@ -128,6 +129,11 @@ func lookAtNodes(ctx context.Context, nodes []kube.NodeSurvey, found *preflightO
 		switch {
 		case err != nil && ctx.Err() != nil: // which says nothing of the node
 			found.NotLookedAt[node] = err.Error()
+			found.Next = "run it again with a longer --timeout; where a pod does not start, see kubectl describe node NODE; is the image in a registry that nodes reach (--image)?"
+			return
+		case lacksRight(err):
+			found.NotLookedAt[node], _ = kube.Forbidden(err)
+			found.Next = nextOf(err, "")
 			return
 		case err != nil:
 			findings = []preflight.Finding{{
@@ -157,6 +163,16 @@ func lookAtNodes(ctx context.Context, nodes []kube.NodeSurvey, found *preflightO
 		}
 	}
 	_ = group.Wait() // which has no error
+}
+
+// lacksRight tells whether the user may not do something. What forbids pods as such, to
+// everybody, forbids those of agents as well.
+func lacksRight(err error) bool {
+	if !kube.IsForbidden(err) {
+		return false
+	}
+	_, right := kube.Forbidden(err)
+	return right != ""
 }
 
 func lookAtNode(ctx context.Context, client *kube.Client, agents *kube.AgentSet, node string) ([]preflight.Finding, error) {
@@ -235,7 +251,7 @@ func notLookedAt(found *preflightOutput, colours palette) string {
 	for _, why := range sortedNames(names) {
 		text += fmt.Sprintf("  %s: %s\n", strings.Join(names[why], " "), why)
 	}
-	return text + "  next: run it again with a longer --timeout; where a pod does not start, see kubectl describe node NODE; is the image in a registry that nodes reach (--image)?\n"
+	return text + "  next: " + found.Next + "\n"
 }
 
 func sortedNames[V any](of map[string]V) []string { return slices.Sorted(maps.Keys(of)) }

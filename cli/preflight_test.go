@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/preflight"
@@ -65,5 +68,22 @@ func TestPreflightNode(t *testing.T) {
 	})
 	if of := found.Nodes["a"]; len(of) != 1 || of[0].Level != preflight.Fail || of[0].What != "quota" || len(found.NotLookedAt) != 0 {
 		t.Errorf("found %+v", found)
+	}
+}
+
+// TestPreflightForbidden: that the user may make no pods says nothing of the nodes, but
+// that nobody may make such pods does.
+func TestPreflightForbidden(t *testing.T) {
+	for text, lacks := range map[string]bool{
+		`User "bob" cannot create resource "pods" in API group "" in the namespace "kube-system"`: true,
+		`violates PodSecurity "restricted:latest": privileged`:                                    false,
+	} {
+		found := &preflightOutput{Nodes: map[string][]preflight.Finding{}}
+		lookAtNodes(t.Context(), []kube.NodeSurvey{{Node: &model.Node{Name: "a"}}}, found, func(string) ([]preflight.Finding, error) {
+			return nil, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New(text))
+		})
+		if (len(found.Nodes) == 0) != lacks || (found.NotLookedAt["a"] == text) != lacks || (found.Next == "have yourself allowed to create pods in namespace kube-system") != lacks {
+			t.Errorf("%s: found %+v", text, found)
+		}
 	}
 }

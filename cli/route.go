@@ -300,7 +300,7 @@ func askNode(ctx context.Context, client *kube.Client, cluster []trace.Place) tr
 		}
 		said, err := client.ExecAgent(ctx, agent, nil, "/fairlead", "hop", string(question))
 		if err != nil {
-			return nil, &trace.Unasked{Err: err, Next: "see whether its agent and its kubelet run: kubectl -n kube-system describe pod " + agent}
+			return nil, &trace.Unasked{Err: err, Next: nextOf(err, seeAgent(agent))}
 		}
 		answer := &trace.Answer{}
 		if err := json.Unmarshal(said, answer); err != nil {

@@ -19,6 +19,7 @@ import (
 type serviceListOutput struct {
 	State    string          `json:"state"`           // served, problems or unknown
 	Error    string          `json:"error,omitempty"` // why it is unknown
+	Next     string          `json:"next,omitempty"`  // what to do then
 	Services []serviceOutput `json:"services,omitempty"`
 	Unserved []serviceOutput `json:"unserved,omitempty"` // that have nothing to serve
 	Problems []problemOutput `json:"problems,omitempty"`
@@ -53,7 +54,7 @@ Exit codes: 0 there are no problems, 1 there are some, 2 it cannot be told.`,
 			list := serviceListOutput{State: stateUnknown}
 			found, err := findServices(ctx, options, model.ServiceKey{Namespace: in})
 			if err != nil {
-				list.Error = err.Error()
+				list.Error, list.Next = err.Error(), nextOf(err, seeCluster)
 			} else {
 				list = listServices(found)
 			}
@@ -108,7 +109,7 @@ func listServices(found *foundServices) serviceListOutput {
 func printServices(to io.Writer, list serviceListOutput, namespace string, wide bool) error {
 	colours := paletteOf(to)
 	if list.Error != "" {
-		_, err := fmt.Fprintf(to, "%s: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", colours.doubt("unknown"), list.Error)
+		_, err := fmt.Fprintf(to, "%s: %s\n  next: %s\n", colours.doubt("unknown"), list.Error, list.Next)
 		return err
 	}
 	if len(list.Services)+len(list.Unserved) == 0 {

@@ -106,7 +106,7 @@ func showService(ctx context.Context, options *showOptions, name string) service
 	}
 	found, err := findServices(ctx, options.kube, key)
 	if err != nil {
-		return unknown(err, "see whether the cluster can be reached: kubectl get nodes")
+		return unknown(err, nextOf(err, seeCluster))
 	}
 	if len(found.serving.Services) == 0 {
 		return unknown(found.unknownService(ctx, key), "fairlead service list -A; another namespace is named with -n")

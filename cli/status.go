@@ -29,6 +29,7 @@ const (
 type statusOutput struct {
 	State      string            `json:"state"`           // healthy, unhealthy or unknown
 	Error      string            `json:"error,omitempty"` // why it is unknown
+	Next       string            `json:"next,omitempty"`  // what to do then
 	Controller *controllerOutput `json:"controller,omitempty"`
 	Nodes      []nodeOutput      `json:"nodes,omitempty"`
 	Agentless  []agentlessOutput `json:"withoutAgent,omitempty"` // of the nodes, those that are not to have an agent
@@ -85,7 +86,7 @@ Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
 			}
 			status, err := clusterStatus(command.Context(), options)
 			if err != nil {
-				status = statusOutput{State: "unknown", Error: err.Error()}
+				status = statusOutput{State: "unknown", Error: err.Error(), Next: nextOf(err, seeCluster)}
 			}
 			if err := printStatus(command.OutOrStdout(), &output, status, time.Now()); err != nil {
 				return err
@@ -237,7 +238,7 @@ func printStatus(to io.Writer, output *format, status statusOutput, now time.Tim
 	colours := paletteOf(to)
 	switch {
 	case status.Error != "":
-		fmt.Fprintf(to, "%s: %s\n  next: see whether the cluster can be reached: kubectl get nodes\n", colours.doubt("unknown"), status.Error)
+		fmt.Fprintf(to, "%s: %s\n  next: %s\n", colours.doubt("unknown"), status.Error, status.Next)
 	case status.State == "healthy":
 		fmt.Fprintf(to, "%s: %s\n", colours.good("healthy"), controller.AllReady(len(status.Nodes), len(status.Agentless)))
 	default:

@@ -23,6 +23,7 @@ import (
 type nodeStatusOutput struct {
 	State     string           `json:"state"`           // healthy, unhealthy or unknown
 	Error     string           `json:"error,omitempty"` // why it is unknown
+	Next      string           `json:"next,omitempty"`  // what to do then
 	Node      *nodeOutput      `json:"node,omitempty"`
 	Agentless *agentlessOutput `json:"withoutAgent,omitempty"` // if it is not to have an agent
 	Gateways  *gatewaysOutput  `json:"gateways,omitempty"`     // of the node, if it has any
@@ -52,7 +53,7 @@ func nodeStatus(command *cobra.Command, options kube.Options, output *format, na
 		status, err = judgeOne(found, gateways, name, time.Now())
 	}
 	if err != nil {
-		status.Error = err.Error()
+		status.Error, status.Next = err.Error(), nextOf(err, "kubectl get nodes")
 	} else {
 		status.Details, err = nodeDetails(command.Context(), client, found, name)
 		if err != nil {
@@ -128,7 +129,7 @@ func nodeDetails(ctx context.Context, client *kube.Client, overview *kube.Overvi
 func printNodeStatus(to io.Writer, status nodeStatusOutput, wide bool, now time.Time) error {
 	colours := paletteOf(to)
 	if status.Error != "" {
-		_, err := fmt.Fprintf(to, "%s: %s\n  next: kubectl get nodes\n", colours.doubt("unknown"), status.Error)
+		_, err := fmt.Fprintf(to, "%s: %s\n  next: %s\n", colours.doubt("unknown"), status.Error, status.Next)
 		return err
 	}
 	node := status.Node

@@ -77,9 +77,9 @@ func (u *undone) Unwrap() error { return u.err }
 func (o *uninstallOptions) run(command *cobra.Command) error {
 	ctx, out := command.Context(), command.OutOrStdout()
 	var err error
-	next := "see whether the cluster can be reached: kubectl get nodes; then run it again, what is done is not done twice"
+	next := seeCluster
 	if o.node {
-		next = "mend that, and run it again: what is done is not done twice"
+		next = "mend that"
 		err = o.uninstallNode(ctx, out)
 	} else {
 		ctx, cancel := context.WithTimeout(ctx, o.timeout)
@@ -89,6 +89,7 @@ func (o *uninstallOptions) run(command *cobra.Command) error {
 	if err == nil || errors.As(err, new(exitCode)) {
 		return err
 	}
+	next = nextOf(err, next) + "; then run it again, what is done is not done twice"
 	if notEnded := (*kube.NotEndedError)(nil); errors.As(err, &notEnded) {
 		next = "see why it does not end: kubectl -n " + kube.SystemNamespace + " describe pod " + notEnded.Pod + "; then run it again, with a longer --timeout if it only takes its time"
 	}

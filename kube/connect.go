@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -235,6 +236,27 @@ func IsNotFound(err error) bool { return apierrors.IsNotFound(err) }
 
 // IsForbidden tells whether the user may not do what was asked for.
 func IsForbidden(err error) bool { return apierrors.IsForbidden(err) }
+
+// refusal is how an API server says whom it forbids what: verb, resource, API group, and
+// the namespace, if the user was to have the right in one.
+var refusal = regexp.MustCompile(`User ".*" cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)"| at the cluster scope)?`)
+
+// Forbidden says who may not do what, without the name of the object, and which right is
+// lacking, such as "list nodes"; that is empty if the error does not say it.
+func Forbidden(err error) (why, right string) {
+	parts := refusal.FindStringSubmatch(err.Error())
+	if parts == nil {
+		return err.Error(), ""
+	}
+	right = parts[1] + " " + parts[2]
+	if parts[3] != "" {
+		right += "." + parts[3]
+	}
+	if parts[4] != "" {
+		right += " in namespace " + parts[4]
+	}
+	return parts[0], right
+}
 
 // IsOfContent tells whether an error is about what was to be written, and not about who
 // writes it, or where: others may be written all the same.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -62,7 +63,8 @@ func (c *Client) execTo(ctx context.Context, output io.Writer, pod, container st
 			Container: container, Command: command,
 			Stdin: input != nil, Stdout: true, Stderr: true,
 		}, scheme.ParameterCodec)
-	executor, err := c.executor(request.URL())
+	var refused *apierrors.StatusError
+	executor, err := c.executor(request.URL(), &refused)
 	if err != nil {
 		return fmt.Errorf("prepare a command in pod %s: %w", pod, err)
 	}
@@ -74,13 +76,27 @@ func (c *Client) execTo(ctx context.Context, output io.Writer, pod, container st
 	case errors.As(err, &exit):
 		return &ExitError{Code: exit.Code, Stderr: strings.TrimSpace(stderr.String())}
 	case err != nil:
-		return fmt.Errorf("run %s in pod %s: %w", command[0], pod, err)
+		return fmt.Errorf("run %s in pod %s: %w", command[0], pod, forbidden(err, refused))
 	}
 	return nil
 }
 
-// executor speaks WebSocket, and SPDY to API servers before Kubernetes 1.31.
-func (c *Client) executor(target *url.URL) (remotecommand.Executor, error) {
+// forbidden is the error of SPDY, in its words, as what it means if the API server has
+// refused WebSocket before: of SPDY, client-go returns the words alone.
+func forbidden(err error, refused *apierrors.StatusError) error {
+	if refused == nil || !strings.Contains(strings.ToLower(err.Error()), "forbidden") {
+		return err
+	}
+	status := refused.Status()
+	status.Message = strings.TrimPrefix(err.Error(), "unable to upgrade connection: ")
+	return &apierrors.StatusError{ErrStatus: status}
+}
+
+// executor speaks WebSocket, and SPDY to API servers before Kubernetes 1.31. If they
+// forbid the former they are asked again, since it took the right to get pods/exec
+// (before Kubernetes 1.35) and the latter takes that to create it; what they said is
+// stored.
+func (c *Client) executor(target *url.URL, refused **apierrors.StatusError) (remotecommand.Executor, error) {
 	config := rest.CopyConfig(c.config)
 	modern, err := remotecommand.NewWebSocketExecutor(config, "GET", target.String())
 	if err != nil {
@@ -91,6 +107,9 @@ func (c *Client) executor(target *url.URL) (remotecommand.Executor, error) {
 		return nil, err
 	}
 	return remotecommand.NewFallbackExecutor(modern, old, func(err error) bool {
+		if failure := (*httpstream.UpgradeFailureError)(nil); errors.As(err, &failure) && IsForbidden(failure.Cause) {
+			errors.As(failure.Cause, refused)
+		}
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 }

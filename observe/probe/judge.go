@@ -67,7 +67,7 @@ func Judge(asked []Asked) (pairs []Pair, findings []Finding) {
 	for _, a := range asked {
 		if a.Report == nil {
 			j.find(Finding{State: Unknown, Ways: []Route{{a.Node, a.Node}},
-				What: "the agent of " + a.Node + " could not be asked", Why: a.Error, Next: a.Next})
+				What: "the agent could not be asked", Why: a.Error, Next: a.Next})
 		} else if a.Report.NoEndpoint != "" {
 			j.find(Finding{State: Unknown, Ways: []Route{{a.Node, a.Node}},
 				What: "pods of " + a.Node + " were not probed: its agent has no endpoint for that",

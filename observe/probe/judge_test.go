@@ -188,3 +188,16 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// TestJudgeForbidden: what holds of all nodes alike is told once.
+func TestJudgeForbidden(t *testing.T) {
+	var asked []Asked
+	for i := range 1000 {
+		name := fmt.Sprintf("node%d", i)
+		asked = append(asked, Asked{Node: name, Peers: []string{name}, Error: "you may not", Next: "be allowed to"})
+	}
+	_, findings := Judge(asked)
+	if len(findings) != 1 || len(findings[0].Ways) != 1000 {
+		t.Errorf("%d findings", len(findings))
+	}
+}
