@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -35,6 +37,47 @@ func newArchive(to io.Writer, dir string, at time.Time, largest int) *archive {
 		dir: dir, at: at, gzip: compressed, tar: tar.NewWriter(compressed),
 		left: largest, allowed: largest / 4,
 	}
+}
+
+// draft is a file that takes its place when it is whole, and only then.
+type draft struct {
+	*os.File
+	path string // its place; empty of what cannot be replaced, such as a pipe
+}
+
+// draftOf is for a file of this name, which may exist.
+func draftOf(path string) (*draft, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if stat, err := os.Stat(path); err == nil && !stat.Mode().IsRegular() {
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return &draft{File: file}, err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // for its owner alone
+	return &draft{file, path}, err
+}
+
+func (d *draft) keep() error {
+	if err := d.Close(); err != nil {
+		return errors.Join(err, d.drop())
+	}
+	if d.path == "" {
+		return nil
+	}
+	if err := os.Rename(d.Name(), d.path); err != nil {
+		return errors.Join(err, d.drop())
+	}
+	return nil
+}
+
+// drop leaves no trace of it.
+func (d *draft) drop() error {
+	_ = d.Close() // it may be closed
+	if d.path == "" {
+		return nil
+	}
+	return os.Remove(d.Name())
 }
 
 // share divides what is left among so many that follow.

@@ -74,13 +74,19 @@ type cluster interface {
 	ControllerLogs(ctx context.Context, previous bool, lines int64) (map[string][]byte, error)
 	Events(ctx context.Context) ([]string, error)
 	ServerVersion(ctx context.Context) (string, error)
+	gatewayReader
 }
 
 // exitNoBundle is for a file that was not written.
 const exitNoBundle exitCode = 1
 
 func writeBundle(command *cobra.Command, options *bundleOptions) error {
-	path, silent, err := makeBundle(command.Context(), options, progressTo(command.ErrOrStderr()))
+	client, err := kube.Connect(options.api)
+	var path string
+	var silent []string
+	if err == nil {
+		path, silent, err = makeBundle(command.Context(), client, options, progressTo(command.ErrOrStderr()))
+	}
 	if err != nil {
 		explain(command, err)
 		return exitNoBundle
@@ -99,14 +105,10 @@ func writeBundle(command *cobra.Command, options *bundleOptions) error {
 }
 
 // makeBundle returns the name of the file, and the names of the nodes whose agents
-// did not answer. A file of that name stays as it is while there is nothing to put
-// in its place.
-func makeBundle(ctx context.Context, options *bundleOptions, progress io.Writer) (path string, silent []string, err error) {
-	client, err := kube.Connect(options.api)
-	if err != nil {
-		return "", nil, err
-	}
-	wanted, err := survey(ctx, client, options)
+// did not answer. A file of that name stays as it is while there is nothing whole to
+// put in its place.
+func makeBundle(ctx context.Context, from cluster, options *bundleOptions, progress io.Writer) (path string, silent []string, err error) {
+	wanted, err := survey(ctx, from, options)
 	if err != nil {
 		return "", nil, err
 	}
@@ -116,17 +118,19 @@ func makeBundle(ctx context.Context, options *bundleOptions, progress io.Writer)
 	began := time.Now().UTC()
 	name := "fairlead-bundle-" + began.Format("20060102-150405")
 	path = cmp.Or(options.file, name+".tar.gz")
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := draftOf(path)
 	if err != nil {
 		return "", nil, unwritten(err)
 	}
-	defer file.Close()
-	silent, err = wanted.collect(ctx, client, newArchive(file, name, began, largestBundle), progress)
-	if err == nil {
-		err = file.Close()
+	silent, err = wanted.collect(ctx, from, newArchive(file, name, began, largestBundle), progress)
+	switch {
+	case ctx.Err() != nil: // what is there looks as if all nodes were silent
+		return "", nil, errors.Join(refuse("run it again, perhaps with fewer nodes: --nodes", "stopped before all was collected: %w", ctx.Err()), file.drop())
+	case err != nil:
+		return "", nil, unwritten(errors.Join(err, file.drop()))
 	}
-	if err != nil {
-		return "", nil, unwritten(errors.Join(err, os.Remove(path)))
+	if err := file.keep(); err != nil {
+		return "", nil, unwritten(err)
 	}
 	return path, silent, nil
 }
@@ -142,6 +146,7 @@ func bytesText(size int64) string {
 // wanted is what a bundle is to have.
 type wanted struct {
 	overview *kube.Overview
+	gateways *gatewaysFound
 	chosen   []*kube.NodeOverview
 	options  *bundleOptions
 }
@@ -152,7 +157,16 @@ func survey(ctx context.Context, from cluster, options *bundleOptions) (*wanted,
 		return nil, err
 	}
 	chosen, err := choose(overview, options, time.Now())
-	return &wanted{overview, chosen, options}, err
+	if err != nil {
+		return nil, err
+	}
+	w := &wanted{overview: overview, chosen: chosen, options: options}
+	if overview.Installed {
+		if w.gateways, err = findGateways(ctx, from, ""); err != nil {
+			w.gateways = &gatewaysFound{unread: err.Error()} // as the rest may show why
+		}
+	}
+	return w, nil
 }
 
 // collect returns the names of the nodes whose agents did not answer. An error is of
@@ -163,7 +177,7 @@ func (w *wanted) collect(ctx context.Context, from cluster, to *archive, progres
 		to.note("%s of %d were left out (--nodes, --most)", count(left, "node"), len(overview.Nodes))
 	}
 	fmt.Fprintln(progress, "reading the cluster")
-	addCluster(ctx, from, to, overview, options)
+	addCluster(ctx, from, to, w)
 	nodes := fetchNodes(ctx, from, chosen, options)
 	for i := range chosen {
 		material := <-nodes[i]
@@ -212,11 +226,11 @@ func choose(overview *kube.Overview, options *bundleOptions, now time.Time) (cho
 }
 
 // addCluster adds what is of no node.
-func addCluster(ctx context.Context, from cluster, to *archive, overview *kube.Overview, options *bundleOptions) {
+func addCluster(ctx context.Context, from cluster, to *archive, w *wanted) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var text strings.Builder
-	status := judge(overview, nil, time.Now())
+	status := judge(w.overview, w.gateways, time.Now())
 	if err := printStatus(&text, &format{name: inWide}, status, time.Now()); err == nil {
 		to.add("cluster/status.txt", []byte(text.String()), false)
 	}
@@ -224,7 +238,7 @@ func addCluster(ctx context.Context, from cluster, to *archive, overview *kube.O
 	if err := printJSON(&text, status); err == nil {
 		to.add("cluster/status.json", []byte(text.String()), false)
 	}
-	network, nodes, err := overview.ObjectsYAML()
+	network, nodes, err := w.overview.ObjectsYAML()
 	to.failed(err)
 	to.add("cluster/network.yaml", network, false)
 	to.add("cluster/nodenetworks.yaml", nodes, false)
@@ -235,7 +249,7 @@ func addCluster(ctx context.Context, from cluster, to *archive, overview *kube.O
 	to.failed(err)
 	to.add("cluster/versions.txt", fmt.Appendf(nil, "fairlead debug bundle %s\nKubernetes %s\n", Version, version), false)
 	for name, previous := range map[string]bool{"": false, "-previous": true} {
-		logs, err := from.ControllerLogs(ctx, previous, options.lines)
+		logs, err := from.ControllerLogs(ctx, previous, w.options.lines)
 		if !previous { // there need not be one of before
 			to.failed(err)
 		}

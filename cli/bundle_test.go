@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -63,7 +65,9 @@ type pretended struct {
 	overview *kube.Overview
 	logs     []byte
 	snapshot []byte
-	dead     []string // nodes whose agents do not answer
+	dead     []string         // nodes whose agents do not answer
+	asked    func(pod string) // called before an agent is asked, unless it is nil
+	deniedGateways
 }
 
 func pretend(nodes ...string) *pretended {
@@ -77,6 +81,9 @@ func pretend(nodes ...string) *pretended {
 func (p *pretended) Overview(context.Context) (*kube.Overview, error) { return p.overview, nil }
 
 func (p *pretended) ExecAgent(_ context.Context, pod string, _ io.Reader, command ...string) ([]byte, error) {
+	if p.asked != nil {
+		p.asked(pod)
+	}
 	if slices.Contains(p.dead, strings.TrimPrefix(pod, "agent-")) {
 		return nil, errors.New("the kubelet does not answer")
 	}
@@ -229,5 +236,60 @@ func TestBundleOfSome(t *testing.T) {
 	}
 	if files, _, _ := bundle(t, from, &bundleOptions{most: 2}, largestBundle); !strings.Contains(files["README.txt"], "2 nodes of 4 were left out") {
 		t.Errorf("README.txt:\n%s", files["README.txt"])
+	}
+}
+
+// TestBundleOfGateways: the status in a bundle is that which fairlead status says, with
+// gateways; those that cannot be read keep nobody from a bundle.
+func TestBundleOfGateways(t *testing.T) {
+	from := pretend("a")
+	from.pods = []kube.GatewayPod{{Name: "gw-a", Node: "a", Phase: "Running", State: "CrashLoopBackOff"}}
+	files, _, _ := bundle(t, from, &bundleOptions{most: 30}, largestBundle)
+	if status := files["cluster/status.txt"]; !strings.HasPrefix(status, "unhealthy: 1 problem") || !strings.Contains(status, "CrashLoopBackOff") {
+		t.Errorf("status.txt:\n%s", status)
+	}
+	from.noPods = errors.New("the API server is away")
+	files, _, _ = bundle(t, from, &bundleOptions{most: 30}, largestBundle)
+	if status := files["cluster/status.txt"]; !strings.Contains(status, "gateways: not known: the API server is away") {
+		t.Errorf("status.txt:\n%s", status)
+	}
+}
+
+// TestBundleStopped: a bundle that is stopped is none, and leaves what was there.
+func TestBundleStopped(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "bundle.tar.gz")
+	if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from := pretend("a", "b", "c")
+	ctx, stop := context.WithCancel(t.Context())
+	from.asked = func(pod string) {
+		if pod == "agent-b" {
+			stop()
+		}
+	}
+	options := &bundleOptions{most: 30, file: file}
+	if path, _, err := makeBundle(ctx, from, options, io.Discard); err == nil || !errors.Is(err, context.Canceled) {
+		t.Errorf("wrote %s, %v", path, err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if old, err := os.ReadFile(file); string(old) != "old" || len(left) != 1 {
+		t.Errorf("the file has %q, %v, and there are %v", old, err, left)
+	}
+	from.asked = nil
+	path, _, err := makeBundle(t.Context(), from, options, io.Discard)
+	if stat, statErr := os.Stat(path); err != nil || path != file || statErr != nil || stat.Size() < 100 || stat.Mode().Perm() != 0o600 {
+		t.Errorf("wrote %s: %v, %v", path, stat, err)
+	}
+	options.file = os.DevNull // which is to stay what it is
+	if _, _, err := makeBundle(t.Context(), from, options, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if stat, err := os.Stat(os.DevNull); err != nil || stat.Mode().IsRegular() {
+		t.Errorf("%s is %v, %v", os.DevNull, stat, err)
 	}
 }
