@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/fairlead-net/fairlead/model"
@@ -125,6 +126,11 @@ func TestCluster(t *testing.T) {
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("problem %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+	for _, problem := range plan.Cluster(snapshot) {
+		if strings.HasPrefix(problem.Reason, "PodCIDR") && !strings.HasSuffix(problem.Remedy, "drain it, kubectl delete node NODE, then restart its kubelet, which registers it anew") {
+			t.Errorf("%s: a kubelet that runs does not register again, and the remedy is to %s", problem.Reason, problem.Remedy)
 		}
 	}
 }

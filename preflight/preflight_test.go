@@ -134,6 +134,15 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%s: %+v, want %s that says %q, why and what next", c.name, found, c.level, c.says)
 		}
 	}
+	for _, address := range []string{"192.0.2.0/24", "10.244.0.0/24"} { // of nodes, and of another's pods
+		survey := fine()
+		survey.Nodes[1] = node("b", "192.0.2.2", address)
+		for _, found := range only(Cluster(survey), "ranges") {
+			if !strings.Contains(found.Next, "drain it, kubectl delete node NODE, then restart its kubelet") {
+				t.Errorf("a kubelet that runs does not register again, and the remedy is to %s", found.Next)
+			}
+		}
+	}
 	away := fine() // a node without an agent has nothing that an agent needs
 	away.Nodes[1].Kernel, away.Nodes[1].NoAgent = "4.19.0", true
 	away.Nodes[1].Node = &model.Node{Name: "b", Labels: model.LabelsOf(map[string]string{"fairlead.io/agent": "none"})}
