@@ -31,6 +31,9 @@ var planted = []string{
 	"-----BEGIN EC PRIVATE KEY-----\nSECRET4\n-----END EC PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\nSECRET5 is cut",
 	"https://admin:SECRET6@proxy.example:3128/", `"bootstrap-token": "SECRET7"`, "DB_PASSWORD=SECRET8", "client-key-data: U0VDUkVUSECRET9",
 	"MY_API_KEY='SECRET10'", `{\"password\": \"SECRET11\"}`, "abcdef.0123456789secret", "--token=SECRET12",
+	`"password": "SECRET13 SECRET14, SECRET15"`, `"password": "a\"SECRET16 SECRET17"`, `{\"password\": \"SECRET18 SECRET19\"}`,
+	`{\"password\": \"a\\\"SECRET30, SECRET31\"}`, "password: 'SECRET32, \"SECRET33\"'", `passphrase="SECRET34 SECRET35`,
+	"DB_PASS=SECRET36", "db.pwd: SECRET37", `{"auths": {"r": {"auth": "SECRET38"}}}`, "dbPass: SECRET39",
 }
 
 func TestScrub(t *testing.T) {
@@ -44,6 +47,10 @@ func TestScrub(t *testing.T) {
 		"SECRET\n-----END PRIVATE KEY-----\nb":                                   "[taken out]\nb",
 		"a-----BEGIN EC PRIVATE KEY-----SECRET":                                  "a[taken out]",
 		"x PRIVATE KEY----- y":                                                   "[taken out]",
+		"a:\n  password: |\n    SECRET\n\n    SECRET\n  b: c\n":                  "a:\n  password: [taken out]\n  b: c\n",
+		"- dbPass: >-\n    SECRET\n- b\n":                                        "- dbPass: [taken out]\n- b\n",
+		`{"password": "a b", "user": "c"}`:                                       `{"password": "[taken out]", "user": "c"}`,
+		`error="login: {\"password\": \"a b\"}" user=c`:                          `error="login: {\"password\": \"[taken out]\"}" user=c`,
 	} {
 		if got := string(scrub([]byte(before))); got != want {
 			t.Errorf("%q became %q, want %q", before, got, want)
@@ -53,6 +60,7 @@ func TestScrub(t *testing.T) {
 		"route 10.244.1.0/24 via 192.0.2.2 dev eth0 mtu 1450", "node1 ready 10.244.1.5,fd00:10:244::5", `fairlead_watch_up{kind="Node"} 1`,
 		`{"name":"pods4","key":"ipv4_addr","count":1}`, "the token of the service account is expired", "process_start_time_seconds 1.76372e+09",
 		"https://172.30.0.10:6443/api/v1/nodes", "fairlead-agent-x7k2p", "time=2026-01-02T03:04:05.678Z level=WARN msg=\"a part\" error=\"refused\"",
+		"author: bob", "passed: 5", "bypass=on", "compass: north", "authority=example.com", "authorized: true", `password: ""`, "description: |\n  two\n  lines\n",
 	} {
 		if got := string(scrub([]byte(harmless))); got != harmless {
 			t.Errorf("%q became %q", harmless, got)
