@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"text/template"
@@ -91,6 +92,31 @@ func TestChartIsTheManifest(t *testing.T) {
 	}
 	if len(got) != len(want) {
 		t.Errorf("%d objects, the manifest has %d", len(got), len(want))
+	}
+}
+
+// TestChartHasTheConfigMap: of the ConfigMap that the manifest reads, which may be
+// there by hand for the manifest, and is the chart's if the chart has one, each key is a
+// value of the chart.
+func TestChartHasTheConfigMap(t *testing.T) {
+	keys := map[string]bool{}
+	for _, found := range regexp.MustCompile(`configMapKeyRef:\s+name: fairlead\s+key: (\w+)`).FindAllSubmatch(Manifest, -1) {
+		keys[string(found[1])] = true
+	}
+	if len(keys) < 5 {
+		t.Errorf("the manifest reads %v", keys)
+	}
+	for key := range keys {
+		got := render(t, func(values map[string]any) {
+			if values[key] != "" {
+				t.Errorf("%s of values.yaml is %v", key, values[key])
+			}
+			values[key] = ":9810"
+		})
+		data := got["ConfigMap kube-system/fairlead"]["data"]
+		if want := map[string]any{key: ":9810"}; !reflect.DeepEqual(data, want) {
+			t.Errorf("with %s, the ConfigMap has %v", key, data)
+		}
 	}
 }
 
