@@ -62,3 +62,7 @@ func NodeWithoutAddress(node string) Problem {
 		Remedy:  "give its kubelet --node-ip",
 	}
 }
+
+// RegisterAnew is how a node gets another range: a kubelet that runs does not notice that
+// its Node object is gone (registrationCompleted, in Kubernetes' kubelet_node_status.go).
+const RegisterAnew = "drain it, kubectl delete node NODE, then restart its kubelet, which registers it anew"

@@ -11,10 +11,6 @@ import (
 	"github.com/fairlead-net/fairlead/model"
 )
 
-// RegisterAnew is how a node gets another range: a kubelet that runs does not notice that
-// its Node object is gone (registrationCompleted, in Kubernetes' kubelet_node_status.go).
-const RegisterAnew = "drain it, kubectl delete node NODE, then restart its kubelet, which registers it anew"
-
 // Cluster names what is wrong with the cluster as a whole, sorted. One
 // controller says it, once, instead of every node. What nodes lack that have no
 // agent is not its concern, but no two nodes may have one range.
@@ -90,7 +86,7 @@ func nested(owners map[netip.Prefix][]string) (problems []model.Problem) {
 			problems = append(problems, model.Problem{
 				Kind: "Node", Name: inner, Field: "spec.podCIDRs", Reason: "PodCIDROverlap",
 				Message: fmt.Sprintf("%s lies in %s, the range of node %s, whose pods in it are not reached", prefix, outer, owner),
-				Remedy:  "of each node that should not have it: " + RegisterAnew,
+				Remedy:  "of each node that should not have it: " + model.RegisterAnew,
 			})
 		}
 		around = append(around, prefix)
@@ -103,6 +99,6 @@ func sharedRange(prefix netip.Prefix, nodes []string) model.Problem {
 	return model.Problem{
 		Kind: "Node", Name: nodes[1], Field: "spec.podCIDRs", Reason: "PodCIDRShared",
 		Message: fmt.Sprintf("%s is the range of several nodes (%s); only %s is reached", prefix, strings.Join(nodes, ", "), nodes[0]),
-		Remedy:  "of each node that should not have it: " + RegisterAnew,
+		Remedy:  "of each node that should not have it: " + model.RegisterAnew,
 	}
 }

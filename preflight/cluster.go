@@ -85,7 +85,7 @@ func ranges(r *report, s *kube.Survey) {
 					problems = append(problems, model.Problem{
 						Kind: "Node", Name: node.Node.Name, Field: "spec.podCIDRs",
 						Message: fmt.Sprintf("%s, the range of its pods, has the address of node %s", prefix, other.Node.Name),
-						Remedy:  "give kube-controller-manager another --cluster-cidr, then, of each node: " + plan.RegisterAnew,
+						Remedy:  "give kube-controller-manager another --cluster-cidr, then, of each node: " + model.RegisterAnew,
 					})
 				}
 			}

@@ -182,6 +182,6 @@ func collision(node string, prefix, segment netip.Prefix, refused bool) model.Pr
 	return model.Problem{
 		Kind: "Node", Name: node, Field: "spec.podCIDRs", Reason: "PodCIDROnLink",
 		Message: fmt.Sprintf("%s, the range of its pods, overlaps %s, a network that other nodes are on, %s", prefix, segment, consequence),
-		Remedy:  "give kube-controller-manager a --cluster-cidr that is nobody else's, delete the Node and let its kubelet register it again",
+		Remedy:  "give kube-controller-manager a --cluster-cidr that is nobody else's, then, of each node: " + model.RegisterAnew,
 	}
 }
