@@ -49,3 +49,24 @@ func (r *Routing) changesTunnels(other *Routing) bool {
 	changed.MTU, changed.DirectRouting = r.MTU, r.DirectRouting
 	return *r != changed
 }
+
+// TunnelPorts are the UDP ports of the tunnels in use, of the former and of the coming
+// ones; 0: none.
+func (s *Snapshot) TunnelPorts() (ports [6]uint16) {
+	var routings []*Routing
+	if s.Network != nil {
+		routings = append(routings, &s.Network.Routing)
+	}
+	for i, routing := range append(routings, s.Former, s.Coming) {
+		if routing == nil {
+			continue
+		}
+		switch routing.Backend {
+		case BackendUDP:
+			ports[2*i] = routing.UDPPort
+		case BackendVXLAN, BackendIPIP:
+			ports[2*i+1] = routing.VXLANPort
+		}
+	}
+	return ports
+}

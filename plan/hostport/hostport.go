@@ -25,7 +25,7 @@ type Plan struct {
 
 	made        bool
 	problems    []model.Problem
-	reserved    [6]uint16                                         // UDP ports of tunnels
+	reserved    [6]uint16                                         // UDP ports of tunnels: a pod that had one would speak as its node
 	attachments model.Map[model.AttachmentKey, *model.Attachment] // that it was made from
 
 	services model.Map[model.ServiceKey, *model.Service] // likewise
@@ -61,7 +61,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		}
 		return prev, prev.problems
 	}
-	next := &Plan{reserved: reserved(snapshot)}
+	next := &Plan{reserved: snapshot.TunnelPorts()}
 	if prev == nil {
 		prev = &Plan{}
 	}
@@ -77,27 +77,6 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 	next.made, next.hosting, next.services, next.slices = true, of, snapshot.Services, snapshot.Slices
 	next.attachments, next.Own = snapshot.Attachments, own(self, snapshot.Links)
 	return next, next.problems
-}
-
-// reserved are the UDP ports of the tunnels in use, of the former and of the
-// coming ones. A pod that had one would speak as its node.
-func reserved(s *model.Snapshot) (ports [6]uint16) {
-	var routings []*model.Routing
-	if s.Network != nil {
-		routings = append(routings, &s.Network.Routing)
-	}
-	for i, routing := range append(routings, s.Former, s.Coming) {
-		if routing == nil {
-			continue
-		}
-		switch routing.Backend {
-		case model.BackendUDP:
-			ports[2*i] = routing.UDPPort
-		case model.BackendVXLAN, model.BackendIPIP:
-			ports[2*i+1] = routing.VXLANPort
-		}
-	}
-	return ports
 }
 
 // changed tells whether an attachment with host ports differs. Few have some.

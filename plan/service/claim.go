@@ -102,8 +102,13 @@ func (c *computation) withdraw(key model.ServiceKey, vip VIP) {
 	}
 }
 
-// claim gives a VIP to a Service, unless one with a better claim has it.
+// claim gives a VIP to a Service, unless nobody may have it, or one with a better claim
+// has it.
 func (c *computation) claim(key model.ServiceKey, vip VIP, frontend *Frontend) {
+	if c.place.reserves(vip, frontend.Kind) {
+		c.contend(vip, key)
+		return
+	}
 	if current, taken := c.frontends.Get(vip); taken {
 		if owner := current.Port.Service; owner != key {
 			c.contend(vip, owner)
@@ -151,11 +156,11 @@ func (c *computation) compare(a, b *Frontend) int {
 func (c *computation) findProblems() (problems []model.Problem) {
 	for vip, contest := range c.contests.All() {
 		owner, ok := c.Frontends.Get(vip)
-		if !ok {
-			continue
-		}
 		for _, key := range contest.claimants {
-			if key != owner.Port.Service {
+			switch {
+			case !ok:
+				problems = append(problems, reserved(key, vip))
+			case key != owner.Port.Service:
 				problems = append(problems, taken(key, vip, owner))
 			}
 		}
@@ -175,5 +180,17 @@ func taken(key model.ServiceKey, vip VIP, owner *Frontend) model.Problem {
 		Kind: "Service", Namespace: key.Namespace, Name: key.Name, Reason: "AddressTaken",
 		Message: fmt.Sprintf("%s is that of Service %s already (as its %s), which keeps it", vip, owner.Port.Service, owner.Kind),
 		Remedy:  "give one of them another address or port",
+	}
+}
+
+func reserved(key model.ServiceKey, vip VIP) model.Problem {
+	of := "an API server"
+	if vip.Protocol == model.UDP {
+		of = "the tunnels between nodes"
+	}
+	return model.Problem{
+		Kind: "Service", Namespace: key.Namespace, Name: key.Name, Reason: "AddressReserved",
+		Message: fmt.Sprintf("%s is that of %s, so that this Service is not reached there", vip, of),
+		Remedy:  "give it another address or port",
 	}
 }

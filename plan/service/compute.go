@@ -74,6 +74,7 @@ func Compute(prev *Plan, snapshot *model.Snapshot, name string) (*Plan, []model.
 		c.Sysctls = c.place.sysctls()
 	}
 	c.findSlices()
+	c.place.tunnels, c.place.apiServers = snapshot.TunnelPorts(), c.apiServers()
 	c.findServices()
 	for i := 0; i < len(c.queue); i++ { // it grows
 		c.remove(c.queue[i])
@@ -158,18 +159,38 @@ func (c *computation) ungroup(service model.ServiceKey, key model.SliceKey) {
 	c.grouped.Put(service, next)
 }
 
+// apiServers are where the API servers are, sorted.
+func (c *computation) apiServers() (all []netip.AddrPort) {
+	from, ok := c.grouped.Get(model.ServiceKey{Namespace: "default", Name: "kubernetes"})
+	if !ok {
+		return nil
+	}
+	for _, key := range from.keys {
+		slice, _ := c.snapshot.Slices.Get(key)
+		for _, port := range slice.Ports {
+			for i := range slice.Endpoints {
+				all = append(all, netip.AddrPortFrom(slice.Endpoints[i].Address, port.Port))
+			}
+		}
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
+}
+
 // findServices marks those that changed: all, if the node did, and those that
-// have node ports, if only its addresses did.
+// are reached from outside, if only what matters to these did.
 func (c *computation) findServices() {
 	for change := range model.Diff(c.before.services, c.snapshot.Services) {
 		c.mark(change.Key)
 	}
-	same, samePorts := c.place.equal(&c.before.place)
-	if same && samePorts {
+	same, sameOutside := c.place.equal(&c.before.place)
+	if same && sameOutside {
 		return
 	}
 	for key, s := range c.snapshot.Services.All() {
-		if !same || slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 }) {
+		outside := len(s.ExternalIPs) > 0 || len(s.LoadBalancerIPs) > 0 ||
+			slices.ContainsFunc(s.Ports, func(port model.ServicePort) bool { return port.NodePort != 0 })
+		if !same || outside {
 			c.mark(key)
 		}
 	}

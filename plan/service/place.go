@@ -15,6 +15,8 @@ type place struct {
 	config     model.Services
 	dns        model.ServiceKey                  // the Service of DNS
 	ports      [len(model.Families)][]netip.Addr // where node ports are, sorted, but for 127.0.0.1
+	tunnels    [6]uint16                         // UDP ports of the tunnels between nodes
+	apiServers []netip.AddrPort                  // sorted
 }
 
 // newPlace finds the node's own addresses that have node ports: those in the
@@ -37,6 +39,20 @@ func newPlace(self *model.Node, here model.Map[netip.Addr, struct{}], balancers 
 		}
 	}
 	return p
+}
+
+// reserves tells whether a VIP is none to have, but for a ClusterIP: what the network
+// itself stands on. Who may make Services could lead the packets of tunnels, or agents
+// that look for the API server, elsewhere on all nodes (CVE-2020-8554).
+func (p *place) reserves(vip VIP, kind Kind) bool {
+	switch {
+	case kind == ClusterIP:
+		return false
+	case kind == ExternalIP && vip.Protocol == model.UDP && slices.Contains(p.tunnels[:], vip.At.Port()):
+		return true
+	}
+	_, is := slices.BinarySearchFunc(p.apiServers, vip.At, netip.AddrPort.Compare)
+	return is && vip.Protocol == model.TCP
 }
 
 // elsewhere leaves out the DNS server of this node itself, unless it is the only
@@ -74,15 +90,15 @@ func among(here model.Map[netip.Addr, struct{}], networks []netip.Prefix) (found
 	return found
 }
 
-// equal tells whether node ports are at the same addresses, and whether all else
-// is the same.
-func (p *place) equal(other *place) (same, ports bool) {
+// equal tells whether what is of Services that are reached from outside is the same, such
+// as the addresses of node ports, and whether all else is.
+func (p *place) equal(other *place) (same, outside bool) {
 	same = p.node == other.node && p.zone == other.zone && p.own == other.own && p.dns == other.dns && p.config.MasqueradeAll == other.config.MasqueradeAll
-	ports = p.config.LocalhostNodePorts == other.config.LocalhostNodePorts
+	outside = p.config.LocalhostNodePorts == other.config.LocalhostNodePorts && p.tunnels == other.tunnels && slices.Equal(p.apiServers, other.apiServers)
 	for _, family := range model.Families {
-		ports = ports && slices.Equal(p.ports[family], other.ports[family])
+		outside = outside && slices.Equal(p.ports[family], other.ports[family])
 	}
-	return same, ports
+	return same, outside
 }
 
 // localhost is the one address of the loopback interface that may have node

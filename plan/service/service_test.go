@@ -298,6 +298,53 @@ func TestContest(t *testing.T) {
 	}
 }
 
+// TestReservedAddresses: by no external address does a Service take what the network
+// stands on, the port of tunnels and the API servers; for as long as they are that.
+func TestReservedAddresses(t *testing.T) {
+	c := newCluster()
+	thief := service()
+	thief.Ports = []model.ServicePort{{Name: "vxlan", Protocol: model.UDP, Port: 4789}, {Name: "api", Protocol: model.TCP, Port: 6443}}
+	thief.ExternalIPs = []netip.Addr{addr("192.0.2.7")}
+	c.serve(thief)
+	network := model.DefaultNetwork()
+	c.Network = network
+	c.slice("unrelated", 6443, endpoint("192.0.2.7", "b"))
+	kubernetes := &model.EndpointSlice{
+		SliceKey: model.SliceKey{Namespace: "default", Name: "kubernetes"}, Service: "kubernetes",
+		Ports: []model.EndpointPort{{Name: "https", Protocol: model.TCP, Port: 6443}}, Endpoints: []model.Endpoint{endpoint("192.0.2.7", "")},
+	}
+	var p *Plan
+	expect := func(when string, udp, tcp bool) {
+		t.Helper()
+		var problems []model.Problem
+		p, problems = Compute(p, &c.Snapshot, "a")
+		at := netip.MustParseAddr("192.0.2.7")
+		_, hasUDP := p.Frontends.Get(VIP{model.UDP, netip.AddrPortFrom(at, 4789)})
+		_, hasTCP := p.Frontends.Get(VIP{model.TCP, netip.AddrPortFrom(at, 6443)})
+		wanted := 0
+		for _, has := range []bool{udp, tcp} {
+			if !has {
+				wanted++
+			}
+		}
+		if hasUDP != udp || hasTCP != tcp || len(problems) != wanted || wanted > 0 && problems[0].Reason != "AddressReserved" {
+			t.Errorf("%s it has UDP: %t, TCP: %t; %v", when, hasUDP, hasTCP, problems)
+		}
+		if _, ok := p.Frontends.Get(VIP{model.UDP, netip.MustParseAddrPort("10.96.0.1:4789")}); !ok {
+			t.Errorf("%s its ClusterIP leads nowhere", when)
+		}
+	}
+	expect("without an API server", false, true)
+	c.Slices = c.Slices.With(kubernetes.SliceKey, kubernetes)
+	expect("with an API server", false, false)
+	other := *network
+	other.VXLANPort = 4790
+	c.Network = &other
+	expect("with another port of tunnels", true, false)
+	c.Slices = c.Slices.Without(kubernetes.SliceKey)
+	expect("when the API server is elsewhere", true, true)
+}
+
 // TestNodeUnknown: without its own object, a node keeps what it has.
 func TestNodeUnknown(t *testing.T) {
 	c := newCluster()
@@ -370,7 +417,19 @@ func (c *cluster) mutate(random *rand.Rand) {
 		slice := randomSlice(random, key.Name)
 		c.Slices = c.Slices.With(slice.SliceKey, slice)
 	case 9:
-		switch pick(6) {
+		switch pick(8) {
+		case 6:
+			network := *model.DefaultNetwork()
+			network.VXLANPort = uint16([]int{53, 4789}[pick(2)])
+			c.Former = &network.Routing
+		case 7:
+			slice := randomSlice(random, "kubernetes")
+			slice.Name = "kubernetes"
+			if c.Slices = c.Slices.Without(slice.SliceKey); pick(2) == 0 {
+				slice.Ports = []model.EndpointPort{{Name: "https", Protocol: model.TCP, Port: 80}}
+				slice.Endpoints = []model.Endpoint{endpoint([]string{"192.0.2.1", "192.0.2.11", "10.96.0.1"}[pick(3)], "")}
+				c.Slices = c.Slices.With(slice.SliceKey, slice)
+			}
 		case 4:
 			c.configure(func(s *model.Services) {
 				s.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("0.0.0.0/0")}[:pick(4)]
