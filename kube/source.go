@@ -18,6 +18,7 @@ import (
 type Source struct {
 	client *Client
 	few    bool // nodes and the Network alone
+	among  int  // see Among
 
 	problems *problems
 	synced   chan struct{}
@@ -127,9 +128,13 @@ func (s *Source) turns(feed *model.Feed) *turns {
 	}
 	return &turns{shared: s.shared, agents: func() int {
 		snapshot, _ := feed.Latest()
-		return snapshot.Nodes.Len()
+		return max(snapshot.Nodes.Len(), s.among)
 	}}
 }
+
+// Among makes the source take turns as in a cluster of so many nodes, whatever the API
+// server has: so that many can be measured on one machine, where each would know all.
+func (s *Source) Among(nodes int) { s.among = nodes }
 
 func (s *Source) nodes(feed *model.Feed, known func()) func(context.Context) {
 	return watch(&reflection[string, *model.Node]{

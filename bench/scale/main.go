@@ -50,7 +50,7 @@ func child(ctx context.Context, text string) error {
 	var result any
 	var err error
 	if t.Agents > 0 {
-		debug.SetMemoryLimit(14 << 30) // 5,000 agents know 5,000 nodes each
+		debug.SetMemoryLimit(14 << 30)
 		result, err = storms(ctx, t.Agents)
 	} else {
 		result, err = measure(ctx, t)

@@ -28,15 +28,19 @@ type storm struct {
 // watchesOfAgent is how many an agent has.
 const watchesOfAgent = 9
 
+// mostNodes is how many nodes there are in storms: 5,000 agents that each know 5,000 would
+// take more memory than a machine has. Agents keep the pace of as many as they are.
+const mostNodes = 1000
+
 // storms simulates agents: to each belongs a client and all that it watches, of
-// the code that the agent has, but no kernel. There are as many nodes as agents,
-// with little in them.
+// the code that the agent has, but no kernel. There are as many nodes as agents, or
+// mostNodes, with little in them.
 func storms(ctx context.Context, agents int) ([]storm, error) {
 	s, err := apiserver.New()
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(writeCredentials(s.Authority), loopbackUp(), fill(s, agents)); err != nil {
+	if err := errors.Join(writeCredentials(s.Authority), loopbackUp(), fill(s, min(agents, mostNodes))); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -49,7 +53,9 @@ func storms(ctx context.Context, agents int) ([]storm, error) {
 			if err != nil {
 				return err
 			}
-			running.Go(func() { _ = client.Source().Run(ctx, &model.Feed{}) })
+			source := client.Source()
+			source.Among(agents)
+			running.Go(func() { _ = source.Run(ctx, &model.Feed{}) })
 		}
 		return nil
 	}
@@ -99,8 +105,7 @@ func fill(s *apiserver.Server, nodes int) error {
 }
 
 // complete waits until so many watches are open, and stay so for a moment. How long it
-// waits grows with their number: each agent that starts reads as many nodes as there are
-// agents.
+// waits grows with their number.
 func complete(ctx context.Context, s *apiserver.Server, watches int) error {
 	limit := max(3*time.Minute, time.Duration(watches)*20*time.Millisecond)
 	ctx, cancel := context.WithTimeout(ctx, limit)
