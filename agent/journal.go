@@ -57,15 +57,14 @@ func (j *journal) Append(r ipam.Record) {
 	j.rewrite() // which has this record, too
 }
 
-// removed tells whether the file is not that at its path any more: what is appended is
-// lost then.
+// removed tells whether there is no file at its path any more: what is appended is lost
+// then. Another one is that of another agent, which would take ours as removed in turn.
 func (j *journal) removed() bool {
 	if j.file == nil {
 		return false
 	}
-	has, err := j.file.Stat()
-	there, missing := os.Stat(j.path)
-	return err == nil && (errors.Is(missing, os.ErrNotExist) || missing == nil && !os.SameFile(has, there))
+	_, missing := os.Stat(j.path)
+	return errors.Is(missing, os.ErrNotExist)
 }
 
 // rewrite replaces the journal by the fewest records, as it does after a failure

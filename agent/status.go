@@ -132,10 +132,21 @@ func (s *status) pressing(snapshot *model.Snapshot, result outcome) kube.NodeSta
 	return status
 }
 
-// allProblems are those of a node: first its own, and of what the plan and the API server's
-// objects have a few of each reason, lest objects of users keep others from being told.
+// allProblems are those of a node: first its own, then a few of each reason of what the
+// plan and the API server's objects have, then the rest. A status has room for so many,
+// and objects of users are not to keep others from being told.
 func allProblems(result outcome, source Source, notices *notices) []model.Problem {
-	return slices.Concat(notices.Problems(), condense(result.problems()), condense(source.Problems()))
+	const few = 10
+	seen := map[string]int{}
+	var first, rest []model.Problem
+	for _, p := range slices.Concat(result.problems(), source.Problems()) {
+		if seen[p.Reason]++; seen[p.Reason] <= few {
+			first = append(first, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	return slices.Concat(notices.Problems(), first, rest)
 }
 
 // AsPlanned is said of a node of which there is nothing else to say.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -102,9 +103,13 @@ func TestOwnProblemsAreTold(t *testing.T) {
 	for i := range 500 {
 		source.problems = append(source.problems, model.Problem{Kind: "Service", Namespace: "shop", Name: fmt.Sprint(i), Reason: "Invalid"})
 	}
+	source.problems = append(source.problems, model.Problem{Kind: "Service", Namespace: "shop", Name: "other", Reason: "Conflict"})
 	own.set("addresses", model.Problem{Kind: "Node", Name: "a", Reason: "NoAddressLeft"})
 	all := allProblems(outcome{shown: []model.Problem{{Kind: "Node", Name: "a", Reason: "DeviceDown"}}}, source, own)
-	if len(all) != 12 || all[0].Reason != "NoAddressLeft" || all[1].Reason != "DeviceDown" || all[2].Message != " (and 490 more)" {
+	if len(all) != 503 || all[0].Reason != "NoAddressLeft" || all[1].Reason != "DeviceDown" {
 		t.Errorf("%d problems: %v", len(all), all)
+	}
+	if at := slices.IndexFunc(all, func(p model.Problem) bool { return p.Reason == "Conflict" }); at != 12 {
+		t.Errorf("one of another reason has place %d", at)
 	}
 }

@@ -235,10 +235,9 @@ func TestSpooledDel(t *testing.T) {
 	})
 
 	// An ADD after it is not undone by it, although nothing tells the agent of
-	// it: its directory is another one than is watched.
-	must(t, os.Rename(filepath.Join(run, "del"), filepath.Join(run, "watched")))
-	must(t, os.Mkdir(filepath.Join(run, "del"), 0o700))
-	put()
+	// it: links are not what it watches for.
+	must(t, os.WriteFile(filepath.Join(run, "del", ".writing"), stays, 0o600))
+	must(t, os.Link(filepath.Join(run, "del", ".writing"), filepath.Join(run, "del", cni.SpoolName("stays", "eth0"))))
 	if got := restarted.add(t, "stays"); !strings.HasPrefix(got, "10.244.1.") {
 		t.Fatal(got)
 	}

@@ -65,8 +65,9 @@ func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func
 			confirm = append(confirm, func() { h.told[m] = event })
 		}
 	}
+	full := crowded(v)
 	for m, event := range h.told {
-		if _, still := concerns[m]; still {
+		if _, still := concerns[m]; still || full && m.kind != "Node" {
 			continue
 		}
 		node, exists := v.snapshot.Nodes.Get(m.name)
@@ -84,7 +85,25 @@ func (h *herald) due(v view, now time.Time) (events []kube.Event, confirm []func
 }
 
 // waiting tells whether something is there that may become an Event soon.
-func (h *herald) waiting() bool { return len(h.since) > len(h.told) }
+func (h *herald) waiting() bool {
+	for m := range h.since {
+		if _, told := h.told[m]; !told {
+			return true
+		}
+	}
+	return false
+}
+
+// crowded tells whether a node has more to say than its status has room for: what it says
+// no more of objects of users may be as it was.
+func crowded(v view) bool {
+	for _, report := range v.agents() {
+		if report != nil && len(report.Status.Problems) >= kube.MaxProblems {
+			return true
+		}
+	}
+	return false
+}
 
 // notReady stands for all reasons that a node is not ready for.
 const notReady = "NetworkNotReady"

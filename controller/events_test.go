@@ -120,6 +120,27 @@ func TestEventsOfObjects(t *testing.T) {
 	expect(t, "one Service is well, and the links", got[4:], "Normal Service/shop/a AddressTakenResolved: no more: it is taken")
 }
 
+// TestEventsOfCrowds: what goes from a status that is full is not over for that.
+func TestEventsOfCrowds(t *testing.T) {
+	var h herald
+	say := func(from, to int) view {
+		v := cluster(1)
+		var problems []v1alpha1.Problem
+		for i := from; i < to; i++ {
+			problems = append(problems, v1alpha1.Problem{Kind: "Service", Namespace: "shop", Name: fmt.Sprintf("%03d", i), Reason: "AddressTaken", Message: "it is taken"})
+		}
+		v.reports = v.reports.With("n0", report(metav1.ConditionTrue, now.Add(time.Hour), problems...))
+		return v
+	}
+	look(&h, say(1, 3), 0)
+	look(&h, say(1, 3), settleTime)
+	expect(t, "no room for one more", look(&h, say(2, 2+kube.MaxProblems), time.Minute))
+	if !h.waiting() {
+		t.Error("nothing is waited for")
+	}
+	expect(t, "room again", look(&h, say(2, 3), 2*time.Minute), "Normal Service/shop/001 AddressTakenResolved: no more: it is taken")
+}
+
 // TestEventsOfWhatComesBack: of it the API server may still have the Event, so that it
 // would take another one like it for the same.
 func TestEventsOfWhatComesBack(t *testing.T) {

@@ -25,8 +25,8 @@ const (
 	StaleAfter        = 10 * time.Minute
 )
 
-// maxProblems is the most that the schema of a NodeNetwork admits.
-const maxProblems = 100
+// MaxProblems is the most that the schema of a NodeNetwork admits.
+const MaxProblems = 100
 
 // NodeStatus is what an agent says of its node.
 type NodeStatus struct {
@@ -145,7 +145,7 @@ func (s *NodeStatus) fill(to *v1alpha1.NodeNetworkStatus) {
 	to.Uplink, to.MTU = s.Uplink, int32(s.MTU)
 	to.Peers = v1alpha1.PeerCount{Direct: int32(s.Direct), Tunnelled: int32(s.Tunnelled)}
 	to.Pods = int32(s.Attached)
-	to.Problems = Problems(s.Problems, maxProblems)
+	to.Problems = Problems(s.Problems, MaxProblems)
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: s.Reason, Message: s.Message}
 	if s.Ready {
 		ready.Status = metav1.ConditionTrue

@@ -11,7 +11,7 @@ func (s *Snapshot) Follow(network *Network) {
 	if s.Network == nil && s.Former != nil && !s.Former.changesTunnels(&network.Routing) {
 		s.Former = nil // of an earlier process, and the same
 	}
-	if s.Coming != nil && *s.Coming != network.Routing {
+	if s.Coming != nil && s.Coming.changesTunnels(&network.Routing) {
 		s.Former = s.Coming
 	}
 	if s.Network == nil || !s.Network.changesTunnels(&network.Routing) {

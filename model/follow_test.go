@@ -69,6 +69,14 @@ func TestFollowWhatOthersUse(t *testing.T) {
 		n.Backend = backend
 		return n
 	}
+	slower := network(BackendUDP)
+	slower.MTU = 1400
+	s := &Snapshot{}
+	s.Follow(network(BackendVXLAN))
+	s.Follow(network(BackendUDP))
+	if s.Follow(slower); s.Former != nil || s.Coming.MTU != 1400 {
+		t.Errorf("of the same tunnels former are %+v, and coming %+v", s.Former, s.Coming)
+	}
 	for _, last := range []Backend{BackendVXLAN, BackendIPIP} {
 		early, late := &Snapshot{}, &Snapshot{}
 		for _, s := range []*Snapshot{early, late} {

@@ -43,6 +43,7 @@ type Plane struct {
 	mu     sync.Mutex // guards what is below, against Run
 	handle *rtnl.Handle
 	known  bool // the actual sides of the deltas are what the kernel holds
+	reread bool // the next Apply reads it back though it is known
 
 	vxlans    dataplane.Delta[string, route.VXLAN]
 	ipips     dataplane.Delta[string, route.IPIP]
@@ -89,13 +90,14 @@ func (p *Plane) Apply(ctx context.Context, node *plan.Node) ([]model.Problem, er
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.desire(node.Route)
-	if p.known && p.pending() == 0 {
+	if p.known && !p.reread && p.pending() == 0 {
 		return nil, nil
 	}
 	batch := &batch{Plane: p, ctx: ctx, node: node.Name, indexes: map[string]int{}}
 	err := batch.run()
+	p.known = err == nil
 	// When IPv6 is switched off, the kernel does not tell of that, nor of all that goes.
-	p.known = err == nil && !slices.ContainsFunc(batch.problems, func(problem model.Problem) bool { return problem.Reason == ipv6Disabled })
+	p.reread = slices.ContainsFunc(batch.problems, func(problem model.Problem) bool { return problem.Reason == ipv6Disabled })
 	slices.SortFunc(batch.problems, model.Problem.Compare)
 	return batch.problems, err
 }
@@ -130,7 +132,7 @@ type batch struct {
 // run adds from the links up and removes from the routes down, so that nothing
 // is ever there without what it stands on.
 func (b *batch) run() error {
-	if !b.known {
+	if !b.known || b.reread {
 		if err := b.observe(); err != nil {
 			return err
 		}

@@ -2,12 +2,14 @@ package netlink
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/plan"
+	"github.com/fairlead-net/fairlead/plan/route"
 )
 
 // overhear lets a plane see what the kernel tells of what is done, so many notifications
@@ -83,4 +85,28 @@ func TestIPv6SwitchedOff(t *testing.T) {
 	if got := holding(t); got != before {
 		t.Errorf("there is\n%s\nthere was\n%s", got, before)
 	}
+}
+
+// TestSeesWhileIPv6Off: while a network interface of somebody else has no IPv6, so that
+// routes are refused for as long, it is seen as ever what others do to the rest.
+func TestSeesWhileIPv6Off(t *testing.T) {
+	plane := enter(t)
+	wanted := peers(3)
+	lone := netip.MustParsePrefix("fd00:9::/64")
+	wanted.Routes = wanted.Routes.With(lone, route.Route{Device: "up1"})
+	ip(t, "sysctl -q net.ipv6.conf.up1.disable_ipv6=1")
+	node := &plan.Node{Name: "self", Route: wanted}
+	for range 2 {
+		if problems, err := plane.Apply(t.Context(), node); err != nil || len(problems) != 1 || problems[0].Reason != ipv6Disabled {
+			t.Fatalf("without IPv6: %v, %v", problems, err)
+		}
+	}
+	overhear(t, plane, mostAtOnce, func() { ip(t, "ip -4 route flush proto 175") })
+	select {
+	case <-plane.Disturbed():
+	default:
+		t.Error("routes are flushed, and it is not noticed")
+	}
+	ip(t, "sysctl -q net.ipv6.conf.up1.disable_ipv6=0")
+	apply(t, plane, wanted)
 }
