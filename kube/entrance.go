@@ -62,8 +62,8 @@ func (t *turns) ask(ctx context.Context, again bool, request func() error) error
 		err := request()
 		if err == nil {
 			t.shared.wasMet()
-			return nil
 		}
+		t.found(!away(err))
 		if !away(err) || ctx.Err() != nil {
 			return err
 		}
@@ -75,20 +75,16 @@ func (t *turns) ask(ctx context.Context, again bool, request func() error) error
 		case <-timer.C:
 		case <-met:
 			timer.Stop()
-			t.missed(again)
 		}
 	}
 }
 
-// missed says that many agents may find the API server back in this moment.
-func (t *turns) missed(again bool) {
+// found says whether the API server is there. If it is not, all agents of the cluster
+// will find it back in one moment.
+func (t *turns) found(there bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if again {
-		t.list = true
-	} else {
-		t.resume = true
-	}
+	t.missing = !there
 }
 
 // away tells whether a request failed because the API server is not there, or
@@ -96,7 +92,7 @@ func (t *turns) missed(again bool) {
 func away(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
-		return true
+		return err != nil
 	}
 	return apierrors.IsServiceUnavailable(err) || apierrors.IsTooManyRequests(err)
 }

@@ -32,16 +32,16 @@ func turn(agents, perSecond int) time.Duration {
 
 // turns keeps the watches of many agents from coming back together, when an API
 // server has ended and broken them all or has forgotten where they were. The
-// reflector's own pauses begin only with the second attempt. A nil *turns is for
+// reflector's own pauses begin only with the second attempt, and with a second. A nil *turns is for
 // what nobody else watches: it never waits.
 type turns struct {
 	agents func() int // of the cluster
 	shared *entrance  // by the watches of an agent
 
-	mu     sync.Mutex
-	resume bool      // the next request to go on is the first since there was a watch
-	list   bool      // the same, of a request for all objects
-	ends   time.Time // when that watch was to end by itself
+	mu      sync.Mutex
+	ends    time.Time // when the last watch was to end by itself; zero: there was none
+	list    bool      // the next request for all objects is the first since then
+	missing bool      // the API server was not there when it was asked last
 }
 
 // wait returns when it is this agent's turn, at once if nothing says that others
@@ -51,13 +51,13 @@ func (t *turns) wait(ctx context.Context, again bool) error {
 		return nil
 	}
 	t.mu.Lock()
-	// Watches end by themselves at random moments, and need no spreading.
-	due, perSecond := t.resume && time.Now().Before(t.ends), resumesPerSecond
+	// Watches end by themselves at random moments, and need no spreading. What finds no API
+	// server takes its turn at each attempt: else one that was away for seconds would have
+	// all at once whose first turn came in the last of them.
+	due, perSecond := t.missing || time.Now().Before(t.ends), resumesPerSecond
 	if again {
-		due, perSecond = t.list, relistsPerSecond
+		due, perSecond = t.missing || t.list, relistsPerSecond
 		t.list = false
-	} else {
-		t.resume = false
 	}
 	t.mu.Unlock()
 	if !due {
@@ -78,7 +78,7 @@ func (t *turns) began(timeoutSeconds *int64) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.resume, t.list, t.ends = true, true, time.Now()
+	t.list, t.ends = true, time.Now()
 	if timeoutSeconds != nil {
 		// A server may end it a little early.
 		t.ends = t.ends.Add(time.Duration(*timeoutSeconds)*time.Second - time.Second)

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -71,6 +72,51 @@ func TestTurns(t *testing.T) {
 					t.Errorf("the last came back after %v, later than %v", last, test.all)
 				}
 			})
+		})
+	}
+}
+
+// TestTurnsAfterOutage lets the API server be away for as long as turns take, and for
+// longer than watches last, and counts those that come back in each second after it.
+func TestTurnsAfterOutage(t *testing.T) {
+	const watches = 9
+	for away, agents := range map[time.Duration]int{10 * time.Second: 5000, 15 * time.Minute: 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			timeout := int64(600)
+			began, came := time.Now(), make(chan time.Duration, agents*watches)
+			for range agents {
+				shared := newEntrance()
+				for range watches {
+					one := &turns{shared: shared, agents: func() int { return agents }}
+					one.began(&timeout)
+					go func() {
+						err := one.ask(t.Context(), false, func() error {
+							if time.Since(began) < away {
+								return errors.New("connection refused")
+							}
+							return nil
+						})
+						if err != nil {
+							t.Error(err)
+						}
+						came <- time.Since(began) - away
+					}()
+				}
+			}
+			perSecond, last := map[int]int{}, time.Duration(0)
+			for range agents * watches {
+				after := <-came
+				perSecond[int(after.Seconds())]++
+				last = max(last, after)
+			}
+			for second, count := range perSecond {
+				if count > watches*800 {
+					t.Errorf("away for %v: %d watches came back in second %d", away, count, second)
+				}
+			}
+			if last > time.Minute {
+				t.Errorf("away for %v: the last came back after %v", away, last)
+			}
 		})
 	}
 }
