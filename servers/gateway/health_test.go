@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,22 +118,28 @@ func TestHealthElsewhere(t *testing.T) {
 	}
 }
 
-// TestHealthIsBounded: however many endpoints are silent, so many questions are under
-// way at once, and all are asked in turn.
+// TestHealthIsBounded: however many endpoints are slow, so many questions are under way
+// at once, and all are asked in turn.
 func TestHealthIsBounded(t *testing.T) {
 	var now, most atomic.Int64
+	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release()
 	const all = 3 * maxChecks
-	b := &Backend{Check: unique.Make(Check{Path: "/", Interval: time.Second, Timeout: 200 * time.Millisecond, Healthy: 1, Unhealthy: 1, From: 200, To: 299})}
+	b := &Backend{Check: unique.Make(Check{Path: "/", Interval: time.Second, Timeout: time.Minute, Healthy: 1, Unhealthy: 1, From: 200, To: 299})}
 	for range all {
-		b.Endpoints = append(b.Endpoints, backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		b.Endpoints = append(b.Endpoints, backend(t, func(w http.ResponseWriter, _ *http.Request) {
 			n := now.Add(1)
-			defer now.Add(-1)
+			defer now.Add(-1) // before the answer is sent
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
-			<-r.Context().Done()
+			<-answer
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}))
 	}
 	server, _ := start(t, Settings{Here: true}, &Table{Router: hosts{}, Checked: []*Backend{b}})
+	until(t, "as many as may be are asked", func() bool { return now.Load() >= maxChecks })
+	release()
 	until(t, "all have been asked", func() bool { return server.Counts().Sick == all })
 	if n := most.Load(); n > maxChecks {
 		t.Errorf("%d questions at once", n)

@@ -89,6 +89,12 @@ func TestWhoPays(t *testing.T) {
 					break
 				}
 			}
+			if c.ends { // which the client hears a moment later
+				select {
+				case <-r.Context().Done():
+				case <-time.After(10 * time.Second):
+				}
+			}
 			if ended := r.Context().Err() != nil; ended != c.ends {
 				t.Errorf("the connection has ended: %v, %v", ended, context.Cause(r.Context()))
 			}
