@@ -42,7 +42,7 @@ image: build
 	bin/fairlead image --version $(VERSION) --out bin/fairlead-image.tar
 
 test: PACKAGES += $(E2EPACKAGES)
-test: deps
+test: deps bin/promtool
 	$(call step,gofmt, vet, staticcheck)
 	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
@@ -57,6 +57,12 @@ test: deps
 	go test -count=1 -timeout 40m -v ./lab
 	$(call step,some of the tests of Kubernetes itself)
 	go run ./lab/e2e -subset
+
+# The alerts are tried with it. Debian has it in the package of a server, which would start.
+bin/promtool:
+	@echo "== getting promtool"; mkdir -p bin; into="$$(mktemp -d)"; trap 'rm -r "$$into"' EXIT; chmod 755 "$$into"; cd "$$into"; \
+	apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; \
+	dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool $(CURDIR)/bin/
 
 # Of one kernel: make test-kernels KERNELS=6.1. More flags: docs/kernels.md.
 test-kernels: PACKAGES += qemu-system-x86 kmod

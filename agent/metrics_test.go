@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/fairlead-net/fairlead/dataplane"
 	"github.com/fairlead-net/fairlead/kube"
@@ -265,5 +266,22 @@ func TestMetricsAreDocumented(t *testing.T) {
 		if wanted, ok := types[family.GetName()]; ok && wanted != strings.ToLower(family.GetType().String()) {
 			t.Errorf("%s is a %s, and in docs/observe.md a %s", family.GetName(), strings.ToLower(family.GetType().String()), wanted)
 		}
+	}
+}
+
+// TestMetricsLint: names, units and types are as Prometheus recommends.
+func TestMetricsLint(t *testing.T) {
+	s := idle(&model.Feed{})
+	s.source = watching{newCluster()}
+	s.metrics.registry.MustRegister(s.collectors()...)
+	families, err := s.metrics.registry.Gather()
+	must(t, err)
+	if len(families) < 20 {
+		t.Errorf("of %d metrics", len(families))
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	must(t, err)
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 }

@@ -160,8 +160,11 @@ func TestAlerts(t *testing.T) {
 // TestAlertsFire runs the tests of the alerts.
 func TestAlertsFire(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
+	if ours, missing := filepath.Abs("../bin/promtool"); err != nil && missing == nil {
+		promtool, err = exec.LookPath(ours)
+	}
 	if err != nil {
-		t.Skip("promtool is missing, which Debian has in the package prometheus alone: 96 MB, and a server that starts at once")
+		t.Skip("promtool is missing: make bin/promtool")
 	}
 	for _, args := range [][]string{{"check", "rules", "rules.yaml"}, {"test", "rules", "rules_test.yaml"}} {
 		command := exec.Command(promtool, args...)
