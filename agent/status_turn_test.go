@@ -47,7 +47,7 @@ func TestStatusTurns(t *testing.T) {
 	for nodes, want := range map[int]struct {
 		most int // in a second
 		last int // second
-	}{5000: {600, 10}, 3: {3, 0}} {
+	}{5000: {650, 10}, 3: {3, 0}} {
 		t.Run(fmt.Sprint(nodes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				feed, found, log := &model.Feed{}, &notices{}, slog.New(slog.DiscardHandler)

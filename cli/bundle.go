@@ -230,8 +230,8 @@ func addCluster(ctx context.Context, from cluster, to *archive, w *wanted) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var text strings.Builder
-	status := judge(w.overview, w.gateways, time.Now())
-	if err := printStatus(&text, &format{name: inWide}, status, time.Now()); err == nil {
+	status := judge(w.overview, w.gateways, w.overview.Time)
+	if err := printStatus(&text, &format{name: inWide}, status, w.overview.Time); err == nil {
 		to.add("cluster/status.txt", []byte(text.String()), false)
 	}
 	text.Reset()

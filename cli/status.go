@@ -84,11 +84,11 @@ Exit codes: 0 healthy, 1 unhealthy, 2 it cannot be told.`,
 			if len(args) == 1 {
 				return nodeStatus(command, options, &output, args[0])
 			}
-			status, err := clusterStatus(command.Context(), options)
+			status, now, err := clusterStatus(command.Context(), options)
 			if err != nil {
 				status = statusOutput{State: "unknown", Error: err.Error(), Next: nextOf(err, seeCluster)}
 			}
-			if err := printStatus(command.OutOrStdout(), &output, status, time.Now()); err != nil {
+			if err := printStatus(command.OutOrStdout(), &output, status, now); err != nil {
 				return err
 			}
 			return exitOf(status.State)
@@ -112,22 +112,23 @@ func exitOf(state string) error {
 	}
 }
 
-func clusterStatus(ctx context.Context, options kube.Options) (status statusOutput, err error) {
+// clusterStatus returns the time by the API server, too.
+func clusterStatus(ctx context.Context, options kube.Options) (status statusOutput, now time.Time, err error) {
 	client, err := kube.Connect(options)
 	if err != nil {
-		return status, err
+		return status, now, err
 	}
 	overview, err := client.Overview(ctx)
 	if err != nil {
-		return status, err
+		return status, now, err
 	}
 	var gateways *gatewaysFound
 	if overview.Installed {
 		if gateways, err = findGateways(ctx, client, ""); err != nil {
-			return status, err
+			return status, now, err
 		}
 	}
-	return judge(overview, gateways, time.Now()), nil
+	return judge(overview, gateways, overview.Time), overview.Time, nil
 }
 
 // judge decides on health. The controller's summary is not asked, so that it

@@ -39,7 +39,7 @@ const agentProgram = "/fairlead"
 const detailsTime = 10 * time.Second
 
 func nodeStatus(command *cobra.Command, options kube.Options, output *format, name string) error {
-	status := nodeStatusOutput{State: "unknown"}
+	status, now := nodeStatusOutput{State: "unknown"}, time.Now()
 	client, err := kube.Connect(options)
 	var found *kube.Overview
 	var gateways *gatewaysFound
@@ -47,10 +47,13 @@ func nodeStatus(command *cobra.Command, options kube.Options, output *format, na
 		found, err = client.Overview(command.Context())
 	}
 	if err == nil {
+		now = found.Time
+	}
+	if err == nil {
 		gateways, err = findGateways(command.Context(), client, name)
 	}
 	if err == nil {
-		status, err = judgeOne(found, gateways, name, time.Now())
+		status, err = judgeOne(found, gateways, name, now)
 	}
 	if err != nil {
 		status.Error, status.Next = err.Error(), nextOf(err, "kubectl get nodes")
@@ -63,7 +66,7 @@ func nodeStatus(command *cobra.Command, options kube.Options, output *format, na
 	if output.structured() {
 		err = output.print(command.OutOrStdout(), status)
 	} else {
-		err = printNodeStatus(command.OutOrStdout(), status, output.name == inWide, time.Now())
+		err = printNodeStatus(command.OutOrStdout(), status, output.name == inWide, now)
 	}
 	if err != nil {
 		return err

@@ -216,13 +216,24 @@ func TestAskWaitsForTheAgent(t *testing.T) {
 	}
 }
 
-// A DEL that no agent takes waits for one, but not any number of them.
+// A DEL that no agent takes waits for one, but not any number of them, and not where
+// Fairlead was uninstalled while the plugin ran.
 func TestSpool(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "run", "cni.sock")
+	run := filepath.Join(t.TempDir(), "run")
+	socket := filepath.Join(run, "cni.sock")
 	del := func(container string) error {
 		args := arguments(socket)
 		args.ContainerID = container
 		return discard(args, "DEL", 20*time.Millisecond)
+	}
+	if err := del("c"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(run); !os.IsNotExist(err) {
+		t.Errorf("with nothing of Fairlead's there: %v", err)
+	}
+	if err := os.Mkdir(run, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	for range 2 {
 		if err := del("c"); err != nil {

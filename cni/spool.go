@@ -3,15 +3,18 @@ package cni
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // A DEL that no agent takes is put down as a file, its request, in a directory
 // beside the agent's socket, and so succeeds: the agent carries it out when it
-// is there again. A reboot, which ends the directory, ends the pods as well.
+// is there again. A reboot, which ends the directory above, ends the pods as well, and
+// Fairlead that is uninstalled leaves nothing to be done: without it, nothing is put down.
 
 // maxSpooled is how many DELs may wait: all pods of a node come and gone a few
 // times.
@@ -34,7 +37,10 @@ func SpoolName(containerID, ifname string) string {
 
 func spool(socket string, request *Request) error {
 	dir := SpoolDir(socket)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	switch err := os.Mkdir(dir, 0o700); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("put down the DEL: %w", err)
 	}
 	waiting, err := os.ReadDir(dir)

@@ -106,11 +106,12 @@ func (a *aggregator) loop(ctx context.Context) error {
 		snapshot, nodesChanged := a.feed.Latest()
 		reports, reportsChanged := a.reports.Latest()
 		problemsChanged := a.source.Changed()
+		began := time.Now()
 		seen := view{
-			snapshot: snapshot, reports: reports, now: time.Now(),
+			snapshot: snapshot, reports: reports, now: a.client.Now(),
 			problems: append(a.source.Problems(), a.reports.Problems()...),
 		}
-		a.state.look(seen.now)
+		a.state.look(began)
 		now := summarize(seen)
 		if now.ready != last.ready || now.total != last.total || len(now.problems) != len(last.problems) {
 			a.log.Info("the network", "nodes", now.total, "ready", now.ready, "problems", len(now.problems))
@@ -118,7 +119,7 @@ func (a *aggregator) loop(ctx context.Context) error {
 		last = now
 		retry := checkInterval
 		err := a.client.PublishNetwork(ctx, now.fill)
-		a.state.published(now, err, time.Since(seen.now))
+		a.state.published(now, err, time.Since(began))
 		a.tell(ctx, seen)
 		if a.herald.waiting() {
 			retry = settleTime / 4

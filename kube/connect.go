@@ -65,6 +65,7 @@ type Client struct {
 	servers *servers     // nil with a kubeconfig
 	config  *rest.Config // as it was connected
 
+	clock     *clock
 	publisher publisher
 }
 
@@ -144,6 +145,8 @@ func (o Options) podConfig(credentials string) (*rest.Config, *servers, error) {
 
 func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	wrap := func(err error) error { return fmt.Errorf("preparing the connection to the API server: %w", err) }
+	clock := &clock{}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &dated{next, clock} })
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, wrap(err)
@@ -151,7 +154,7 @@ func newClient(config *rest.Config, servers *servers) (*Client, error) {
 	typed := rest.CopyConfig(config)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	c := &Client{servers: servers, config: config}
+	c := &Client{servers: servers, config: config, clock: clock}
 	if c.core, err = core.NewForConfigAndClient(typed, transport); err != nil {
 		return nil, wrap(err)
 	}

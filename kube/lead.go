@@ -34,7 +34,7 @@ func (c *Client) Lead(ctx context.Context, lock Lock, lead func(context.Context)
 	electing, cancel := context.WithCancel(klog.NewContext(ctx, klog.Logger{}))
 	defer cancel()
 	led := make(chan error, 1)
-	lease := &leaseLock{failed: lock.Failed, LeaseLock: resourcelock.LeaseLock{
+	lease := &leaseLock{failed: lock.Failed, now: c.Now, LeaseLock: resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: lock.Namespace, Name: lock.Name},
 		Client:     c.coordination,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: lock.Identity},
@@ -68,9 +68,11 @@ func (c *Client) Lead(ctx context.Context, lock Lock, lead func(context.Context)
 }
 
 // leaseLock knows what client-go would only log: whether the lock was ever
-// held, and why it could not be asked for.
+// held, and why it could not be asked for. It says when it was renewed by the API
+// server's clock; client-go goes by when it saw that change.
 type leaseLock struct {
 	resourcelock.LeaseLock
+	now    func() time.Time
 	held   bool
 	failed func(error)
 }
@@ -87,10 +89,12 @@ func (l *leaseLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord
 }
 
 func (l *leaseLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	record.RenewTime = metav1.NewTime(l.now())
 	return l.observe(l.LeaseLock.Create(ctx, record))
 }
 
 func (l *leaseLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	record.RenewTime = metav1.NewTime(l.now())
 	return l.observe(l.LeaseLock.Update(ctx, record))
 }
 

@@ -12,7 +12,7 @@ import (
 // Leader is what the lease of the leading controller says.
 type Leader struct {
 	Identity string    // empty: none leads
-	Renewed  time.Time // by its clock; zero: never
+	Renewed  time.Time // by the API server's clock; zero: never
 }
 
 // Leader reads a lease. Its error may be that the user must not, or, by

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +16,7 @@ import (
 
 // Overview is what the API server knows of the network at one moment.
 type Overview struct {
+	Time      time.Time         // of that moment, by the API server
 	Installed bool              // the kinds of Fairlead exist
 	Network   *v1alpha1.Network // nil if there is none
 	Config    *model.Network    // as it is understood; the defaults without one
@@ -57,7 +59,7 @@ func (c *Client) Overview(ctx context.Context) (*Overview, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the agents' pods: %w", err)
 	}
-	overview := &Overview{Installed: true}
+	overview := &Overview{Installed: true, Time: c.Now()}
 	var networks v1alpha1.NetworkList
 	var reports v1alpha1.NodeNetworkList
 	err = c.fairlead.Get().Resource("networks").Do(ctx).Into(&networks)

@@ -90,12 +90,15 @@ func (c *Client) publish(ctx context.Context, status NodeStatus) error {
 		p.last, p.next = found, time.Time{}
 	}
 	next := p.last.DeepCopy()
+	if problem, wrong := c.clockProblem(status.Node); wrong {
+		status.Problems = append([]model.Problem{problem}, status.Problems...)
+	}
 	status.fill(&next.Status)
 	now := time.Now()
 	if reflect.DeepEqual(next.Status, p.last.Status) && now.Before(p.next) {
 		return nil
 	}
-	next.Status.HeartbeatTime = metav1.NewTime(now)
+	next.Status.HeartbeatTime = metav1.NewTime(c.Now())
 	written := &v1alpha1.NodeNetwork{}
 	err := c.fairlead.Put().Resource("nodenetworks").Name(next.Name).SubResource("status").Body(next).Do(ctx).Into(written)
 	if err != nil {

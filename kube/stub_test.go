@@ -47,6 +47,7 @@ type stub struct {
 	requests  []string
 	patches   []string            // QUERY BODY of each; they change nothing
 	answered  func(*http.Request) // nil, or called of each before its answer has ended
+	ahead     time.Duration       // of this machine's clock
 	sent      int                 // Secrets by watches that had what is in them
 }
 
@@ -190,6 +191,7 @@ func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
 	if s.answered != nil {
 		defer s.answered(r)
 	}
+	w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat))
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if s.protobuf && r.Method == http.MethodGet && !strings.HasPrefix(collection, "/apis/fairlead.io/") && collection != clusterPoliciesPath && collection != kindsPath {

@@ -25,9 +25,9 @@ func TestTurns(t *testing.T) {
 		most  int           // in a second
 		all   time.Duration // by when all are back
 	}{
-		{"broken", false, false, time.Minute, 600, 10 * time.Second},
-		{"forgotten", true, false, time.Minute, 150, 50 * time.Second},
-		{"forgotten, as the answer says", true, true, time.Minute, 150, 50 * time.Second},
+		{"broken", false, false, time.Minute, 650, 10 * time.Second},
+		{"forgotten", true, false, time.Minute, 200, 50 * time.Second},
+		{"forgotten, as the answer says", true, true, time.Minute, 200, 50 * time.Second},
 		{"ended by itself", false, false, time.Duration(timeout) * time.Second, agents, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ type NodeNetworkStatus struct {
 	// +optional
 	AgentVersion string `json:"agentVersion,omitempty"`
 
-	// HeartbeatTime is when the agent wrote this last.
+	// HeartbeatTime is when the agent wrote this last, by the API server's clock.
 	// +optional
 	HeartbeatTime metav1.Time `json:"heartbeatTime,omitempty"`
 
