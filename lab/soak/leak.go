@@ -28,6 +28,7 @@ var tolerances = map[string]tolerance{
 	"goroutines":        {more: 5},
 	"files":             {more: 5},
 	"age, s":            {free: true},
+	processorUse:        {free: true},
 	choiceChains:        {free: true},
 	"connections":       {free: true},
 	"addresses cooling": {free: true},

@@ -67,23 +67,6 @@ func processOf(w *world.World, machine, role string) (pid int, age time.Duration
 	return 0, 0, nil
 }
 
-// ageOf is how long a process has been there.
-func ageOf(pid int) (time.Duration, bool) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	_, after, ok := strings.Cut(string(stat), ") ")
-	uptime, err2 := os.ReadFile("/proc/uptime")
-	fields, times := strings.Fields(after), strings.Fields(string(uptime))
-	if err != nil || err2 != nil || !ok || len(fields) < 20 || len(times) == 0 {
-		return 0, false
-	}
-	started, err := strconv.ParseInt(fields[19], 10, 64) // in hundredths of a second since boot
-	now, err2 := strconv.ParseFloat(times[0], 64)
-	if err != nil || err2 != nil {
-		return 0, false
-	}
-	return time.Duration(now*float64(time.Second)) - time.Duration(started)*10*time.Millisecond, true
-}
-
 // processMetrics are what a process says of itself, by the name of the metric.
 var processMetrics = map[string]string{
 	"process_resident_memory_bytes": "memory, bytes",
@@ -151,6 +134,7 @@ func (s *soak) count(collect bool) (map[place]counts, map[place]names, error) {
 // countNode adds what is on a node, and the controller if it is there.
 func (s *soak) countNode(node string, collect bool, all map[place]counts, which map[place]names) error {
 	world := s.lab.World()
+	uses := s.lookProcessors(node) // first: one that spins may let nothing else be counted
 	err := inside(world, node, func(pid int) (err error) {
 		all[node], which[node], err = countKernel(pid)
 		return err
@@ -173,6 +157,9 @@ func (s *soak) countNode(node string, collect bool, all map[place]counts, which 
 			return err
 		}
 		own["age, s"] = int64(age.Seconds())
+		if use, ok := uses[process.where]; ok {
+			own[processorUse] = use
+		}
 		if collect {
 			if err := s.keepStacks(process.where, process.address, node); err != nil {
 				return err
@@ -212,7 +199,7 @@ type sheet struct {
 
 // sheetColumns are the resources that have one.
 var sheetColumns = []string{
-	"age, s", "memory, bytes", "heap, bytes", "goroutines", "files", "addresses in use", "problems", "veths", "links", "routes",
+	"age, s", processorUse, "memory, bytes", "heap, bytes", "goroutines", "files", "addresses in use", "problems", "veths", "links", "routes",
 	"permanent neighbours", "forwarding entries", "rules", "elements", "connections", "namespaces",
 }
 

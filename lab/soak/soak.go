@@ -18,13 +18,14 @@ import (
 
 // soak is one that is under way.
 type soak struct {
-	lab     *lab.Lab
-	o       options
-	out     io.Writer
-	cluster *cluster
-	windows windows
-	busy    busy
-	stop    context.CancelFunc // ends the steps
+	lab        *lab.Lab
+	o          options
+	out        io.Writer
+	cluster    *cluster
+	windows    windows
+	busy       busy
+	processors processors
+	stop       context.CancelFunc // ends the steps
 
 	entry   []netip.Addr // of entryNode
 	bundles chan string  // what broke, to be collected
