@@ -18,6 +18,13 @@ const completeTime = 3 * time.Second
 // completion is how cobra asks for what may follow.
 type completion = func(command *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 
+// completeFlag completes the value of a flag.
+func completeFlag(command *cobra.Command, flag string, by completion) {
+	if err := command.RegisterFlagCompletionFunc(flag, by); err != nil {
+		panic(err) // the flag is defined by the caller
+	}
+}
+
 // completeNodes completes names of nodes as arguments, most of them; each once.
 func completeNodes(options *kube.Options, most int) completion {
 	return func(command *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -32,18 +39,15 @@ func completeNodes(options *kube.Options, most int) completion {
 
 // completeNode completes the name of a node as the value of a flag.
 func completeNode(command *cobra.Command, flag string, options *kube.Options) {
-	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	completeFlag(command, flag, func(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return nodeNames(command.Context(), *options), cobra.ShellCompDirectiveNoFileComp
 	})
-	if err != nil {
-		panic(err) // the flag is defined by the caller
-	}
 }
 
 // completeNodeList completes names of nodes, separated by commas, as the value of a
 // flag; each once.
 func completeNodeList(command *cobra.Command, flag string, options *kube.Options) {
-	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	completeFlag(command, flag, func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		before := begun[:strings.LastIndexByte(begun, ',')+1]
 		chosen := strings.Split(before, ",")
 		var values []string
@@ -54,9 +58,6 @@ func completeNodeList(command *cobra.Command, flag string, options *kube.Options
 		}
 		return values, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	})
-	if err != nil {
-		panic(err) // the flag is defined by the caller
-	}
 }
 
 // nodeNames are nil if they cannot be had.
@@ -74,8 +75,18 @@ func nodeNames(ctx context.Context, options kube.Options) []string {
 	return names
 }
 
-// completePods completes [NAMESPACE/]POD as the value of a flag.
+// completePods completes [NAMESPACE/]POD.
 func completePods(options *kube.Options, namespace *string) completion {
+	return completeNames(options, namespace, (*kube.Client).PodNames)
+}
+
+// completeServices completes [NAMESPACE/]SERVICE.
+func completeServices(options *kube.Options, namespace *string) completion {
+	return completeNames(options, namespace, (*kube.Client).ServiceNames)
+}
+
+// completeNames completes [NAMESPACE/]NAME by what there is in a namespace.
+func completeNames(options *kube.Options, namespace *string, list func(*kube.Client, context.Context, string) ([]string, error)) completion {
 	return func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(command.Context(), completeTime)
 		defer cancel()
@@ -89,13 +100,52 @@ func completePods(options *kube.Options, namespace *string) completion {
 		} else if in == "" {
 			in = options.Namespace()
 		}
-		names, err := client.PodNames(ctx, in)
+		names, err := list(client, ctx, in)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		for i := range names {
-			names[i] = prefix + names[i]
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return prefixed(prefix, names), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// prefixed puts a prefix before each name.
+func prefixed(prefix string, names []string) []string {
+	for i := range names {
+		names[i] = prefix + names[i]
+	}
+	return names
+}
+
+// onlyFirst completes the first argument, and none after it.
+func onlyFirst(first completion) completion {
+	return func(command *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return first(command, args, begun)
+	}
+}
+
+// completeEnds completes names of pods and nodes, and of the Services that a packet goes
+// to, as the value of a flag.
+func completeEnds(command *cobra.Command, flag string, options *kube.Options, namespace *string) {
+	pods, services := completePods(options, namespace), completeServices(options, namespace)
+	completeFlag(command, flag, func(command *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		kind, rest, slash := strings.Cut(begun, "/")
+		switch {
+		case slash && kind == "node":
+			return prefixed("node/", nodeNames(command.Context(), *options)), cobra.ShellCompDirectiveNoFileComp
+		case slash && kind == "svc" && flag == "to":
+			names, directive := services(command, args, rest)
+			return prefixed("svc/", names), directive
+		}
+		names, directive := pods(command, args, begun)
+		if !slash {
+			names = append(names, "node/")
+			if flag == "to" {
+				names = append(names, "svc/")
+			}
+		}
+		return names, directive | cobra.ShellCompDirectiveNoSpace
+	})
 }

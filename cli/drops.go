@@ -72,6 +72,7 @@ Exit codes: 0 all nodes have answered, 2 some have not.`,
 	flags.StringVar(&options.kube.Kubeconfig, "kubeconfig", "", "how to reach the API server; as kubectl finds it if empty")
 	formatFlag(command, &options.output, inText, inJSON, inYAML)
 	completeNode(command, "node", &options.kube)
+	completeFlag(command, "pod", completePods(&options.kube, &options.namespace))
 	return command
 }
 

@@ -36,5 +36,6 @@ Exit codes: 0 the pod is shown, 2 it cannot be.`,
 		},
 	}
 	options.flags(command, inText, inJSON, inYAML)
+	command.ValidArgsFunction = onlyFirst(completePods(&options.kube, &options.namespace))
 	return command
 }

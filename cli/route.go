@@ -105,6 +105,7 @@ Exit codes: 0 it arrives, 1 it does not, 2 it cannot be told.`,
 		}
 		completeEnds(command, flag, &options.kube, &options.namespace)
 	}
+	completeFlag(command, "backend", completePods(&options.kube, &options.namespace))
 	complete(command, "protocol", "TCP", "UDP", "SCTP")
 	return command
 }

@@ -1,14 +1,11 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/spf13/cobra"
 
 	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
@@ -184,55 +181,4 @@ func (s *endSearch) address(ctx context.Context, addr netip.Addr) ([]trace.End, 
 		end.Name = pod.String()
 	}
 	return []trace.End{end}, nil
-}
-
-// completeEnds completes names of pods and nodes.
-func completeEnds(command *cobra.Command, flag string, options *kube.Options, in *string) {
-	err := command.RegisterFlagCompletionFunc(flag, func(command *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		client, err := kube.Connect(*options)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		ctx := command.Context()
-		if ctx == nil {
-			ctx = context.Background()
-		}
-		if strings.HasPrefix(begun, "node/") {
-			overview, err := client.Overview(ctx)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveError
-			}
-			var names []string
-			for _, node := range overview.Nodes {
-				names = append(names, "node/"+node.Node.Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		}
-		if service, ok := strings.CutPrefix(begun, "svc/"); ok && flag == "to" {
-			return completeServiceEnds(ctx, client, cmp.Or(*in, options.Namespace()), service)
-		}
-		namespace, prefix := *in, ""
-		if before, _, ok := strings.Cut(begun, "/"); ok {
-			namespace, prefix = before, before+"/"
-		} else if namespace == "" {
-			namespace = options.Namespace()
-		}
-		names, err := client.PodNames(ctx, namespace)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		for i := range names {
-			names[i] = prefix + names[i]
-		}
-		if prefix == "" {
-			names = append(names, "node/")
-			if flag == "to" {
-				names = append(names, "svc/")
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-	})
-	if err != nil {
-		panic(err) // the flag is defined by the caller
-	}
 }

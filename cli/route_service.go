@@ -9,9 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
-	"github.com/fairlead-net/fairlead/kube"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/trace"
 )
@@ -164,20 +161,4 @@ func (s *endSearch) through(ctx context.Context, trips []trace.Trip, backend str
 		return refuse("name one of the other family", "--backend %s has no address of a family that is followed", backend)
 	}
 	return nil
-}
-
-// completeServiceEnds completes svc/NAME, in the namespace that is meant.
-func completeServiceEnds(ctx context.Context, client *kube.Client, namespace, begun string) ([]string, cobra.ShellCompDirective) {
-	prefix := "svc/"
-	if before, _, ok := strings.Cut(begun, "/"); ok {
-		namespace, prefix = before, "svc/"+before+"/"
-	}
-	names, err := client.ServiceNames(ctx, namespace)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	for i := range names {
-		names[i] = prefix + names[i]
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -278,32 +278,3 @@ func unknownAmong(key model.ServiceKey, all []kube.ServiceObject) error {
 	}
 	return errors.New(text)
 }
-
-// completeServices completes names of Services as the one argument.
-func completeServices(options *kube.Options, namespace *string) completion {
-	return func(command *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(command.Context(), completeTime)
-		defer cancel()
-		client, err := kube.Connect(*options)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		in, prefix := *namespace, ""
-		if before, _, ok := strings.Cut(begun, "/"); ok {
-			in, prefix = before, before+"/"
-		} else if in == "" {
-			in = options.Namespace()
-		}
-		names, err := client.ServiceNames(ctx, in)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		for i := range names {
-			names[i] = prefix + names[i]
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}

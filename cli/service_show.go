@@ -84,7 +84,7 @@ or connections are refused, 2 it cannot be told.`,
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "of the Service; that of the kubeconfig if empty")
 	flags.StringVar(&options.node, "node", "", "whose view it is; one that can be asked if empty")
 	formatFlag(command, &options.output, inText, inJSON, inYAML)
-	command.ValidArgsFunction = completeServices(&options.kube, &options.namespace)
+	command.ValidArgsFunction = onlyFirst(completeServices(&options.kube, &options.namespace))
 	err := command.RegisterFlagCompletionFunc("node", func(command *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return nodeNames(command.Context(), options.kube), cobra.ShellCompDirectiveNoFileComp
 	})
