@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"text/template"
 
+	"k8s.io/apimachinery/pkg/util/version"
 	"sigs.k8s.io/yaml"
 )
 
@@ -65,6 +67,31 @@ func objects(t *testing.T, manifest []byte) map[string]map[string]any {
 		all[key] = object
 	}
 	return all
+}
+
+// TestChartMetadata: Helm refuses a chart without some of these, and passes over a name
+// that is misspelt.
+func TestChartMetadata(t *testing.T) {
+	text, err := os.ReadFile(chart + "Chart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]string{}
+	if err := yaml.Unmarshal(text, &has); err != nil {
+		t.Fatal(err)
+	}
+	if has["apiVersion"] != "v2" || has["type"] != "application" || has["description"] == "" {
+		t.Errorf("apiVersion %q, type %q, description %q", has["apiVersion"], has["type"], has["description"])
+	}
+	if has["name"] != path.Base(chart) {
+		t.Errorf("its name is %q, and its directory %s", has["name"], chart)
+	}
+	for field, before := range map[string]string{"version": "", "appVersion": "v", "kubeVersion": ">="} {
+		number, ok := strings.CutPrefix(has[field], before)
+		if _, err := version.ParseSemantic(number); !ok || err != nil || strings.HasPrefix(number, "v") {
+			t.Errorf("%s is %q: %v", field, has[field], err)
+		}
+	}
 }
 
 func TestChartIsCurrent(t *testing.T) {
