@@ -47,12 +47,8 @@ func starting(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
 }
 
-// watch returns a file that can be read when something new is in the directory,
-// which is made if need be.
+// watch returns a file that can be read when something new is in the directory.
 func watch(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("wait for the agent: %w", err)
-	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("wait for the agent: inotify: %w", err)

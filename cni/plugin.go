@@ -131,6 +131,8 @@ func exchange(socket string, request *Request, netns *os.File, deadline time.Tim
 	appears := deadline
 	if request.Command != "ADD" {
 		appears = time.Now().Add(min(dialTimeout, time.Until(deadline)))
+	} else if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil { // where an agent of after a reboot will be
+		return nil, fmt.Errorf("wait for the agent: %w", err)
 	}
 	conn, err := dial(socket, appears)
 	if err != nil {
