@@ -20,13 +20,9 @@ import (
 // whatever the size of the cluster; sets, which are not, are not read. The
 // network namespace is that of the calling thread.
 func (p *Plane) Counters() ([]dataplane.Counter, error) {
-	conn, err := nft.New()
+	chains, err := listing.Chains(nft.TableFamilyINet)
 	if err != nil {
 		return nil, fmt.Errorf("read counters of table inet %s: %w", TableName, err)
-	}
-	chains, err := conn.ListChainsOfTableFamily(nft.TableFamilyINet)
-	if err != nil {
-		return nil, fmt.Errorf("list chains of table inet %s: %w", TableName, err)
 	}
 	met := map[string]dataplane.Counter{}
 	for _, chain := range chains {

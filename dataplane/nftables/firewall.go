@@ -143,7 +143,7 @@ func (f *Firewall) put(chain *nft.Chain, accepts model.Map[firewall.Accept, stru
 		err = refusal.err
 	}
 	if errors.Is(err, unix.ENOENT) {
-		chains, failed := (&nft.Conn{}).ListChainsOfTableFamily(chain.Table.Family)
+		chains, failed := listing.Chains(chain.Table.Family)
 		is := func(c *nft.Chain) bool { return c.Table.Name == chain.Table.Name && c.Name == chain.Name }
 		if failed == nil && !slices.ContainsFunc(chains, is) {
 			return nil // it went a moment ago, of which the next survey tells

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead-net/fairlead/dataplane/nftables/listing"
 	"github.com/fairlead-net/fairlead/model"
 )
 
@@ -151,7 +152,8 @@ func (f *former) freeSuffix() string {
 	return ""
 }
 
-// readFormer tells whether it is what could be ours, and could be read.
+// readFormer tells whether it is what could be ours, and could be read. Only chains are in
+// one list with those of others: what those change meanwhile takes nothing from the rest.
 func readFormer() (f former, ok bool) {
 	conn := &nft.Conn{}
 	sets, err := conn.GetSets(ourTable())
@@ -163,7 +165,7 @@ func readFormer() (f former, ok bool) {
 			f.sets = append(f.sets, set.Name)
 		}
 	}
-	chains, err := conn.ListChainsOfTableFamily(nft.TableFamilyINet)
+	chains, err := listing.Chains(nft.TableFamilyINet)
 	if err != nil {
 		return former{}, false
 	}

@@ -63,7 +63,7 @@ func (k *Kernel) readTables() {
 	}
 	tables, err := conn.ListTables()
 	k.failed("tables", err)
-	chains, err := conn.ListChains()
+	chains, err := listing.Chains(nft.TableFamilyUnspecified)
 	k.failed("chains", err)
 	for _, table := range tables {
 		t := Table{Family: familyName(table.Family), Name: table.Name}

@@ -13,7 +13,7 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
-	rtnl "github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/whole"
@@ -36,68 +36,56 @@ func Rules(chain *nft.Chain) ([]*nft.Rule, error) {
 }
 
 func list(chain *nft.Chain) (found []*nft.Rule, err error) {
-	fill := func(attributes *netlink.AttributeEncoder) {
-		attributes.String(unix.NFTA_RULE_TABLE, chain.Table.Name)
-		attributes.String(unix.NFTA_RULE_CHAIN, chain.Name)
-	}
-	err = dump(unix.NFT_MSG_GETRULE, chain.Table.Family, fill, func(attributes *netlink.AttributeDecoder) {
+	err = dump(unix.NFT_MSG_GETRULE, chain.Table.Family, func(_ nft.TableFamily, attributes *netlink.AttributeDecoder) {
 		rule := &nft.Rule{Table: chain.Table, Chain: chain}
 		readRule(rule, attributes)
 		found = append(found, rule)
-	})
+	}, nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(chain.Table.Name)), nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(chain.Name)))
 	return found, err
 }
 
-// Chains lists all chains of a family, of what is told here: names, and of base chains
-// where they are.
+// Chains lists all chains of a family, or of all (nft.TableFamilyUnspecified), of what is
+// told here: names, and of base chains where they are.
 func Chains(family nft.TableFamily) ([]*nft.Chain, error) {
-	found, err := whole.List(func() (found []*nft.Chain, err error) {
-		err = dump(unix.NFT_MSG_GETCHAIN, family, nil, func(attributes *netlink.AttributeDecoder) {
-			chain := &nft.Chain{Table: &nft.Table{Family: family}}
-			readChain(chain, attributes)
-			found = append(found, chain)
-		})
-		return found, err
-	})
+	found, err := whole.List(func() ([]*nft.Chain, error) { return listChains(family) })
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
 	return found, nil
 }
 
-// dump has the attributes of each object read that the kernel tells of.
-func dump(kind int, family nft.TableFamily, fill func(*netlink.AttributeEncoder), read func(*netlink.AttributeDecoder)) error {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	which := netlink.NewAttributeEncoder()
-	if fill != nil {
-		fill(which)
-	}
-	encoded, err := which.Encode()
-	if err != nil {
-		return err
-	}
-	answers, err := conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
-		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, encoded...), // struct nfgenmsg
+func listChains(family nft.TableFamily) (found []*nft.Chain, err error) {
+	err = dump(unix.NFT_MSG_GETCHAIN, family, func(family nft.TableFamily, attributes *netlink.AttributeDecoder) {
+		chain := &nft.Chain{Table: &nft.Table{Family: family}}
+		readChain(chain, attributes)
+		found = append(found, chain)
 	})
+	return found, err
+}
+
+// dump has the family and the attributes of each object read that the kernel tells of.
+// That it was interrupted may be said by the message that ends it alone, which
+// mdlayher/netlink keeps to itself.
+func dump(kind int, family nft.TableFamily, read func(nft.TableFamily, *netlink.AttributeDecoder), which ...nl.NetlinkRequestData) error {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NLM_F_DUMP)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: byte(family), Version: nl.NFNETLINK_V0})
+	for _, attribute := range which {
+		request.AddData(attribute)
+	}
+	answers, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
 		return err
 	}
 	for _, answer := range answers {
-		if answer.Header.Flags&netlink.DumpInterrupted != 0 {
-			return rtnl.ErrDumpInterrupted
+		if len(answer) < nl.SizeofNfgenmsg {
+			continue
 		}
-		const header = 4 // struct nfgenmsg
-		attributes, err := netlink.NewAttributeDecoder(answer.Data[min(header, len(answer.Data)):])
+		attributes, err := netlink.NewAttributeDecoder(answer[nl.SizeofNfgenmsg:])
 		if err != nil {
 			return err
 		}
 		attributes.ByteOrder = binary.BigEndian
-		read(attributes)
+		read(nft.TableFamily(answer[0]), attributes)
 		if err := attributes.Err(); err != nil {
 			return err
 		}

@@ -1,14 +1,18 @@
 package listing
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"slices"
 	"testing"
+	"time"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	rtnl "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead-net/fairlead/dataplane/conformance/netnstest"
@@ -30,7 +34,8 @@ func TestChains(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for family, want := range map[nft.TableFamily][]string{
-		nft.TableFamilyIPv4: {"mine base filter 2 -5 0", "mine other"}, nft.TableFamilyINet: {"mine nat nat 0 7 1"}, nft.TableFamilyIPv6: nil,
+		nft.TableFamilyUnspecified: {"mine base filter 2 -5 0", "mine other", "mine nat nat 0 7 1"},
+		nft.TableFamilyIPv4:        {"mine base filter 2 -5 0", "mine other"}, nft.TableFamilyINet: {"mine nat nat 0 7 1"}, nft.TableFamilyIPv6: nil,
 	} {
 		chains, err := Chains(family)
 		if err != nil {
@@ -42,7 +47,7 @@ func TestChains(t *testing.T) {
 			if chain.Hooknum != nil {
 				text += fmt.Sprint(" ", chain.Type, " ", *chain.Hooknum, " ", *chain.Priority, " ", *chain.Policy)
 			}
-			if got = append(got, text); chain.Table.Family != family {
+			if got = append(got, text); family != nft.TableFamilyUnspecified && chain.Table.Family != family {
 				t.Errorf("%s is of family %d", text, chain.Table.Family)
 			}
 		}
@@ -50,6 +55,62 @@ func TestChains(t *testing.T) {
 			t.Errorf("of family %d: %q, want %q", family, got, want)
 		}
 	}
+}
+
+// TestInterrupted: a chain goes and another one comes in one transaction, so that a listing
+// has both or none of them only if it was interrupted. If all is in one message, the one
+// that ends it says so alone.
+func TestInterrupted(t *testing.T) {
+	netnstest.Enter(t)
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
+	}
+	const early, late = "add chain inet a early; delete chain inet z late\n", "add chain inet z late; delete chain inet a early\n"
+	tables := "add table inet a; add table inet still; add table inet z; add chain inet z late"
+	for n := range 30 {
+		tables += fmt.Sprintf("; add chain inet still c%d", n)
+	}
+	if out, err := exec.Command("nft", tables).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	churn(t, early+late)
+	interrupted := 0
+	for began := time.Now(); interrupted < 10 && time.Since(began) < 20*time.Second; {
+		chains, err := listChains(nft.TableFamilyINet)
+		if errors.Is(err, rtnl.ErrDumpInterrupted) {
+			interrupted++
+			continue
+		}
+		if err != nil || len(chains) != 31 {
+			t.Fatalf("there are %d chains, %v", len(chains), err)
+		}
+	}
+	if interrupted == 0 {
+		t.Error("no listing was interrupted, so nothing was tested")
+	}
+}
+
+// churn has nft carry out these lines over and over, until the test ends.
+func churn(t *testing.T, lines string) {
+	nft := exec.Command("nft", "-i") // of this namespace: a goroutine may be on a thread of another
+	in, err := nft.StdinPipe()
+	if err == nil {
+		err = nft.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for err := error(nil); err == nil; time.Sleep(time.Millisecond) {
+			_, err = io.WriteString(in, lines)
+		}
+	}()
+	t.Cleanup(func() {
+		_, _ = nft.Process.Kill(), nft.Wait() // which closes the pipe
+		<-done
+	})
 }
 
 // TestRules: all rules of a chain are there, and of each all that it says, or at least
