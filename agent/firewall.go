@@ -12,6 +12,9 @@ import (
 type Surveyor interface {
 	// Droppers names the chains that drop some packets, forwarded ones or others.
 	Droppers() ([]string, error)
+	// Legacy returns commands that list what iptables-legacy has, which the others do
+	// not tell of; none if it has no tables.
+	Legacy() ([]string, error)
 	// Survey tells what they drop, and accept.
 	Survey() (*model.Firewalls, error)
 	// Surveyed tells that this may have changed. It is told only while the

@@ -33,6 +33,8 @@ func (s *surveyor) Survey() (*model.Firewalls, error) {
 
 func (s *surveyor) Droppers() ([]string, error) { return nil, nil }
 
+func (s *surveyor) Legacy() ([]string, error) { return nil, nil }
+
 func (s *surveyor) set(drops []model.ForwardChain, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

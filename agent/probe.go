@@ -47,7 +47,7 @@ func newProber(c *Config, feed *model.Feed, loop *loop, attacher *attacher, noti
 		socket:   filepath.Join(c.RunDir, probeSocket),
 		endpoint: &endpoint{node: c.Node, feed: feed, attacher: attacher, log: c.Log},
 	}
-	p.rounds = &rounds{node: c.Node, feed: feed, tasks: p.tasks, way: p.way, notices: notices}
+	p.rounds = &rounds{node: c.Node, feed: feed, tasks: p.tasks, way: p.way, legacy: p.legacy, notices: notices}
 	metrics.registry.MustRegister(p.rounds)
 	return p
 }
@@ -234,6 +234,7 @@ func (p *prober) report(ctx context.Context, peers []string) probe.Report {
 		report.Endpoint, report.NoEndpoint = now.addresses, now.missing
 	}
 	report.Results = probe.All(ctx, tasks)
+	report.Legacy = p.legacy()
 	if p.surveyor != nil {
 		var err error
 		if report.Firewalls, err = p.surveyor.Droppers(); err != nil {
@@ -241,4 +242,16 @@ func (p *prober) report(ctx context.Context, peers []string) probe.Report {
 		}
 	}
 	return report
+}
+
+// legacy are commands that list what iptables-legacy has on this node.
+func (p *prober) legacy() []string {
+	if p.surveyor == nil {
+		return nil
+	}
+	commands, err := p.surveyor.Legacy()
+	if err != nil {
+		p.log.Warn("whether iptables-legacy has tables on this node is not known", "error", err)
+	}
+	return commands
 }

@@ -26,6 +26,7 @@ type rounds struct {
 	feed    *model.Feed
 	tasks   func(*model.Snapshot, *model.Node) []probe.Task
 	way     func(peer string) probe.Way
+	legacy  func() []string // commands that list what iptables-legacy has here
 	notices *notices
 
 	nodes model.Map[string, *model.Node] // that peers were chosen from
@@ -152,6 +153,9 @@ func (r *rounds) problems(faults []probe.Fault) (problems []model.Problem) {
 			}
 			problem.Remedy = fmt.Sprintf("let firewalls of and between the two nodes pass %s; fairlead check --nodes %s,%s says more",
 				r.way(fault.Peer).Carrier(), r.node, fault.Peer)
+			if legacy := r.legacy(); len(legacy) > 0 {
+				problem.Remedy += "; iptables-legacy may drop them on this node: " + strings.Join(legacy, " and ")
+			}
 		}
 		problems = append(problems, problem)
 	}

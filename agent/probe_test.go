@@ -198,7 +198,8 @@ func TestSeriesOfGonePeers(t *testing.T) {
 	broken := false
 	r := &rounds{
 		node: testNode, feed: feed, notices: notices,
-		way: func(string) probe.Way { return probe.Way{Name: "vxlan", Protocol: "UDP", Port: 4789} },
+		way:    func(string) probe.Way { return probe.Way{Name: "vxlan", Protocol: "UDP", Port: 4789} },
+		legacy: func() []string { return []string{"iptables-legacy -S FORWARD"} },
 		tasks: func(_ *model.Snapshot, peer *model.Node) []probe.Task {
 			pod := "127.0.0.3"
 			if broken && peer.Name == "b" {
@@ -245,7 +246,7 @@ func TestSeriesOfGonePeers(t *testing.T) {
 	r.round(t.Context())
 	problems := notices.Problems()
 	if len(problems) != 1 || problems[0].Field != "path to b" || !strings.Contains(problems[0].Message, "IPv4 packets from pods to pods of node b are lost") ||
-		!strings.Contains(problems[0].Remedy, "UDP port 4789; fairlead check --nodes node1,b") {
+		!strings.Contains(problems[0].Remedy, "UDP port 4789; fairlead check --nodes node1,b says more; iptables-legacy may drop them on this node: iptables-legacy -S FORWARD") {
 		t.Errorf("%v", problems)
 	}
 	feed.Edit(func(s *model.Snapshot) { s.Nodes = s.Nodes.Without("b") })

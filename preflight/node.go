@@ -24,6 +24,7 @@ type NodeFacts struct {
 	Configs      []string // CNI configurations in their order
 	Ports        []Port   // that are taken
 	Drops        []model.ForwardChain
+	Legacy       []string         // commands that list what iptables-legacy has; none without its tables
 	FreeBytes    uint64           // where state is kept
 	ReadOnly     bool             // that place
 	RunOnDisk    bool             // /run is no tmpfs
@@ -119,7 +120,12 @@ func (f *NodeFacts) firewalls(r *report) {
 		}
 		r.add("firewall", Warn, "the chain "+chain.String()+" drops what is forwarded", why, next)
 	}
-	if len(f.Drops) == 0 && f.Unread["firewall"] == nil {
+	if len(f.Legacy) > 0 {
+		r.add("firewall", Warn, "there are tables of iptables-legacy, which nft does not list",
+			"if they drop what is forwarded, pods reach nothing beyond their node, whatever Fairlead accepts; if they drop nothing, all is well",
+			"see whether they do: "+strings.Join(f.Legacy, " and ")+"; if so, use iptables-nft, or accept the pods' packets there: see docs/firewall.md")
+	}
+	if len(f.Drops) == 0 && len(f.Legacy) == 0 && f.Unread["firewall"] == nil {
 		r.ok("firewall", "none drops what is forwarded")
 	}
 }

@@ -51,6 +51,7 @@ func TestNode(t *testing.T) {
 		{"read-only sysctls", func(f *NodeFacts) { f.SysctlsFixed = true }, "sysctl", Fail, "/proc/sys/net"},
 		{"Docker", func(f *NodeFacts) { f.Drops = []model.ForwardChain{{Family: "ip", Table: "filter", Chain: "FORWARD"}} }, "firewall", Warn, "ip filter FORWARD"},
 		{"firewalld", func(f *NodeFacts) { f.Drops = []model.ForwardChain{{Family: "inet", Table: "firewalld", Chain: "f"}} }, "firewall", Warn, "firewalld"},
+		{"ufw of iptables-legacy", func(f *NodeFacts) { f.Legacy = []string{"iptables-legacy -S FORWARD"} }, "firewall", Warn, "iptables-legacy"},
 		{"small MTU", func(f *NodeFacts) { f.MTU = 1300 }, "uplink", Warn, "1300"},
 		{"the only address on lo", func(f *NodeFacts) { f.Bare = []netip.Addr{netip.MustParseAddr("192.0.2.9")} }, "address", Fail, "192.0.2.9 is on lo"},
 		{"an address on lo", func(f *NodeFacts) { f.Bare, f.OnUplink = []netip.Addr{netip.MustParseAddr("2001:db8::9")}, true }, "address", Warn, "2001:db8::9 is on lo"},

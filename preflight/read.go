@@ -42,10 +42,13 @@ func ReadNode(root, cniConfDir string) (*NodeFacts, error) {
 	f.Unsynced = err == nil && state == unix.TIME_ERROR
 	if f.Root {
 		f.SysctlsFixed = unix.Access("/proc/sys/net/ipv4/ip_forward", unix.W_OK) != nil
-		firewalls, err := nftables.NewFirewall().Survey()
+		others := nftables.NewFirewall()
+		firewalls, err := others.Survey()
 		if err == nil {
 			f.Drops = firewalls.Drops
 		}
+		f.note("firewall", err)
+		f.Legacy, err = others.Legacy()
 		f.note("firewall", err)
 		f.note("modules", f.tryKernel())
 	}

@@ -164,10 +164,16 @@ func (j *judge) cause(a *answers, broken []Path) string {
 // firewalls names what may be the cause on the two nodes, the same for both ways.
 func (j *judge) firewalls(a *answers) string {
 	const most = 5
-	var named []string
+	var named, legacy []string
 	for _, node := range slices.Compact(slices.Sorted(slices.Values([]string{a.from, a.to}))) {
 		report := j.reports[node]
-		if report == nil || len(report.Firewalls) == 0 {
+		if report == nil {
+			continue
+		}
+		if len(report.Legacy) > 0 {
+			legacy = append(legacy, "on "+node+", "+strings.Join(report.Legacy, " and "))
+		}
+		if len(report.Firewalls) == 0 {
 			continue
 		}
 		chains := strings.Join(report.Firewalls[:min(most, len(report.Firewalls))], ", ")
@@ -176,10 +182,14 @@ func (j *judge) firewalls(a *answers) string {
 		}
 		named = append(named, node+" has "+chains)
 	}
-	if len(named) == 0 {
-		return ""
+	text := ""
+	if len(named) > 0 {
+		text = "; chains of other programs that drop some packets: " + strings.Join(named, "; ")
 	}
-	return "; chains of other programs that drop some packets: " + strings.Join(named, "; ")
+	if len(legacy) > 0 {
+		text += "; iptables-legacy may drop some, too, which nft does not list: " + strings.Join(legacy, "; ")
+	}
+	return text
 }
 
 // stuck tells whether what pods of a node send to other nodes is lost, and what

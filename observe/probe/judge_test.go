@@ -87,6 +87,15 @@ func TestJudge(t *testing.T) {
 			asked[2].Report.Firewalls = []string{"inet mine input", "ip filter INPUT"}
 			return asked
 		}(),
+		"iptables-legacy": func() []Asked {
+			asked := cluster(func(from string, r *Result) { // on node2
+				if from != r.Peer && (from == "node2" && r.Path.FromPod() || r.Peer == "node2" && r.Path.ToPod()) {
+					r.lose()
+				}
+			})
+			asked[1].Report.Legacy = []string{"iptables-legacy -S FORWARD", "ip6tables-legacy -S FORWARD"}
+			return asked
+		}(),
 		"forward-drop": cluster(func(from string, r *Result) { // on node2
 			if from != r.Peer && (from == "node2" && r.Path.FromPod() || r.Peer == "node2" && r.Path.ToPod()) {
 				r.lose()

@@ -17,6 +17,9 @@ type Report struct {
 	// Firewalls are chains of others on the node that drop some packets, as nft
 	// calls them: family, table, chain.
 	Firewalls []string `json:"firewalls,omitempty"`
+	// Legacy are commands that list what iptables-legacy has on the node, which is not
+	// among Firewalls; none if it has no tables.
+	Legacy []string `json:"legacy,omitempty"`
 }
 
 // Way is how packets of pods get to another node. The zero value is not known.
