@@ -313,6 +313,10 @@ func (s *stream) run(ctx context.Context) result {
 	r := result{name: s.name, tcp: true, stream: true}
 	defer s.server.Close()
 	defer s.client.Close()
+	before, err := s.warm()
+	if err != nil {
+		r.broken = err
+	}
 	var both sync.WaitGroup
 	both.Go(func() { // echo
 		buffer := make([]byte, 1<<16)
@@ -326,10 +330,6 @@ func (s *stream) run(ctx context.Context) result {
 			}
 		}
 	})
-	before, err := s.warm()
-	if err != nil {
-		r.broken = err
-	}
 	both.Go(func() { // send; what fails here fails the reader too
 		for number, err := byte(0), error(nil); ctx.Err() == nil && err == nil; number++ {
 			block := make([]byte, chunk)
@@ -360,11 +360,14 @@ func (s *stream) run(ctx context.Context) result {
 		}
 	}
 	pause(context.Background(), straggle) // what is on its way arrives
-	after := s.count()
+	after := s.settled()
 	r.lost = max(0, after.forth-before.forth) + max(0, after.back-before.back)
 	learned := min(r.lost, forgotten(last.Sub(began)))
 	r.lost -= learned
 	r.detail = fmt.Sprintf(" (%d sent again)", after.again-before.again)
+	if before.mtus != after.mtus {
+		r.detail += fmt.Sprintf(" (MTUs of the paths forth and back: %d before, %d after)", before.mtus, after.mtus)
+	}
 	if learned > 0 {
 		r.detail += fmt.Sprintf(" (%d lost to learn the path's MTU again)", learned)
 	}
@@ -374,20 +377,24 @@ func (s *stream) run(ctx context.Context) result {
 	return r
 }
 
-// warm sends as much at once as fills packets in both directions: the first that
+// warm sends as much at once as fills packets, in both directions: the first that
 // is too large for a tunnel is lost, so that the sender learns the path's MTU
 // (RFC 1191). It returns the counts of then.
 func (s *stream) warm() (counts, error) {
-	const much = 1 << 16
-	if err := s.client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return counts{}, err
+	much := make([]byte, 1<<16)
+	for _, way := range []struct{ from, to net.Conn }{{s.client, s.server}, {s.server, s.client}} {
+		if err := way.to.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return counts{}, err
+		}
+		go func() { _, _ = way.from.Write(much) }() // an error meets the reader too
+		if _, err := io.ReadFull(way.to, make([]byte, len(much))); err != nil {
+			return counts{}, fmt.Errorf("sending large packets: %w", err)
+		}
+		if err := way.to.SetReadDeadline(time.Time{}); err != nil {
+			return counts{}, err
+		}
 	}
-	go func() { _, _ = s.client.Write(make([]byte, much)) }() // an error meets the reader too
-	if _, err := io.ReadFull(s.client, make([]byte, much)); err != nil {
-		return counts{}, fmt.Errorf("sending large packets: %w", err)
-	}
-	pause(context.Background(), 100*time.Millisecond)
-	return s.count(), s.client.SetDeadline(time.Time{})
+	return s.settled(), nil
 }
 
 // forgotten is how many packets a stream may lose in a time by what no fault does: the
@@ -398,7 +405,10 @@ func forgotten(in time.Duration) int { return 2 * int(in/(10*time.Minute)) }
 // counts are of packets that one end has sent and the other has not got, but for
 // a constant, and of those that were sent again, which may be because an answer
 // was late.
-type counts struct{ forth, back, again int }
+type counts struct {
+	forth, back, again int
+	mtus               [2]uint32 // which both ends know of the path to the other
+}
 
 func (s *stream) count() (c counts) {
 	client, server := tcpInfo(s.client), tcpInfo(s.server)
@@ -408,7 +418,23 @@ func (s *stream) count() (c counts) {
 	c.forth = int(client.Segs_out) - int(server.Segs_in)
 	c.back = int(server.Segs_out) - int(client.Segs_in)
 	c.again = int(client.Total_retrans + server.Total_retrans)
+	c.mtus = [2]uint32{client.Pmtu, server.Pmtu}
 	return c
+}
+
+// settled counts when no packet is on its way: one that is sent after the one end
+// was asked and arrives before the other is would be missed for ever.
+func (s *stream) settled() counts {
+	last := s.count()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		pause(context.Background(), 100*time.Millisecond)
+		now := s.count()
+		if now == last {
+			break
+		}
+		last = now
+	}
+	return last
 }
 
 // tcpInfo is what the kernel says of a connection; nil if it is closed.
