@@ -37,8 +37,13 @@ type servers struct {
 // server is an address with the place that it is from.
 type server struct{ address, origin string }
 
-// dialTimeout is for one address, its TLS handshake included.
-const dialTimeout = 3 * time.Second
+// How long one address may take. A server that accepts connections is there, and busy
+// with the handshakes of a whole cluster, perhaps: who gives up and begins anew makes
+// more of them.
+const (
+	connectTimeout   = 3 * time.Second
+	handshakeTimeout = 10 * time.Second // as in all of client-go
+)
 
 // serverName is a name that the certificate of every API server has, because
 // that is how pods know it.
@@ -191,10 +196,19 @@ func (s *servers) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 func dialTLS(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	plain, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	dialer := &tls.Dialer{Config: config}
-	return dialer.DialContext(ctx, "tcp", address)
+	conn := tls.Client(plain, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = plain.Close()
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return conn, nil
 }
 
 // UnreachableError says that no API server could be connected to, and why.

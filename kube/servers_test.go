@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,6 +82,42 @@ func TestAllServersAreTried(t *testing.T) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in the error: %v", part, err)
 		}
+	}
+}
+
+// TestBusyServer: a server that takes its time for a handshake gets it.
+func TestBusyServer(t *testing.T) {
+	t.Parallel()
+	s := newStub(t)
+	s.put("/api/v1/namespaces/default/pods", stubPod("web", `"spec": {}`))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var accepted atomic.Int32
+	go func() {
+		for {
+			busy, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			time.AfterFunc(connectTimeout+500*time.Millisecond, func() {
+				defer busy.Close()
+				behind, err := net.Dial("tcp", s.server.Listener.Addr().String())
+				if err != nil {
+					return
+				}
+				defer behind.Close()
+				go func() { _, _ = io.Copy(behind, busy) }()
+				_, _ = io.Copy(busy, behind)
+			})
+		}
+	}()
+	client := s.client(Options{Servers: []string{listener.Addr().String()}, KubeletConfigs: []string{"/nonexistent"}})
+	if _, err := client.Pod(t.Context(), model.PodKey{Namespace: "default", Name: "web"}); err != nil || accepted.Load() != 1 {
+		t.Errorf("after %d connections: %v", accepted.Load(), err)
 	}
 }
 
