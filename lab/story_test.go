@@ -200,6 +200,12 @@ func (s *stories) setup(env *testscript.Env) error {
 	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=2m", "--namespace="+name, "serviceaccount/default"); err != nil {
 		return err
 	}
+	// The last one may have ended agents just before its own end.
+	if s.lab.state.Config.Network != None {
+		if _, err := s.lab.Kubectl(ctx, "rollout", "status", "--namespace=kube-system", "--timeout=2m", "daemonset/fairlead-agent"); err != nil {
+			return err
+		}
+	}
 	env.Defer(func() {
 		// Not waited for: the next story has another namespace.
 		_, _ = s.lab.Kubectl(ctx, "delete", "namespace", name, "--wait=false", "--ignore-not-found")

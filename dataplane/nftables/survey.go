@@ -133,6 +133,10 @@ func hasPolicyDrop(chain *nft.Chain) bool {
 	return chain.Policy != nil && *chain.Policy == nft.ChainPolicyDrop
 }
 
+// kubeletChain is what each kubelet has in iptables: it drops what comes to loopback
+// addresses from others alone (kubernetes pkg/kubelet/kubelet_network_linux.go).
+const kubeletChain = "KUBE-FIREWALL"
+
 func (l *lister) dropsSome(chain *nft.Chain) bool {
 	if _, seen := l.known[chainOf(chain)]; seen || l.full() {
 		return false
@@ -142,7 +146,7 @@ func (l *lister) dropsSome(chain *nft.Chain) bool {
 		case expr.VerdictDrop:
 			return true
 		case expr.VerdictJump, expr.VerdictGoto:
-			return l.dropsSome(&nft.Chain{Name: verdict.Chain, Table: chain.Table})
+			return verdict.Chain != kubeletChain && l.dropsSome(&nft.Chain{Name: verdict.Chain, Table: chain.Table})
 		}
 		return false
 	})

@@ -53,6 +53,7 @@ func TestDroppers(t *testing.T) {
 	for _, c := range []struct{ commands, want string }{
 		{"true", ""},
 		{"iptables -A FORWARD -j ACCEPT; nft 'table inet fairlead { chain c { type filter hook input priority 0; policy drop; }; }'", ""},
+		{"iptables -N KUBE-FIREWALL; iptables -A OUTPUT -j KUBE-FIREWALL; iptables -A KUBE-FIREWALL -d 127.0.0.0/8 ! -s 127.0.0.0/8 -j DROP", ""},
 		{"iptables -P INPUT DROP", "ip filter INPUT"},
 		{"iptables -N ONE; iptables -N TWO; iptables -A FORWARD -i eth0 -j ONE; iptables -A ONE -p tcp -j TWO; iptables -A TWO -p tcp --dport 9 -j REJECT; iptables -A TWO -j RETURN", "ip filter FORWARD, ip filter INPUT"},
 		{"nft 'table inet mine { chain raw { type filter hook prerouting priority -300; udp dport 4789 drop; }; }'", "inet mine raw, ip filter FORWARD, ip filter INPUT"},

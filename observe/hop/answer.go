@@ -4,8 +4,9 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/google/nftables"
+	nft "github.com/google/nftables"
 
+	"github.com/fairlead-net/fairlead/dataplane/nftables"
 	"github.com/fairlead-net/fairlead/model"
 	"github.com/fairlead-net/fairlead/observe/trace"
 )
@@ -47,6 +48,13 @@ func Answer(node string, snapshot *model.Snapshot, q trace.Question) (*trace.Ans
 		r.answer.Wire = r.enter(trace.Question{Enter: trace.Enter{By: trace.ByWire, At: q.Enter.At}})
 	}
 	r.answer.Tables = tables()
+	others := nftables.NewFirewall()
+	if r.answer.Droppers, err = others.Droppers(); err != nil {
+		return nil, err
+	}
+	if r.answer.Legacy, err = others.Legacy(); err != nil {
+		return nil, err
+	}
 	r.read(q, peer)
 	if plan := answer.Plan; plan != nil && (r.answer.Out == nil || r.answer.Out.Name != plan.Device) {
 		r.answer.Planned = r.byName(plan.Device)
@@ -58,12 +66,10 @@ func Answer(node string, snapshot *model.Snapshot, q trace.Question) (*trace.Ans
 // tables tells whether the table of nftables is there that dataplane/nftables
 // makes. What it holds is not read: that takes long if it is much.
 func tables() bool {
-	connection, err := nftables.New()
+	connection, err := nft.New()
 	if err != nil {
 		return false
 	}
-	all, err := connection.ListTablesOfFamily(nftables.TableFamilyINet)
-	return err == nil && slices.ContainsFunc(all, func(t *nftables.Table) bool { return t.Name == tableName })
+	all, err := connection.ListTablesOfFamily(nft.TableFamilyINet)
+	return err == nil && slices.ContainsFunc(all, func(t *nft.Table) bool { return t.Name == nftables.TableName })
 }
-
-const tableName = "fairlead"

@@ -62,6 +62,7 @@ func TestFaults(t *testing.T) {
 		{"the sender's link is gone", "c", model.IPv4, "node1", "ip link del fl-a", false},
 		{"the pod's link has two MTUs", "c", model.IPv4, "node3", "ip link set fl-c mtu 1300", false},
 		{"the pod's route is gone", "c", model.IPv4, "node3", "ip route del 10.244.3.5", false},
+		{"a chain of somebody else drops the tunnel", "c", model.IPv4, "node3", "nft 'table inet foreign { chain input { type filter hook input priority -10; udp dport 4789 drop; }; }'", false},
 		{"the node takes the pod's address", "c", model.IPv4, "node1", "ip addr add 10.244.3.5/32 dev lo", true},
 	}
 	texts := make([]string, len(tests))

@@ -33,7 +33,7 @@ type world struct {
 	spaces    map[string]*netnstest.Namespace // of the nodes, the router and the pods
 	places    []trace.Place
 	silent    map[string]string // nodes whose agent does not tell its plan
-	impostor  bool              // who answers need not be who was meant
+	impostor  bool              // who answers need not be who was meant, or nobody says who does
 }
 
 var segments = map[string]int{"node1": 1, "node2": 1, "node3": 2}
@@ -235,6 +235,9 @@ func (w *world) text(trip trace.Trip) string {
 	}
 	arrives := (path.Outcome == trace.Arrives || path.Outcome == trace.Leaves) && (back == nil || back.Outcome == trace.Arrives)
 	within := 300 * time.Millisecond
+	if len(path.Firewalls) > 0 { // nobody says whether these let it pass
+		w.impostor = true
+	}
 	if arrives {
 		within = 10 * time.Second // it does not take that long, unless the machine is busy
 	}

@@ -71,6 +71,15 @@ type Path struct {
 	Service *Led       `json:"service,omitempty"` // that has led it on; nil: none
 	Lines   []Line     `json:"lines"`
 	Reports []Report   `json:"reports,omitempty"` // of the agents on the way: what is not followed here may be in them
+
+	Firewalls []Firewall `json:"firewalls,omitempty"` // of other programs on the way, which are not followed
+}
+
+// Firewall is what other programs have on a node that may drop the packet.
+type Firewall struct {
+	Node   string   `json:"node"`
+	Chains []string `json:"chains,omitempty"` // that drop some packets, as nft names them
+	Legacy []string `json:"legacy,omitempty"` // commands that list tables of iptables-legacy
 }
 
 // Report is what an agent on the way has reported of its node.

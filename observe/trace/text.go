@@ -68,7 +68,9 @@ func (p *Path) adds(other *Path) bool {
 			}
 		}
 	}
-	return false
+	return slices.ContainsFunc(p.Firewalls, func(f Firewall) bool {
+		return !slices.ContainsFunc(other.Firewalls, func(o Firewall) bool { return o.Node == f.Node })
+	})
 }
 
 // harmed tells whether something is wrong though it arrives.
@@ -111,6 +113,9 @@ func writePath(b *strings.Builder, path *Path, arrives string, style Style) {
 			fmt.Fprintf(b, "       %s  %s\n", style.paint(dim, "next  "), report.Next)
 		}
 	}
+	for _, firewall := range path.Firewalls {
+		writeFirewall(b, firewall, style)
+	}
 	if path.Service != nil {
 		if others := path.Service.others(); others != "" {
 			fmt.Fprintf(b, "  another connection may go to %s (--backend follows it)\n", others)
@@ -132,6 +137,26 @@ func writeFinding(b *strings.Builder, f Finding, style Style) {
 	}
 }
 
+// writeFirewall names what is not followed, and how to look at it.
+func writeFirewall(b *strings.Builder, f Firewall, style Style) {
+	for _, part := range []struct {
+		what    string
+		named   []string
+		command string // before each of them
+	}{
+		{"chains of other programs drop some packets", f.Chains, "nft list chain "},
+		{"iptables-legacy has tables, which may drop some", f.Legacy, ""},
+	} {
+		if len(part.named) == 0 {
+			continue
+		}
+		fmt.Fprintf(b, "%s on %s, %s; they are not followed\n", style.mark(Harms), f.Node, part.what)
+		for _, name := range part.named {
+			fmt.Fprintf(b, "       %s  look at them on %s: %s%s\n", style.paint(dim, "next  "), f.Node, part.command, name)
+		}
+	}
+}
+
 // result is the last line.
 func result(path *Path, arrives string, style Style) string {
 	last := path.Lines[len(path.Lines)-1]
@@ -144,6 +169,8 @@ func result(path *Path, arrives string, style Style) string {
 		if path.harmed() {
 			effect = Harms
 			what += ", but see above"
+		} else if len(path.Firewalls) > 0 {
+			what += ", if what is named above lets it pass"
 		}
 		return style.mark(effect) + " " + what + capacity(path) + translation(path)
 	case Unknown:

@@ -77,6 +77,7 @@ func (w *walk) visit(node string, q Question, ask Ask) (step, Outcome) {
 		w.unclear(node, q, fmt.Sprintf("%s cannot be asked: %v", node, err), next)
 		return step{}, Unknown
 	}
+	w.firewall(node, &answer.Kernel)
 	v := &visit{walk: w, place: place, q: q, kernel: &answer.Kernel, plan: answer.Plan, silent: answer.Silent}
 	return v.run()
 }
@@ -88,6 +89,14 @@ func (w *walk) report(place *Place) {
 		if !slices.Contains(w.path.Reports, report) {
 			w.path.Reports = append(w.path.Reports, report)
 		}
+	}
+}
+
+// firewall notes what other programs of a node may drop the packet by, once.
+func (w *walk) firewall(node string, kernel *Kernel) {
+	known := slices.ContainsFunc(w.path.Firewalls, func(f Firewall) bool { return f.Node == node })
+	if !known && len(kernel.Droppers)+len(kernel.Legacy) > 0 {
+		w.path.Firewalls = append(w.path.Firewalls, Firewall{node, kernel.Droppers, kernel.Legacy})
 	}
 }
 

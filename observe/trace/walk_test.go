@@ -114,19 +114,54 @@ func TestWalkToItself(t *testing.T) {
 func TestReportsOfAgents(t *testing.T) {
 	cluster, ask := circle()
 	cluster[0].Problems = []model.Problem{{Kind: "Node", Name: "a", Message: "a firewall drops", Remedy: "mend it"}}
-	path := Walk(cluster, Trip{From: End{Name: "node/a", Node: "a"}, To: End{Name: "10.244.2.5", Address: netip.MustParseAddr("10.244.2.5"), Pod: true}}, ask)
+	path, text := walkText(t, cluster, ask)
 	if want := []Report{{"a", "Node/a: a firewall drops", "mend it"}}; !reflect.DeepEqual(path.Reports, want) {
 		t.Errorf("reports are %+v", path.Reports)
 	}
+	for _, want := range []string{"reports Node/a: a firewall drops", "mend it", "\x1b[31m✗\x1b[0m"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
+// TestFirewallsOfOthers: what is not followed is named once for each node, and is no
+// fault by itself.
+func TestFirewallsOfOthers(t *testing.T) {
+	cluster, ask := circle()
+	_, text := walkText(t, cluster, ask)
+	if strings.Contains(text, "not followed") {
+		t.Errorf("without any, it says\n%s", text)
+	}
+	path, text := walkText(t, cluster, func(node string, q Question) (*Answer, error) {
+		answer, err := ask(node, q)
+		answer.Kernel.Droppers, answer.Kernel.Legacy = []string{"ip filter INPUT"}, []string{"iptables-legacy-save"}
+		return answer, err
+	})
+	for _, want := range []string{
+		"on a, chains of other programs drop some packets", "look at them on a: nft list chain ip filter INPUT",
+		"on b, iptables-legacy has tables", "look at them on b: iptables-legacy-save",
+	} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("%q is not once in\n%s", want, text)
+		}
+	}
+	if well := (&Path{Lines: []Line{{}}, Firewalls: path.Firewalls, Outcome: Arrives}); !strings.HasPrefix(result(well, "arrives", Style{}), "✓ arrives, if what is named above lets it pass") {
+		t.Errorf("where nothing else is wrong: %s", result(well, "arrives", Style{}))
+	}
+	if !path.adds(&Path{Lines: path.Lines, Firewalls: path.Firewalls[:1]}) || path.adds(path) {
+		t.Errorf("of the answer's way, those of another node are not new, or its own are: %+v", path.Firewalls)
+	}
+}
+
+// walkText follows a packet from node a to a pod.
+func walkText(t *testing.T, cluster []Place, ask Ask) (*Path, string) {
+	path := Walk(cluster, Trip{From: End{Name: "node/a", Node: "a"}, To: End{Name: "10.244.2.5", Address: netip.MustParseAddr("10.244.2.5"), Pod: true}}, ask)
 	var text strings.Builder
 	if err := Text(&text, path, nil, false, Style{Colour: true}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"reports Node/a: a firewall drops", "mend it", "\x1b[31m✗\x1b[0m"} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("%q is not in\n%s", want, text.String())
-		}
-	}
+	return path, text.String()
 }
 
 // TestAnswerTravels: what a node writes is what is read.
