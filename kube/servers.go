@@ -37,13 +37,13 @@ type servers struct {
 // server is an address with the place that it is from.
 type server struct{ address, origin string }
 
-// How long one address may take. A server that accepts connections is there, and busy
-// with the handshakes of a whole cluster, perhaps: who gives up and begins anew makes
-// more of them.
-const (
-	connectTimeout   = 3 * time.Second
-	handshakeTimeout = 10 * time.Second // as in all of client-go
-)
+// dialTimeout is for one address: for TCP, and as long again for the TLS handshake.
+const dialTimeout = 3 * time.Second
+
+// busyTimeout is for the handshake with the last one. A server that accepts connections
+// is there, and busy with the handshakes of a whole cluster, perhaps: who gives up and
+// begins anew makes more of them. All of client-go waits as long.
+const busyTimeout = 10 * time.Second
 
 // serverName is a name that the certificate of every API server has, because
 // that is how pods know it.
@@ -182,8 +182,12 @@ func (s *servers) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 			"or the environment variable %s (looked in %s)", serversVariable, strings.Join(s.kubeconfigs, ", "))
 	}
 	var failures []error
-	for _, at := range all {
-		conn, err := dialTLS(ctx, at.address, config)
+	for i, at := range all {
+		patience := dialTimeout
+		if i == len(all)-1 {
+			patience = busyTimeout
+		}
+		conn, err := dialTLS(ctx, at.address, config, patience)
 		if err == nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -195,13 +199,13 @@ func (s *servers) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return nil, &UnreachableError{failures}
 }
 
-func dialTLS(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: connectTimeout}
+func dialTLS(ctx context.Context, address string, config *tls.Config, patience time.Duration) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: dialTimeout}
 	plain, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn := tls.Client(plain, config)
 	if err := conn.HandshakeContext(ctx); err != nil {

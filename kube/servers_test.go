@@ -103,7 +103,7 @@ func TestBusyServer(t *testing.T) {
 				return
 			}
 			accepted.Add(1)
-			time.AfterFunc(connectTimeout+500*time.Millisecond, func() {
+			time.AfterFunc(dialTimeout+500*time.Millisecond, func() {
 				defer busy.Close()
 				behind, err := net.Dial("tcp", s.server.Listener.Addr().String())
 				if err != nil {
@@ -118,6 +118,25 @@ func TestBusyServer(t *testing.T) {
 	client := s.client(Options{Servers: []string{listener.Addr().String()}, KubeletConfigs: []string{"/nonexistent"}})
 	if _, err := client.Pod(t.Context(), model.PodKey{Namespace: "default", Name: "web"}); err != nil || accepted.Load() != 1 {
 		t.Errorf("after %d connections: %v", accepted.Load(), err)
+	}
+}
+
+// TestMuteServer: one that accepts connections and says nothing does not keep others from
+// being tried for as long as the last one may take.
+func TestMuteServer(t *testing.T) {
+	t.Parallel()
+	s := newStub(t)
+	s.put("/api/v1/namespaces/default/pods", stubPod("web", `"spec": {}`))
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	client := s.client(Options{Servers: []string{mute.Addr().String(), s.server.Listener.Addr().String()}, KubeletConfigs: []string{"/nonexistent"}})
+	ctx, cancel := context.WithTimeout(t.Context(), busyTimeout-time.Second)
+	defer cancel()
+	if _, err := client.Pod(ctx, model.PodKey{Namespace: "default", Name: "web"}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -200,16 +200,17 @@ func (s *stories) setup(env *testscript.Env) error {
 	if _, err := s.lab.Kubectl(ctx, "wait", "--for=create", "--timeout=2m", "--namespace="+name, "serviceaccount/default"); err != nil {
 		return err
 	}
-	// The last one may have ended agents just before its own end.
-	if s.lab.state.Config.Network != None {
-		if _, err := s.lab.Kubectl(ctx, "rollout", "status", "--namespace=kube-system", "--timeout=2m", "daemonset/fairlead-agent"); err != nil {
-			return err
-		}
-	}
 	env.Defer(func() {
 		// Not waited for: the next story has another namespace.
 		_, _ = s.lab.Kubectl(ctx, "delete", "namespace", name, "--wait=false", "--ignore-not-found")
 	})
+	// The last one may have ended agents more than once, which the kubelet starts ever later,
+	// up to after five minutes. (One that ends an agent as its last step waits for it itself.)
+	if s.lab.state.Config.Network != None {
+		if _, err := s.lab.Kubectl(ctx, "rollout", "status", "--namespace=kube-system", "--timeout=6m", "daemonset/fairlead-agent"); err != nil {
+			return err
+		}
+	}
 	env.Setenv(namespaceVariable, name)
 	env.Setenv("KUBECONFIG", s.lab.Kubeconfig())
 	deploy, err := filepath.Abs("../deploy")

@@ -21,7 +21,7 @@ import (
 
 // traffic is what flows from one place to another all the while that a story
 // does something: a thousand pings, a hundred new connections over each address
-// family, and an established stream of bytes over each (flows_test.go has them).
+// family, and an established stream of bytes over each (flows_test.go and stream_test.go have them).
 // None may be lost but for what the machine's own queues had no room for, unless
 // the story allows it.
 type traffic struct {

@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -48,19 +49,24 @@ func Answer(node string, snapshot *model.Snapshot, q trace.Question) (*trace.Ans
 		r.answer.Wire = r.enter(trace.Question{Enter: trace.Enter{By: trace.ByWire, At: q.Enter.At}})
 	}
 	r.answer.Tables = tables()
-	others := nftables.NewFirewall()
-	if r.answer.Droppers, err = others.Droppers(); err != nil {
-		return nil, err
-	}
-	if r.answer.Legacy, err = others.Legacy(); err != nil {
-		return nil, err
-	}
+	r.firewalls()
 	r.read(q, peer)
 	if plan := answer.Plan; plan != nil && (r.answer.Out == nil || r.answer.Out.Name != plan.Device) {
 		r.answer.Planned = r.byName(plan.Device)
 	}
 	answer.Kernel = r.answer
 	return answer, nil
+}
+
+// firewalls reads what is named and not followed: the rest is told without it.
+func (r *reader) firewalls() {
+	others := nftables.NewFirewall()
+	var listed, legacy error
+	r.answer.Droppers, listed = others.Droppers()
+	r.answer.Legacy, legacy = others.Legacy()
+	if err := errors.Join(listed, legacy); err != nil {
+		r.answer.Unlisted = err.Error()
+	}
 }
 
 // tables tells whether the table of nftables is there that dataplane/nftables

@@ -74,6 +74,7 @@ type Kernel struct {
 	Tables   bool       `json:"tables,omitempty"`   // the table of nftables that translates and filters is there
 	Droppers []string   `json:"droppers,omitempty"` // chains of other programs that drop some packets, as nft names them
 	Legacy   []string   `json:"legacy,omitempty"`   // commands that list tables of iptables-legacy, of which nft does not tell
+	Unlisted string     `json:"unlisted,omitempty"` // why Droppers or Legacy are not known
 
 	Service    *Service       `json:"service,omitempty"`   // what its maps have of the destination; nil: nothing
 	Translated netip.AddrPort `json:"translated,omitzero"` // where they lead, if there is no plan to compare them with

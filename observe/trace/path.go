@@ -80,6 +80,7 @@ type Firewall struct {
 	Node   string   `json:"node"`
 	Chains []string `json:"chains,omitempty"` // that drop some packets, as nft names them
 	Legacy []string `json:"legacy,omitempty"` // commands that list tables of iptables-legacy
+	Error  string   `json:"error,omitempty"`  // why that is not all
 }
 
 // Report is what an agent on the way has reported of its node.

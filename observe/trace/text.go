@@ -46,7 +46,7 @@ func Text(to io.Writer, path, back *Path, both bool, style Style) error {
 			b.WriteString("\n")
 			writePath(&b, back, "the answer arrives", style)
 		default:
-			fmt.Fprintf(&b, "%s the answer arrives, too%s%s\n", style.mark(""), capacity(back), backText(path))
+			fmt.Fprintf(&b, "%s the answer arrives, too%s%s%s\n", style.mark(""), back.unfollowed(), capacity(back), backText(path))
 		}
 	}
 	_, err := io.WriteString(to, b.String())
@@ -139,22 +139,34 @@ func writeFinding(b *strings.Builder, f Finding, style Style) {
 
 // writeFirewall names what is not followed, and how to look at it.
 func writeFirewall(b *strings.Builder, f Firewall, style Style) {
-	for _, part := range []struct {
-		what    string
-		named   []string
-		command string // before each of them
-	}{
-		{"chains of other programs drop some packets", f.Chains, "nft list chain "},
-		{"iptables-legacy has tables, which may drop some", f.Legacy, ""},
-	} {
-		if len(part.named) == 0 {
-			continue
-		}
-		fmt.Fprintf(b, "%s on %s, %s; they are not followed\n", style.mark(Harms), f.Node, part.what)
-		for _, name := range part.named {
-			fmt.Fprintf(b, "       %s  look at them on %s: %s%s\n", style.paint(dim, "next  "), f.Node, part.command, name)
-		}
+	note := func(what string) { fmt.Fprintf(b, "%s on %s, %s\n", style.mark(Harms), f.Node, what) }
+	look := func(command string) {
+		fmt.Fprintf(b, "       %s  look at them on %s: %s\n", style.paint(dim, "next  "), f.Node, command)
 	}
+	if len(f.Chains) > 0 {
+		note("chains of other programs drop some packets; they are not followed")
+	}
+	for _, chain := range f.Chains {
+		look("nft list chain " + chain)
+	}
+	if len(f.Legacy) > 0 {
+		note("iptables-legacy has tables, which may drop some packets; they are not followed")
+	}
+	for _, command := range f.Legacy {
+		look(command)
+	}
+	if f.Error != "" {
+		note("which chains of other programs drop packets is not known: " + f.Error)
+		look("nft list ruleset")
+	}
+}
+
+// unfollowed is what an answer that arrives depends on besides.
+func (p *Path) unfollowed() string {
+	if len(p.Firewalls) == 0 {
+		return ""
+	}
+	return ", if what is named above lets it pass"
 }
 
 // result is the last line.
@@ -169,8 +181,8 @@ func result(path *Path, arrives string, style Style) string {
 		if path.harmed() {
 			effect = Harms
 			what += ", but see above"
-		} else if len(path.Firewalls) > 0 {
-			what += ", if what is named above lets it pass"
+		} else {
+			what += path.unfollowed()
 		}
 		return style.mark(effect) + " " + what + capacity(path) + translation(path)
 	case Unknown:

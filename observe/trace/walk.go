@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead-net/fairlead/model"
 )
@@ -77,7 +78,7 @@ func (w *walk) visit(node string, q Question, ask Ask) (step, Outcome) {
 		w.unclear(node, q, fmt.Sprintf("%s cannot be asked: %v", node, err), next)
 		return step{}, Unknown
 	}
-	w.firewall(node, &answer.Kernel)
+	w.firewall(node, q, &answer.Kernel)
 	v := &visit{walk: w, place: place, q: q, kernel: &answer.Kernel, plan: answer.Plan, silent: answer.Silent}
 	return v.run()
 }
@@ -93,11 +94,27 @@ func (w *walk) report(place *Place) {
 }
 
 // firewall notes what other programs of a node may drop the packet by, once.
-func (w *walk) firewall(node string, kernel *Kernel) {
+func (w *walk) firewall(node string, q Question, kernel *Kernel) {
+	passed := Firewall{Node: node, Chains: concerned(kernel.Droppers, q, kernel), Legacy: kernel.Legacy, Error: kernel.Unlisted}
 	known := slices.ContainsFunc(w.path.Firewalls, func(f Firewall) bool { return f.Node == node })
-	if !known && len(kernel.Droppers)+len(kernel.Legacy) > 0 {
-		w.path.Firewalls = append(w.path.Firewalls, Firewall{node, kernel.Droppers, kernel.Legacy})
+	if !known && (len(passed.Chains)+len(passed.Legacy) > 0 || passed.Error != "") {
+		w.path.Firewalls = append(w.path.Firewalls, passed)
 	}
+}
+
+// concerned leaves out chains of the family that neither the packet has nor the one
+// around it, which a tunnel makes.
+func concerned(chains []string, q Question, kernel *Kernel) []string {
+	is4 := map[bool]bool{q.To.Is4(): true}
+	for _, outer := range []netip.Addr{q.Enter.Source, kernel.Remote} {
+		if outer.IsValid() {
+			is4[outer.Is4()] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(chains), func(name string) bool {
+		family, _, _ := strings.Cut(name, " ")
+		return family == "ip" && !is4[true] || family == "ip6" && !is4[false]
+	})
 }
 
 func (w *walk) line(line Line) *Line {

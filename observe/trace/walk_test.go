@@ -135,16 +135,23 @@ func TestFirewallsOfOthers(t *testing.T) {
 	}
 	path, text := walkText(t, cluster, func(node string, q Question) (*Answer, error) {
 		answer, err := ask(node, q)
-		answer.Kernel.Droppers, answer.Kernel.Legacy = []string{"ip filter INPUT"}, []string{"iptables-legacy-save"}
+		answer.Kernel.Droppers, answer.Kernel.Legacy = []string{"ip filter INPUT", "ip6 filter INPUT"}, []string{"iptables-legacy-save"}
+		if node == "b" {
+			answer.Kernel = Kernel{Unlisted: "not permitted"}
+		}
 		return answer, err
 	})
 	for _, want := range []string{
 		"on a, chains of other programs drop some packets", "look at them on a: nft list chain ip filter INPUT",
-		"on b, iptables-legacy has tables", "look at them on b: iptables-legacy-save",
+		"on a, iptables-legacy has tables", "look at them on a: iptables-legacy-save",
+		"on b, which chains of other programs drop packets is not known: not permitted", "look at them on b: nft list ruleset",
 	} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("%q is not once in\n%s", want, text)
 		}
+	}
+	if strings.Contains(text, "ip6 ") {
+		t.Errorf("chains of IPv6 are named:\n%s", text)
 	}
 	if well := (&Path{Lines: []Line{{}}, Firewalls: path.Firewalls, Outcome: Arrives}); !strings.HasPrefix(result(well, "arrives", Style{}), "✓ arrives, if what is named above lets it pass") {
 		t.Errorf("where nothing else is wrong: %s", result(well, "arrives", Style{}))
