@@ -34,7 +34,12 @@ func (c *Client) Lead(ctx context.Context, lock Lock, lead func(context.Context)
 	electing, cancel := context.WithCancel(klog.NewContext(ctx, klog.Logger{}))
 	defer cancel()
 	led := make(chan error, 1)
-	lease := &leaseLock{failed: lock.Failed, now: c.Now, LeaseLock: resourcelock.LeaseLock{
+	failed := func(err error) {
+		if electing.Err() == nil { // else it was interrupted
+			lock.Failed(err)
+		}
+	}
+	lease := &leaseLock{failed: failed, now: c.Now, LeaseLock: resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: lock.Namespace, Name: lock.Name},
 		Client:     c.coordination,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: lock.Identity},
